@@ -1,0 +1,155 @@
+package builders
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+)
+
+// Package is one Debian package in an image.
+type Package struct {
+	Name         string `json:"name"`
+	Version      string `json:"version"`
+	Architecture string `json:"architecture"`
+	SHA256       string `json:"sha256"` // of the .deb file
+	Size         int64  `json:"size"`   // of the .deb file, bytes
+}
+
+// Artifact is one file that a build leaves behind.
+type Artifact struct {
+	File   string `json:"file"`   // base name, beside the manifest
+	Format string `json:"format"` // qcow2, raw, kernel, initrd
+	Size   int64  `json:"size"`   // bytes on disk
+	SHA256 string `json:"sha256"`
+}
+
+// Step is one named part of a build and how long it took.
+type Step struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+	Cached  bool    `json:"cached"`
+}
+
+// Manifest is the record of a build. Its Artifacts, Packages and RootUUID are
+// a function of the inputs; Steps and Tools tell of the machine that built it.
+type Manifest struct {
+	Name            string            `json:"name"`
+	Suite           string            `json:"suite"`
+	Architecture    string            `json:"architecture"`
+	DiskSize        int64             `json:"diskSize"` // virtual, bytes
+	SourceDateEpoch int64             `json:"sourceDateEpoch"`
+	Revision        string            `json:"revision,omitempty"` // git commit of the sources, "-dirty" when changed
+	RootUUID        string            `json:"rootUUID"`
+	InputDigest     string            `json:"inputDigest"` // everything the image was made from
+	LockDigest      string            `json:"lockDigest"`
+	Tools           map[string]string `json:"tools"` // name → version
+	Packages        []Package         `json:"packages"`
+	Artifacts       []Artifact        `json:"artifacts"`
+	Steps           []Step            `json:"steps"`
+}
+
+// Artifact returns the file of a format.
+func (m Manifest) Artifact(format string) (Artifact, bool) {
+	for _, a := range m.Artifacts {
+		if a.Format == format {
+			return a, true
+		}
+	}
+	return Artifact{}, false
+}
+
+// Describe hashes the file at path.
+func Describe(path, format string) (Artifact, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Artifact{}, fmt.Errorf("describe artifact: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return Artifact{}, fmt.Errorf("describe artifact %s: %w", path, err)
+	}
+	return Artifact{File: filepath.Base(path), Format: format, Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
+}
+
+// ReadManifest reads what [Manifest.Write] wrote.
+func ReadManifest(path string) (Manifest, error) {
+	var m Manifest
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return m, fmt.Errorf("read manifest: %w", err)
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return m, fmt.Errorf("read manifest %s: %w: build the image again", path, err)
+	}
+	return m, nil
+}
+
+// Write replaces the manifest at path in one step.
+func (m Manifest) Write(path string) error {
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	return replaceFile(path, append(b, '\n'))
+}
+
+// WriteChecksums writes the artifacts of all manifests in the format of
+// sha256sum(1), sorted by file name.
+func WriteChecksums(path string, manifests ...Manifest) error {
+	var lines []string
+	for _, m := range manifests {
+		for _, a := range m.Artifacts {
+			lines = append(lines, a.SHA256+"  "+a.File+"\n")
+		}
+	}
+	sort.Slice(lines, func(i, j int) bool { return lines[i][66:] < lines[j][66:] })
+	return replaceFile(path, []byte(strings.Join(lines, "")))
+}
+
+func replaceFile(path string, b []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer os.Remove(tmp.Name())
+	if _, err := tmp.Write(b); err != nil {
+		tmp.Close()
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := tmp.Chmod(0o644); err != nil {
+		tmp.Close()
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := tmp.Close(); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// Stopwatch times the steps of a build.
+type Stopwatch struct {
+	Now   func() time.Time // time.Now in production
+	Steps []Step
+}
+
+// Time runs f as a step called name. f says whether its result came from a
+// cache. The step is recorded only when f succeeds.
+func (s *Stopwatch) Time(name string, f func() (cached bool, err error)) error {
+	start := s.Now()
+	cached, err := f()
+	if err != nil {
+		return err
+	}
+	seconds := s.Now().Sub(start).Seconds()
+	s.Steps = append(s.Steps, Step{Name: name, Seconds: float64(int64(seconds*100)) / 100, Cached: cached})
+	return nil
+}
