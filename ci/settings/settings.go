@@ -1,0 +1,231 @@
+// Package settings reads what a user may set from the environment into typed
+// values and reports every fault at once. It owns no state and has no effects;
+// nothing else in the project reads the environment.
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rockpool/rootvm/builders"
+)
+
+// Settings is everything that the targets need to know.
+type Settings struct {
+	Spec     builders.Spec
+	Mirrors  []string // MIRROR: Debian archives, tried in order; empty means the host's own
+	Force    bool     // FORCE: build even when nothing changed
+	Source   string   // the checkout
+	Dist     string   // where finished images go
+	CacheDir string   // ROCKPOOL_CACHE: can be deleted at any time
+	StateDir string   // ROCKPOOL_STATE: instances and their data disks
+	VM       VM
+}
+
+// VM is how an instance is to be run. Zero sizes mean "what suits the host".
+type VM struct {
+	Name       string
+	Memory     int64 // bytes
+	CPUs       int
+	DataSize   int64 // bytes
+	DiskSize   int64 // bytes, 0 means the image's own
+	SSHPort    int
+	WebPorts   [3]int // dashboard, IDE, previews
+	Project    string // directory to share with the guest
+	Share      string // auto, virtiofs, 9p or none
+	Boot       string // kernel, bios or uefi
+	StartLimit time.Duration
+	StopLimit  time.Duration
+	QEMU       string // ROCKPOOL_QEMU: auto, host or bundled
+	AssumeYes  bool   // ASSUME_YES: answer questions with yes
+}
+
+// Defaults of the VM, from the host contract.
+const (
+	DefaultMemory   = 8 * builders.GiB
+	DefaultCPUs     = 4
+	DefaultDataSize = 40 * builders.GiB
+	DefaultName     = "rockpool-root"
+)
+
+// Host is what Load asks of the machine, so that tests can answer instead.
+type Host struct {
+	Getenv  func(string) string
+	HomeDir func() (string, error)
+	// CommitTime is the time of the checkout's last commit in seconds since
+	// 1970.
+	CommitTime func(dir string) (int64, error)
+}
+
+// Load reads the settings for the checkout at source.
+func Load(source string, host Host) (Settings, error) {
+	r := reader{getenv: host.Getenv}
+	s := Settings{
+		Source:  source,
+		Dist:    filepath.Join(source, "dist"),
+		Mirrors: strings.Fields(host.Getenv("MIRROR")),
+		Force:   r.flag("FORCE"),
+	}
+	s.Spec = builders.Spec{
+		Suite:        host.Getenv("SUITE"),
+		Architecture: host.Getenv("ARCH"),
+		Formats:      r.list("FORMATS"),
+		DiskSize:     r.size("DISK_SIZE", 0),
+	}
+	s.Spec.SourceDateEpoch = int64(r.number("SOURCE_DATE_EPOCH", 0))
+	if s.Spec.SourceDateEpoch == 0 {
+		if t, err := host.CommitTime(source); err == nil {
+			s.Spec.SourceDateEpoch = t
+		}
+	}
+	s.Spec.FillDefaults()
+	r.fail(s.Spec.Validate())
+	s.VM = loadVM(&r, source)
+	home, err := host.HomeDir()
+	if err != nil && (host.Getenv("ROCKPOOL_CACHE") == "" || host.Getenv("ROCKPOOL_STATE") == "") {
+		r.fail(fmt.Errorf("no home directory: set HOME, or both ROCKPOOL_CACHE and ROCKPOOL_STATE: %w", err))
+	}
+	s.CacheDir = r.directory(source, "ROCKPOOL_CACHE", "XDG_CACHE_HOME", filepath.Join(home, ".cache"))
+	s.StateDir = r.directory(source, "ROCKPOOL_STATE", "XDG_STATE_HOME", filepath.Join(home, ".local", "state"))
+	return s, errors.Join(r.faults...)
+}
+
+func loadVM(r *reader, source string) VM {
+	v := VM{
+		Name:       r.text("ROOT_VM_NAME", DefaultName),
+		Memory:     r.size("ROOT_VM_MEMORY", DefaultMemory),
+		CPUs:       r.number("ROOT_VM_CPUS", DefaultCPUs),
+		DataSize:   r.size("ROOT_VM_DATA_SIZE", DefaultDataSize),
+		DiskSize:   r.size("ROOT_VM_DISK_SIZE", 0),
+		SSHPort:    r.port("ROOT_VM_SSH_PORT", 2222),
+		Project:    r.text("ROCKPOOL_PROJECT", source),
+		Share:      r.choice("SHARE", "auto", "virtiofs", "9p", "none"),
+		Boot:       r.choice("BOOT", "kernel", "bios", "uefi"),
+		QEMU:       r.choice("ROCKPOOL_QEMU", "auto", "host", "bundled"),
+		StartLimit: time.Duration(r.number("SSH_WAIT_TIMEOUT", 120)) * time.Second,
+		StopLimit:  time.Duration(r.number("STOP_TIMEOUT", 60)) * time.Second,
+		AssumeYes:  r.flag("ASSUME_YES"),
+	}
+	base := r.port("ROOT_VM_WEB_PORT", 8080)
+	v.WebPorts = [3]int{base, base + 1, base + 2}
+	if !filepath.IsAbs(v.Project) {
+		v.Project = filepath.Join(source, v.Project)
+	}
+	if strings.ContainsAny(v.Name, "/ \t\n,") || strings.HasPrefix(v.Name, ".") {
+		r.fail(fmt.Errorf("ROOT_VM_NAME %q: use letters, digits, '-' and '_'", v.Name))
+	}
+	return v
+}
+
+// reader collects faults while values are read.
+type reader struct {
+	getenv func(string) string
+	faults []error
+}
+
+func (r *reader) fail(err error) {
+	if err != nil {
+		r.faults = append(r.faults, err)
+	}
+}
+
+func (r *reader) text(name, fallback string) string {
+	if v := r.getenv(name); v != "" {
+		return v
+	}
+	return fallback
+}
+
+func (r *reader) list(name string) []string {
+	return strings.FieldsFunc(r.getenv(name), func(c rune) bool { return c == ',' || c == ' ' })
+}
+
+func (r *reader) flag(name string) bool {
+	switch r.getenv(name) {
+	case "", "0", "false", "no":
+		return false
+	case "1", "true", "yes":
+		return true
+	}
+	r.fail(fmt.Errorf("%s=%q: use 1 or 0", name, r.getenv(name)))
+	return false
+}
+
+func (r *reader) choice(name string, allowed ...string) string {
+	v := r.text(name, allowed[0])
+	for _, a := range allowed {
+		if v == a {
+			return v
+		}
+	}
+	r.fail(fmt.Errorf("%s=%q: use one of %s", name, v, strings.Join(allowed, ", ")))
+	return allowed[0]
+}
+
+func (r *reader) number(name string, fallback int) int {
+	v := r.getenv(name)
+	if v == "" {
+		return fallback
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n <= 0 {
+		r.fail(fmt.Errorf("%s=%q: use a whole number above 0", name, v))
+		return fallback
+	}
+	return n
+}
+
+func (r *reader) port(name string, fallback int) int {
+	n := r.number(name, fallback)
+	if n > 65533 {
+		r.fail(fmt.Errorf("%s=%d: use a port from 1 to 65533", name, n))
+		return fallback
+	}
+	return n
+}
+
+// size reads "8G", "512M" or a plain number of bytes.
+func (r *reader) size(name string, fallback int64) int64 {
+	v := strings.ToUpper(strings.TrimSuffix(strings.TrimSuffix(r.getenv(name), "iB"), "B"))
+	if v == "" {
+		return fallback
+	}
+	unit := int64(1)
+	for suffix, u := range map[string]int64{"K": 1 << 10, "M": builders.MiB, "G": builders.GiB, "T": 1 << 40} {
+		if strings.HasSuffix(v, suffix) {
+			v, unit = strings.TrimSuffix(v, suffix), u
+			break
+		}
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n <= 0 || n > (1<<62)/unit {
+		r.fail(fmt.Errorf("%s=%q: use a size such as 8G or 512M", name, r.getenv(name)))
+		return fallback
+	}
+	return n * unit
+}
+
+// directory resolves our own directory below an XDG base.
+func (r *reader) directory(source, own, xdg, fallback string) string {
+	if v := r.getenv(own); v != "" {
+		if !filepath.IsAbs(v) {
+			v = filepath.Join(source, v)
+		}
+		return filepath.Clean(v)
+	}
+	return filepath.Join(r.text(xdg, fallback), "rockpool-root-vm")
+}
+
+// GitCommitTime is Host.CommitTime for a git checkout.
+func GitCommitTime(dir string) (int64, error) {
+	out, err := exec.Command("git", "-C", dir, "log", "-1", "--format=%ct").Output()
+	if err != nil {
+		return 0, fmt.Errorf("read the commit's time: %w", err)
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+}
