@@ -1,0 +1,85 @@
+package vm
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// Resources is what a host has to give.
+type Resources struct {
+	Memory int64 // bytes; the control group's limit when it is lower
+	CPUs   int
+}
+
+// HostResources reads this host's resources.
+func HostResources() (Resources, error) {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return Resources{}, fmt.Errorf("read the host's memory: %w", err)
+	}
+	r := Resources{Memory: meminfoTotal(b), CPUs: runtime.NumCPU()}
+	if r.Memory == 0 {
+		return r, fmt.Errorf("read the host's memory: no MemTotal in /proc/meminfo")
+	}
+	if b, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil {
+			r.Memory = min(r.Memory, n)
+		}
+	}
+	return r, nil
+}
+
+// meminfoTotal finds "MemTotal: N kB" in the form of /proc/meminfo.
+func meminfoTotal(b []byte) int64 {
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	for lines.Scan() {
+		if f := strings.Fields(lines.Text()); len(f) >= 2 && f[0] == "MemTotal:" {
+			kib, _ := strconv.ParseInt(f[1], 10, 64)
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+// Fit shrinks what the user did not ask for to what the host has, and says so
+// in sentences. Memory is left to the host: 2 GiB, or half of a small one.
+func (c *Config) Fit(r Resources, memoryAsked, cpusAsked bool) (notes []string) {
+	if limit := max(r.Memory-2*GiB, r.Memory/2) / (256 * MiB) * (256 * MiB); c.Memory > limit {
+		if memoryAsked {
+			notes = append(notes, fmt.Sprintf("%s of memory for the VM is more than this host can spare (it has %s): expect swapping", Bytes(c.Memory), Bytes(r.Memory)))
+		} else {
+			notes = append(notes, fmt.Sprintf("memory is %s instead of %s, because this host has %s (ROOT_VM_MEMORY overrides)", Bytes(limit), Bytes(c.Memory), Bytes(r.Memory)))
+			c.Memory = limit
+		}
+	}
+	if c.CPUs > r.CPUs {
+		if cpusAsked {
+			notes = append(notes, fmt.Sprintf("%d cpus for the VM are more than this host has (%d): they will share", c.CPUs, r.CPUs))
+		} else {
+			notes = append(notes, fmt.Sprintf("%d cpus instead of %d, because this host has no more (ROOT_VM_CPUS overrides)", r.CPUs, c.CPUs))
+			c.CPUs = r.CPUs
+		}
+	}
+	return notes
+}
+
+// ParseSize reads a size such as 8G, 512M, 1.5T or 1073741824, in powers of 1024.
+func ParseSize(s string) (int64, error) {
+	digits := strings.TrimRight(strings.ToUpper(strings.TrimSpace(s)), "IB")
+	unit := int64(1)
+	if n := len(digits); n > 0 {
+		if i := strings.IndexByte("KMGT", digits[n-1]); i >= 0 {
+			unit, digits = 1<<(10*(i+1)), digits[:n-1]
+		}
+	}
+	f, err := strconv.ParseFloat(digits, 64)
+	if err != nil || f < 0 || f*float64(unit) >= 1<<62 {
+		return 0, fmt.Errorf("size %q: use a number with K, M, G or T, such as 8G", s)
+	}
+	return int64(f * float64(unit)), nil
+}

@@ -1,0 +1,245 @@
+package vm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// DefaultName is the instance that the verbs mean when none is named.
+const DefaultName = "rockpool-root"
+
+// Sizes in bytes.
+const (
+	MiB = int64(1) << 20
+	GiB = int64(1) << 30
+)
+
+// Ports are the host's loopback ports that are forwarded to the guest. Zero
+// leaves one out.
+type Ports struct {
+	SSH       int `json:"ssh"`       // → 22
+	Dashboard int `json:"dashboard"` // → 8080
+	IDE       int `json:"ide"`       // → 8081
+	Preview   int `json:"preview"`   // → 8082
+}
+
+// Forward is one forwarded port.
+type Forward struct {
+	Name        string `json:"name"`
+	Host, Guest int
+}
+
+// Forwards lists the ports that are forwarded, in a fixed order.
+func (p Ports) Forwards() []Forward {
+	all := []Forward{{"ssh", p.SSH, 22}, {"dashboard", p.Dashboard, 8080}, {"ide", p.IDE, 8081}, {"preview", p.Preview, 8082}}
+	return slices.DeleteFunc(all, func(f Forward) bool { return f.Host == 0 })
+}
+
+// Values of [Config.Share], [Config.Boot] and [Config.Accel]. "auto" lets the
+// driver choose, and the state file says what it chose.
+const (
+	Auto = "auto"
+
+	ShareVirtiofs = "virtiofs"
+	Share9P       = "9p"
+	ShareNone     = "none"
+
+	BootKernel = "kernel" // kernel and initrd given by the launcher: the fastest
+	BootBIOS   = "bios"
+	BootUEFI   = "uefi"
+
+	AccelKVM = "kvm"
+	AccelTCG = "tcg"
+)
+
+// Image is the built disk an instance boots. The files are only read.
+type Image struct {
+	Disk        string `json:"disk"`             // qcow2 file
+	SHA256      string `json:"sha256"`           // of Disk, from the manifest: the image's identity
+	Kernel      string `json:"kernel,omitempty"` // needed for BootKernel
+	Initrd      string `json:"initrd,omitempty"`
+	RootUUID    string `json:"rootUUID,omitempty"`    // file system UUID of the root, needed for BootKernel
+	CommandLine string `json:"commandLine,omitempty"` // further kernel parameters
+	Suite       string `json:"suite,omitempty"`       // for display
+}
+
+// Credentials of the dashboard. An empty PasswordHash lets the guest make a
+// random password on its first boot.
+type Credentials struct {
+	Username     string `json:"username"`
+	PasswordHash string `json:"passwordHash,omitempty"` // bcrypt
+}
+
+// Config says what an instance is. The zero value plus [Config.FillDefaults]
+// lacks only Image.
+type Config struct {
+	Name         string      `json:"name"`
+	Architecture string      `json:"architecture"` // Debian's name: amd64 or arm64
+	Memory       int64       `json:"memory"`       // bytes
+	CPUs         int         `json:"cpus"`
+	Ports        Ports       `json:"ports"`
+	ShareDir     string      `json:"shareDir,omitempty"` // absolute; empty shares nothing
+	Share        string      `json:"share"`              // Auto, ShareVirtiofs, Share9P or ShareNone
+	Boot         string      `json:"boot"`               // BootKernel, BootBIOS or BootUEFI
+	Accel        string      `json:"accel"`              // Auto, AccelKVM or AccelTCG
+	Image        Image       `json:"image"`
+	DiskSize     int64       `json:"diskSize,omitempty"` // of the disposable root disk, bytes; 0 is the image's
+	DataSize     int64       `json:"dataSize"`           // of the data disk, bytes; 0 is no data disk
+	Hostname     string      `json:"hostname"`
+	Credentials  Credentials `json:"credentials"`
+}
+
+// FillDefaults sets what was left empty.
+func (c *Config) FillDefaults() {
+	setDefault(&c.Name, DefaultName)
+	setDefault(&c.Architecture, "amd64")
+	setDefault(&c.Memory, 8*GiB)
+	setDefault(&c.CPUs, 4)
+	if c.Ports == (Ports{}) {
+		c.Ports = Ports{SSH: 2222, Dashboard: 8080, IDE: 8081, Preview: 8082}
+	}
+	setDefault(&c.Share, Auto)
+	setDefault(&c.Boot, BootKernel)
+	setDefault(&c.Accel, Auto)
+	setDefault(&c.DataSize, 40*GiB)
+	setDefault(&c.Hostname, c.Name)
+	setDefault(&c.Credentials.Username, "admin")
+}
+
+func setDefault[T comparable](p *T, value T) {
+	var zero T
+	if *p == zero {
+		*p = value
+	}
+}
+
+var nameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$`)
+
+// Validate reports every fault of the Config at once.
+func (c Config) Validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if !nameForm.MatchString(c.Name) {
+		fault("instance name %q: use lower-case letters, digits and dashes, at most 50", c.Name)
+	}
+	if !nameForm.MatchString(c.Hostname) {
+		fault("host name %q: use lower-case letters, digits and dashes, at most 50", c.Hostname)
+	}
+	oneOf := func(what, value string, accepted ...string) {
+		if !slices.Contains(accepted, value) {
+			fault("%s %q: use one of %v", what, value, accepted)
+		}
+	}
+	oneOf("architecture", c.Architecture, "amd64", "arm64")
+	oneOf("share", c.Share, Auto, ShareVirtiofs, Share9P, ShareNone)
+	oneOf("boot mode", c.Boot, BootKernel, BootBIOS, BootUEFI)
+	oneOf("acceleration", c.Accel, Auto, AccelKVM, AccelTCG)
+	if c.Memory < GiB {
+		fault("memory of %s: give at least 1G", Bytes(c.Memory))
+	}
+	if c.CPUs < 1 {
+		fault("%d cpus: give at least 1", c.CPUs)
+	}
+	seen := map[int]string{}
+	for _, f := range c.Ports.Forwards() {
+		if f.Host < 1 || f.Host > 65535 {
+			fault("port %d for %s: use 1 to 65535", f.Host, f.Name)
+		}
+		if other, ok := seen[f.Host]; ok {
+			fault("port %d is given for both %s and %s", f.Host, other, f.Name)
+		}
+		seen[f.Host] = f.Name
+	}
+	if c.DataSize != 0 && c.DataSize < GiB {
+		fault("data disk of %s: give at least 1G", Bytes(c.DataSize))
+	}
+	if c.Image.Disk == "" {
+		fault("no image given: build one with `go tool mage rootvm:build`")
+	}
+	if c.Boot == BootKernel && (c.Image.Kernel == "" || c.Image.Initrd == "" || c.Image.RootUUID == "") {
+		fault("direct kernel boot needs the image's kernel, initrd and root UUID: build the image again, or boot with bios or uefi")
+	}
+	if c.Boot == BootBIOS && c.Architecture != "amd64" {
+		fault("arm64 has no BIOS: boot with kernel or uefi")
+	}
+	if c.ShareDir != "" && !filepath.IsAbs(c.ShareDir) {
+		fault("shared directory %q is not an absolute path", c.ShareDir)
+	}
+	return errors.Join(faults...)
+}
+
+// Instance is one named VM: its directory and what it is.
+type Instance struct {
+	Dir    string
+	Config Config
+}
+
+// Path is a file of the instance.
+func (i Instance) Path(name string) string { return filepath.Join(i.Dir, name) }
+
+// Files of an instance, below its directory. Sockets are addressed relative to
+// the directory, because a socket's path must not exceed 107 bytes.
+const (
+	configFile     = "instance.json" // Config
+	planFile       = "plan.json"     // Plan of the last start
+	driverFile     = "driver.json"   // the Driver's own settings
+	stateFile      = "state.json"    // State
+	keyFile        = "id_ed25519"
+	knownHostsFile = "known_hosts"
+	operationLock  = "operation.lock"
+	supervisorLock = "supervisor.lock"
+	supervisorLog  = "supervisor.log"
+
+	// ConfigDisk is the ISO9660 image labelled ROCKPOOL.
+	ConfigDisk = "config.iso"
+	// SerialLog is what the guest wrote on its first serial port since the last start.
+	SerialLog = "serial.log"
+	// ControlSocket is where the supervisor listens.
+	ControlSocket = "control.sock"
+)
+
+// ErrNotFound says that an instance does not exist.
+var ErrNotFound = errors.New("no such instance")
+
+// loadInstance reads the instance in dir.
+func loadInstance(dir string) (Instance, error) {
+	i := Instance{Dir: dir}
+	b, err := os.ReadFile(i.Path(configFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return i, fmt.Errorf("%s: %w: start it with `go tool mage up`", filepath.Base(dir), ErrNotFound)
+	}
+	if err != nil {
+		return i, fmt.Errorf("read instance: %w", err)
+	}
+	if err := json.Unmarshal(b, &i.Config); err != nil {
+		return i, fmt.Errorf("read instance %s: %w: start it again to have it rewritten", i.Path(configFile), err)
+	}
+	return i, nil
+}
+
+// Bytes prints a size the way the settings are written: 8G, 512M, or bytes.
+func Bytes(n int64) string {
+	switch {
+	case n >= GiB && n%GiB == 0:
+		return fmt.Sprintf("%dG", n/GiB)
+	case n >= 10*GiB:
+		return fmt.Sprintf("%.1fG", float64(n)/float64(GiB))
+	case n >= MiB:
+		return fmt.Sprintf("%dM", n/MiB)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+// Progress is one thing learnt while an instance starts.
+type Progress struct {
+	Phase   string        // a phase's name, or "" for a note
+	Note    string        // a sentence for the user
+	Seconds float64       // when the phase was reached, since the machine was switched on
+	Elapsed time.Duration // since the start was asked for
+}

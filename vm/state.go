@@ -1,0 +1,125 @@
+package vm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Status is where an instance is in its life.
+type Status string
+
+// The statuses.
+const (
+	Stopped  Status = "stopped"
+	Starting Status = "starting" // switched on, the guest has not said that it is ready
+	Ready    Status = "ready"
+	Stopping Status = "stopping"
+	Failed   Status = "failed" // see State.Failure; the machine may be on (see State.On)
+)
+
+// Phase is a step of the guest's boot.
+type Phase struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"` // since the machine was switched on
+}
+
+// Failure is why an instance is in the status Failed.
+type Failure struct {
+	Time    time.Time `json:"time"`
+	Unit    string    `json:"unit,omitempty"` // the guest's systemd unit, when it told
+	Message string    `json:"message"`
+	Log     []string  `json:"log,omitempty"` // last lines of the serial log
+}
+
+// Trouble is a part of a running machine that does not work.
+type Trouble struct {
+	Part    string    `json:"part"`
+	Since   time.Time `json:"since"`
+	Message string    `json:"message"`
+	Cure    string    `json:"cure"`
+}
+
+// State is what is known of an instance. It is kept in state.json, which is
+// replaced in one step at every change, and is only believed together with
+// the processes it names (see [Process.Alive]).
+type State struct {
+	Name         string    `json:"name"`
+	Status       Status    `json:"status"`
+	Driver       string    `json:"driver,omitempty"`
+	Supervisor   Process   `json:"supervisor"`
+	Processes    []Process `json:"processes,omitempty"` // the machine's own first
+	StartedAt    time.Time `json:"startedAt"`           // switched on
+	StoppedAt    time.Time `json:"stoppedAt"`
+	Accel        string    `json:"accel,omitempty"`
+	Share        string    `json:"share,omitempty"`
+	Boot         string    `json:"boot,omitempty"`
+	Memory       int64     `json:"memory,omitempty"`
+	CPUs         int       `json:"cpus,omitempty"`
+	Ports        Ports     `json:"ports"`
+	ImageSHA256  string    `json:"imageSHA256,omitempty"`
+	Phases       []Phase   `json:"phases,omitempty"`
+	ReadyAfter   float64   `json:"readyAfter,omitempty"` // seconds since switched on
+	AgentVersion string    `json:"agentVersion,omitempty"`
+	Troubles     []Trouble `json:"troubles,omitempty"`
+	Failure      *Failure  `json:"failure,omitempty"`
+	LastStop     string    `json:"lastStop,omitempty"` // how the machine ended
+}
+
+// On says whether the machine runs, as far as this host can tell.
+func (s State) On() bool { return len(s.Processes) > 0 && s.Processes[0].Alive() }
+
+// phase records that the guest reached a phase; false when it was known.
+func (s *State) phase(name string, seconds float64) bool {
+	for _, p := range s.Phases {
+		if p.Name == name {
+			return false
+		}
+	}
+	s.Phases = append(s.Phases, Phase{name, seconds})
+	return true
+}
+
+// readState reads an instance's state. No file, or one that is not JSON after
+// a crash of the host, is the state Stopped.
+func readState(dir string) (State, error) {
+	s := State{Name: filepath.Base(dir), Status: Stopped}
+	b, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("read state: %w", err)
+	}
+	if json.Unmarshal(b, &s) != nil {
+		return State{Name: filepath.Base(dir), Status: Stopped}, nil
+	}
+	return s, nil
+}
+
+func writeState(dir string, s State) error { return writeJSON(filepath.Join(dir, stateFile), s) }
+
+// writeJSON replaces the file at path in one step; only its owner can read it.
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return replaceFile(path, append(b, '\n'))
+}
+
+func replaceFile(path string, b []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(b)
+	if err := errors.Join(err, tmp.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(tmp.Name(), path)
+}
