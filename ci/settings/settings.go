@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/vm"
 )
 
 // Settings is everything that the targets need to know.
@@ -24,34 +25,15 @@ type Settings struct {
 	Dist     string   // where finished images go
 	CacheDir string   // ROCKPOOL_CACHE: can be deleted at any time
 	StateDir string   // ROCKPOOL_STATE: instances and their data disks
-	VM       VM
-}
 
-// VM is how an instance is to be run. Zero sizes mean "what suits the host".
-type VM struct {
-	Name       string
-	Memory     int64 // bytes
-	CPUs       int
-	DataSize   int64 // bytes
-	DiskSize   int64 // bytes, 0 means the image's own
-	SSHPort    int
-	WebPorts   [3]int // dashboard, IDE, previews
-	Project    string // directory to share with the guest
-	Share      string // auto, virtiofs, 9p or none
-	Boot       string // kernel, bios or uefi
-	StartLimit time.Duration
-	StopLimit  time.Duration
-	QEMU       string // ROCKPOOL_QEMU: auto, host or bundled
-	AssumeYes  bool   // ASSUME_YES: answer questions with yes
+	VM          vm.Config     // without its Image
+	MemoryAsked bool          // ROOT_VM_MEMORY is set: do not shrink it
+	CPUsAsked   bool          // ROOT_VM_CPUS is set: do not shrink it
+	QEMU        string        // ROCKPOOL_QEMU: auto, host or bundled
+	StartLimit  time.Duration // SSH_WAIT_TIMEOUT
+	StopLimit   time.Duration // STOP_TIMEOUT
+	AssumeYes   bool          // ASSUME_YES: answer questions with yes
 }
-
-// Defaults of the VM, from the host contract.
-const (
-	DefaultMemory   = 8 * builders.GiB
-	DefaultCPUs     = 4
-	DefaultDataSize = 40 * builders.GiB
-	DefaultName     = "rockpool-root"
-)
 
 // Host is what Load asks of the machine, so that tests can answer instead.
 type Host struct {
@@ -85,7 +67,13 @@ func Load(source string, host Host) (Settings, error) {
 	}
 	s.Spec.FillDefaults()
 	r.fail(s.Spec.Validate())
-	s.VM = loadVM(&r, source)
+	s.VM = loadVM(&r, source, s.Spec.Architecture)
+	s.MemoryAsked = host.Getenv("ROOT_VM_MEMORY") != ""
+	s.CPUsAsked = host.Getenv("ROOT_VM_CPUS") != ""
+	s.QEMU = r.choice("ROCKPOOL_QEMU", "auto", "host", "bundled")
+	s.StartLimit = time.Duration(r.number("SSH_WAIT_TIMEOUT", 120)) * time.Second
+	s.StopLimit = time.Duration(r.number("STOP_TIMEOUT", 90)) * time.Second
+	s.AssumeYes = r.flag("ASSUME_YES")
 	home, err := host.HomeDir()
 	if err != nil && (host.Getenv("ROCKPOOL_CACHE") == "" || host.Getenv("ROCKPOOL_STATE") == "") {
 		r.fail(fmt.Errorf("no home directory: set HOME, or both ROCKPOOL_CACHE and ROCKPOOL_STATE: %w", err))
@@ -95,31 +83,28 @@ func Load(source string, host Host) (Settings, error) {
 	return s, errors.Join(r.faults...)
 }
 
-func loadVM(r *reader, source string) VM {
-	v := VM{
-		Name:       r.text("ROOT_VM_NAME", DefaultName),
-		Memory:     r.size("ROOT_VM_MEMORY", DefaultMemory),
-		CPUs:       r.number("ROOT_VM_CPUS", DefaultCPUs),
-		DataSize:   r.size("ROOT_VM_DATA_SIZE", DefaultDataSize),
-		DiskSize:   r.size("ROOT_VM_DISK_SIZE", 0),
-		SSHPort:    r.port("ROOT_VM_SSH_PORT", 2222),
-		Project:    r.text("ROCKPOOL_PROJECT", source),
-		Share:      r.choice("SHARE", "auto", "virtiofs", "9p", "none"),
-		Boot:       r.choice("BOOT", "kernel", "bios", "uefi"),
-		QEMU:       r.choice("ROCKPOOL_QEMU", "auto", "host", "bundled"),
-		StartLimit: time.Duration(r.number("SSH_WAIT_TIMEOUT", 120)) * time.Second,
-		StopLimit:  time.Duration(r.number("STOP_TIMEOUT", 60)) * time.Second,
-		AssumeYes:  r.flag("ASSUME_YES"),
+// loadVM reads what an instance is. The faults of its values are found by
+// [vm.Config.Validate] when it starts.
+func loadVM(r *reader, source, architecture string) vm.Config {
+	web := r.port("ROOT_VM_WEB_PORT", 8080)
+	c := vm.Config{
+		Name:         r.getenv("ROOT_VM_NAME"),
+		Architecture: architecture,
+		Memory:       r.size("ROOT_VM_MEMORY", 0),
+		CPUs:         r.number("ROOT_VM_CPUS", 0),
+		DataSize:     r.size("ROOT_VM_DATA_SIZE", 0),
+		DiskSize:     r.size("ROOT_VM_DISK_SIZE", 0),
+		Ports:        vm.Ports{SSH: r.port("ROOT_VM_SSH_PORT", 2222), Dashboard: web, IDE: web + 1, Preview: web + 2},
+		ShareDir:     r.text("ROCKPOOL_PROJECT", source),
+		Share:        r.choice("SHARE", vm.Auto, vm.ShareVirtiofs, vm.Share9P, vm.ShareNone),
+		Boot:         r.choice("BOOT", vm.BootKernel, vm.BootBIOS, vm.BootUEFI),
+		Accel:        r.choice("ACCEL", vm.Auto, vm.AccelKVM, vm.AccelTCG),
 	}
-	base := r.port("ROOT_VM_WEB_PORT", 8080)
-	v.WebPorts = [3]int{base, base + 1, base + 2}
-	if !filepath.IsAbs(v.Project) {
-		v.Project = filepath.Join(source, v.Project)
+	if !filepath.IsAbs(c.ShareDir) {
+		c.ShareDir = filepath.Join(source, c.ShareDir)
 	}
-	if strings.ContainsAny(v.Name, "/ \t\n,") || strings.HasPrefix(v.Name, ".") {
-		r.fail(fmt.Errorf("ROOT_VM_NAME %q: use letters, digits, '-' and '_'", v.Name))
-	}
-	return v
+	c.FillDefaults()
+	return c
 }
 
 // reader collects faults while values are read.
@@ -189,25 +174,20 @@ func (r *reader) port(name string, fallback int) int {
 	return n
 }
 
-// size reads "8G", "512M" or a plain number of bytes.
 func (r *reader) size(name string, fallback int64) int64 {
-	v := strings.ToUpper(strings.TrimSuffix(strings.TrimSuffix(r.getenv(name), "iB"), "B"))
+	v := r.getenv(name)
 	if v == "" {
 		return fallback
 	}
-	unit := int64(1)
-	for suffix, u := range map[string]int64{"K": 1 << 10, "M": builders.MiB, "G": builders.GiB, "T": 1 << 40} {
-		if strings.HasSuffix(v, suffix) {
-			v, unit = strings.TrimSuffix(v, suffix), u
-			break
-		}
+	n, err := vm.ParseSize(v)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("size %q: use a size above 0", v)
 	}
-	n, err := strconv.ParseInt(v, 10, 64)
-	if err != nil || n <= 0 || n > (1<<62)/unit {
-		r.fail(fmt.Errorf("%s=%q: use a size such as 8G or 512M", name, r.getenv(name)))
+	if err != nil {
+		r.fail(fmt.Errorf("%s: %w", name, err))
 		return fallback
 	}
-	return n * unit
+	return n
 }
 
 // directory resolves our own directory below an XDG base.

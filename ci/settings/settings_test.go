@@ -28,7 +28,7 @@ func TestLoad_Defaults(t *testing.T) {
 	if s.CacheDir != "/home/u/.cache/rockpool-root-vm" || s.StateDir != "/home/u/.local/state/rockpool-root-vm" {
 		t.Errorf("directories = %q, %q", s.CacheDir, s.StateDir)
 	}
-	if s.VM.Memory != 8*builders.GiB || s.VM.WebPorts != [3]int{8080, 8081, 8082} || s.VM.Project != "/src" {
+	if s.VM.Memory != 8*builders.GiB || s.VM.Ports.Preview != 8082 || s.VM.ShareDir != "/src" {
 		t.Errorf("vm = %+v", s.VM)
 	}
 }
@@ -45,10 +45,10 @@ func TestLoad_Overrides(t *testing.T) {
 	if s.Spec.Suite != "bookworm" || s.Spec.DiskSize != 6*builders.GiB || len(s.Spec.Formats) != 2 || s.Spec.SourceDateEpoch != 42 {
 		t.Errorf("spec = %+v", s.Spec)
 	}
-	if s.CacheDir != "/src/cache" || s.StateDir != "/var/s/rockpool-root-vm" || s.VM.Project != "/src/p" {
+	if s.CacheDir != "/src/cache" || s.StateDir != "/var/s/rockpool-root-vm" || s.VM.ShareDir != "/src/p" {
 		t.Errorf("directories = %q, %q, %q", s.CacheDir, s.StateDir, s.VM.Project)
 	}
-	if s.VM.Memory != 512*builders.MiB || s.VM.WebPorts[2] != 9082 || s.VM.Share != "9p" || len(s.Mirrors) != 2 {
+	if s.VM.Memory != 512*builders.MiB || s.VM.Ports.Preview != 9082 || !s.MemoryAsked || s.VM.Share != "9p" || len(s.Mirrors) != 2 {
 		t.Errorf("vm = %+v", s.VM)
 	}
 }
@@ -56,12 +56,12 @@ func TestLoad_Overrides(t *testing.T) {
 func TestLoad_ReportsEveryFault(t *testing.T) {
 	_, err := load(map[string]string{
 		"SUITE": "sid", "ARCH": "m68k", "FORMATS": "vhd", "DISK_SIZE": "1G", "ROOT_VM_MEMORY": "lots",
-		"ROOT_VM_CPUS": "-1", "ROOT_VM_SSH_PORT": "70000", "SHARE": "nfs", "FORCE": "maybe", "ROOT_VM_NAME": "a/b",
+		"ROOT_VM_CPUS": "-1", "ROOT_VM_SSH_PORT": "70000", "SHARE": "nfs", "FORCE": "maybe",
 	})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"SUITE", "ARCH", "FORMATS", "DISK_SIZE", "ROOT_VM_MEMORY", "ROOT_VM_CPUS", "ROOT_VM_SSH_PORT", "SHARE", "FORCE", "ROOT_VM_NAME"} {
+	for _, want := range []string{"SUITE", "ARCH", "FORMATS", "DISK_SIZE", "ROOT_VM_MEMORY", "ROOT_VM_CPUS", "ROOT_VM_SSH_PORT", "SHARE", "FORCE"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not name %s:\n%v", want, err)
 		}
