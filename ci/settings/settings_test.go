@@ -46,7 +46,7 @@ func TestLoad_Overrides(t *testing.T) {
 		t.Errorf("spec = %+v", s.Spec)
 	}
 	if s.CacheDir != "/src/cache" || s.StateDir != "/var/s/rockpool-root-vm" || s.VM.ShareDir != "/src/p" {
-		t.Errorf("directories = %q, %q, %q", s.CacheDir, s.StateDir, s.VM.Project)
+		t.Errorf("directories = %q, %q, %q", s.CacheDir, s.StateDir, s.VM.ShareDir)
 	}
 	if s.VM.Memory != 512*builders.MiB || s.VM.Ports.Preview != 9082 || !s.MemoryAsked || s.VM.Share != "9p" || len(s.Mirrors) != 2 {
 		t.Errorf("vm = %+v", s.VM)
