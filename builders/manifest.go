@@ -65,6 +65,11 @@ func (m Manifest) Artifact(format string) (Artifact, bool) {
 	return Artifact{}, false
 }
 
+// SortArtifacts puts the artifacts in order of their file names.
+func (m *Manifest) SortArtifacts() {
+	sort.Slice(m.Artifacts, func(i, j int) bool { return m.Artifacts[i].File < m.Artifacts[j].File })
+}
+
 // Describe hashes the file at path.
 func Describe(path, format string) (Artifact, error) {
 	f, err := os.Open(path)
