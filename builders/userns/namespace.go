@@ -1,0 +1,152 @@
+// Package userns runs commands as the root of a root file system, without
+// being root: in a user namespace that maps the caller to root and the
+// caller's subordinate IDs to everyone else, or, when the caller is root, in a
+// mount and PID namespace alone. [Root] is the Packer communicator on top and
+// [Layers] its cache.
+//
+// All entering is by unshare(1) and one embedded script. Mounts live in the
+// mount namespace of one command and end with it; a cancelled command, or a
+// killed caller, takes every process of its namespace along.
+//
+// The package owns no state but what it is given a directory for. It must not
+// import the packages beside it.
+package userns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Namespace is a way to be root over files: the caller's own, as root, or a
+// user namespace with the caller's subordinate IDs. Make it with [New]. It is
+// safe for concurrent use: every command gets namespaces of its own.
+type Namespace struct {
+	unshare string // path of unshare(1)
+	root    bool   // the caller is the machine's root
+}
+
+// flags of unshare(1). All of a command's processes are below one PID 1, which
+// --kill-child ends when unshare itself is killed.
+func (n *Namespace) flags() []string {
+	f := []string{"--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"}
+	if !n.root {
+		f = append([]string{"--user", "--map-root-user", "--map-auto"}, f...)
+	}
+	return f
+}
+
+// Rootless tells whether files are owned through subordinate IDs.
+func (n *Namespace) Rootless() bool { return !n.root }
+
+// Command prepares argv, a command of the host, to run as root of the
+// namespace with the host's file system. Its /proc is the namespace's own.
+// When ctx ends, or the calling process dies, all its processes are killed.
+func (n *Namespace) Command(ctx context.Context, argv ...string) *exec.Cmd {
+	return n.command(ctx, append([]string{"--mount-proc", "--"}, argv...)...)
+}
+
+func (n *Namespace) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, n.unshare, append(n.flags(), args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = 10 * time.Second
+	return cmd
+}
+
+// RemoveAll removes dir and all it holds, whoever owns it. A dir that does
+// not exist is no error.
+func (n *Namespace) RemoveAll(dir string) error {
+	if n.root {
+		return os.RemoveAll(dir)
+	}
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if out, err := n.Command(context.Background(), "rm", "-rf", "--one-file-system", "--", dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("remove %s: %w: %s", dir, err, lastLine(out))
+	}
+	return nil
+}
+
+// excluded from every archive: what exists only while a system runs.
+var excluded = []string{"./dev/*", "./proc/*", "./run/*", "./sys/*", "./tmp/*"}
+
+// Tar writes the tree at dir to w as a POSIX tar archive that depends on
+// nothing but the tree: sorted by name, numeric owners, file capabilities and
+// no other extended attributes, no access or change times, and no modification
+// time later than epoch. Sockets and the contents of /dev, /proc, /run, /sys
+// and /tmp are left out.
+func (n *Namespace) Tar(ctx context.Context, dir string, w io.Writer, epoch time.Time) error {
+	argv := []string{"tar", "--create", "--file=-", "--directory=" + dir,
+		"--sort=name", "--numeric-owner", "--format=posix",
+		"--mtime=@" + strconv.FormatInt(epoch.Unix(), 10), "--clamp-mtime",
+		"--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+		"--xattrs", "--xattrs-include=security.capability",
+		"--warning=no-file-ignored", "--anchored", "--wildcards-match-slash"}
+	for _, pattern := range excluded {
+		argv = append(argv, "--exclude="+pattern)
+	}
+	cmd := n.Command(ctx, append(argv, ".")...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "TAR_OPTIONS=")
+	cmd.Stdout = w
+	return run(ctx, cmd, "archive "+dir)
+}
+
+// Untar extracts the archive r, as made by [Namespace.Tar], into dir, which is
+// created when absent. Owners, modes and file capabilities are kept.
+func (n *Namespace) Untar(ctx context.Context, dir string, r io.Reader) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("extract to %s: %w", dir, err)
+	}
+	// Device nodes cannot be made in a user namespace, and none is needed.
+	cmd := n.Command(ctx, "tar", "--extract", "--file=-", "--directory="+dir,
+		"--numeric-owner", "--same-owner", "--same-permissions",
+		"--xattrs", "--xattrs-include=security.capability",
+		"--anchored", "--wildcards-match-slash", "--exclude=./dev/*")
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "TAR_OPTIONS=")
+	cmd.Stdin = r
+	return run(ctx, cmd, "extract to "+dir)
+}
+
+// run runs cmd and returns an error that says op and what cmd complained of.
+func run(ctx context.Context, cmd *exec.Cmd, op string) error {
+	var stderr tail
+	if cmd.Stderr == nil {
+		cmd.Stderr = &stderr
+	}
+	err := cmd.Run()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", op, context.Cause(ctx))
+	case stderr.line() != "":
+		return fmt.Errorf("%s: %w: %s", op, err, stderr.line())
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
+
+// tail keeps the last bytes written to it, for error messages.
+type tail struct{ b []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.b = append(t.b, p...)
+	if over := len(t.b) - 4096; over > 0 {
+		t.b = append(t.b[:0], t.b[over:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) line() string { return lastLine(t.b) }
+
+func lastLine(b []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.TrimSpace(lines[len(lines)-1])
+}
