@@ -83,6 +83,8 @@ if [ -d usr/sbin ] && [ ! -e usr/sbin/policy-rc.d ]; then
   chmod 0755 usr/sbin/policy-rc.d
 fi
 
+# bash's own remark on a killed command goes nowhere; the command's stderr is 3.
+exec 3>&2 2>/dev/null
 status=0
-chroot . "$@" || status=$?
+chroot . "$@" 2>&3 3>&- || status=$?
 exit "$status"
