@@ -21,8 +21,9 @@ type Driver interface {
 	Prepare(ctx context.Context, inst Instance) (Plan, error)
 
 	// Launch switches the machine on. On error nothing of it is left running.
-	// The machine's processes do not die with the caller.
-	Launch(ctx context.Context, inst Instance, plan Plan) (Machine, error)
+	// The machine's processes do not die with the caller. started is called
+	// with each of them as soon as it runs, the machine's own last.
+	Launch(ctx context.Context, inst Instance, plan Plan, started func(Process)) (Machine, error)
 
 	// Attach takes over the machine that a dead supervisor launched, whose
 	// processes are in state. It fails when the machine does not answer.
@@ -86,6 +87,7 @@ const (
 	Panicked  EventKind = "panicked"  // the guest's kernel died
 	Degraded  EventKind = "degraded"  // a part named by Part failed, the machine goes on
 	Recovered EventKind = "recovered" // the part works again
+	Rebooted  EventKind = "rebooted"  // the guest restarted by itself
 	Note      EventKind = "note"      // worth a line in the log
 )
 

@@ -2,10 +2,15 @@ package vm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 )
 
@@ -48,51 +53,370 @@ type LogOptions struct {
 	Lines  int // last lines; 0 shows all of the serial log, or 200 of a unit
 }
 
-func (h Host) dir(name string) string { return filepath.Join(h.Dir, name) }
+func (h Host) log() *slog.Logger {
+	if h.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return h.Log
+}
+
+// dir is the directory of an instance, whose name is checked because it is
+// also removed.
+func (h Host) dir(name string) (string, error) {
+	if !nameForm.MatchString(name) {
+		return "", fmt.Errorf("instance name %q: use lower-case letters, digits and dashes, at most 50", name)
+	}
+	return filepath.Join(h.Dir, name), nil
+}
+
+// List names the instances that exist, sorted.
+func (h Host) List() ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(h.Dir, "*", configFile))
+	if err != nil {
+		return nil, fmt.Errorf("list instances: %w", err)
+	}
+	var names []string
+	for _, f := range files {
+		names = append(names, filepath.Base(filepath.Dir(f)))
+	}
+	slices.Sort(names)
+	return names, nil
+}
 
 // Start switches the instance on and returns once its machine runs; use
 // [Host.WaitReady] to wait for the guest. cfg replaces the configuration of an
 // earlier start. When the instance runs already its state is returned with
-// [ErrAlreadyRunning]. progress may be nil.
+// [ErrAlreadyRunning]; a machine whose guest crashed is switched off and on
+// again. progress may be nil.
 func (h Host) Start(ctx context.Context, cfg Config, progress func(Progress)) (State, error) {
-	return State{}, errors.ErrUnsupported
+	cfg.FillDefaults()
+	if err := cfg.Validate(); err != nil {
+		return State{}, err
+	}
+	dir, err := h.dir(cfg.Name)
+	if err != nil {
+		return State{}, err
+	}
+	lock, err := lockOperation(ctx, dir)
+	if err != nil {
+		return State{}, err
+	}
+	defer lock.Unlock()
+	say := sayer(progress)
+	state, err := h.current(ctx, dir)
+	if err != nil {
+		return state, err
+	}
+	if state.On() {
+		if state.Status != Failed || state.Failure == nil || state.Failure.Unit != "" {
+			return state, ErrAlreadyRunning
+		}
+		say("", "the machine is on but its guest crashed: switching it off first")
+		if _, err := h.stop(ctx, dir, state, StopOptions{Force: true}, nil); err != nil {
+			return state, err
+		}
+	}
+	inst := Instance{Dir: dir, Config: cfg}
+	if err := h.prepare(ctx, inst, say); err != nil {
+		return State{}, err
+	}
+	if err := h.supervise(ctx, dir, "launch"); err != nil {
+		return State{}, err
+	}
+	return readState(dir)
 }
 
-// WaitReady waits until the guest says that it serves, calling progress for
-// every phase as it is reached. It returns early when the guest failed.
-func (h Host) WaitReady(ctx context.Context, name string, timeout time.Duration, progress func(Progress)) (State, error) {
-	return State{}, errors.ErrUnsupported
+// sayer turns a progress callback into one for notes that may be nil.
+func sayer(progress func(Progress)) func(phase, note string) {
+	start := time.Now()
+	return func(phase, note string) {
+		if progress != nil {
+			progress(Progress{Phase: phase, Note: note, Elapsed: time.Since(start)})
+		}
+	}
 }
 
-// Stop switches the instance off: it asks the guest, then presses the power
-// button, then ends the machine, then kills it, each with a limit. Stopping an
-// instance that is off succeeds.
-func (h Host) Stop(ctx context.Context, name string, opts StopOptions, progress func(Progress)) (State, error) {
-	return State{}, errors.ErrUnsupported
+// prepare does everything that must be there before the machine is launched.
+func (h Host) prepare(ctx context.Context, inst Instance, say func(phase, note string)) error {
+	if err := h.clearAway(ctx, inst); err != nil {
+		return err
+	}
+	if err := CheckPorts(inst.Config.Ports); err != nil {
+		return err
+	}
+	key, err := ensureKey(inst)
+	if err != nil {
+		return err
+	}
+	guest, err := guestConfig(inst.Config)
+	if err != nil {
+		return err
+	}
+	if err := WriteConfigDisk(inst.Path(ConfigDisk), guest, key); err != nil {
+		return err
+	}
+	plan, err := h.Driver.Prepare(ctx, inst)
+	if err != nil {
+		return err
+	}
+	for _, note := range plan.Notes {
+		say("", note)
+	}
+	if err := os.Rename(inst.Path(SerialLog), inst.Path(SerialLog+".1")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("keep the last serial log: %w", err)
+	}
+	settings, err := json.Marshal(h.Driver)
+	if err != nil {
+		return fmt.Errorf("save the driver's settings: %w", err)
+	}
+	return errors.Join(
+		writeJSON(inst.Path(configFile), inst.Config),
+		writeJSON(inst.Path(planFile), plan),
+		writeJSON(inst.Path(driverFile), savedDriver{h.Driver.Name(), settings}),
+	)
+}
+
+// guestConfig is what the guest is told.
+func guestConfig(c Config) (GuestConfig, error) {
+	g := GuestConfig{Version: 1, Hostname: c.Hostname, Share: "rockpool", Ports: c.Ports, Credentials: c.Credentials}
+	if c.ShareDir == "" {
+		return g, nil
+	}
+	uid, gid, err := Owner(c.ShareDir)
+	if err != nil {
+		return g, fmt.Errorf("shared directory: %w: give an existing one", err)
+	}
+	g.UID, g.GID = uid, gid
+	return g, nil
+}
+
+// Owner returns the user and group that a directory belongs to.
+func Owner(dir string) (uid, gid int, err error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	if !info.IsDir() {
+		return 0, 0, fmt.Errorf("%s is not a directory", dir)
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	return int(stat.Uid), int(stat.Gid), nil
+}
+
+// AdminID is the ID that the guest's user admin has, given the one of the
+// shared directory's owner. The guest follows the same rule.
+func AdminID(owner int) int {
+	if owner < 1000 {
+		return 1000
+	}
+	return owner
+}
+
+// clearAway ends what a supervisor that was killed in the middle of a launch
+// left running: processes of the last plan that no state tells of. They are
+// known by their working directory and their exact arguments.
+func (h Host) clearAway(ctx context.Context, inst Instance) error {
+	var plan Plan
+	if readJSON(inst.Path(planFile), &plan) != nil {
+		return nil // never started
+	}
+	for _, p := range orphans("/proc", inst.Dir, plan) {
+		h.log().Warn("ending a left-over process", "name", p.Name, "pid", p.PID)
+		if err := end(ctx, p, 3*time.Second); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// end terminates a process, and kills it after a while.
+func end(ctx context.Context, p Process, patience time.Duration) error {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		if err := p.Signal(sig); err != nil {
+			return err
+		}
+		select {
+		case <-p.Done():
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(patience):
+		}
+	}
+	return fmt.Errorf("process %s (pid %d) does not end: it may hang on a device or a network file system", p.Name, p.PID)
+}
+
+// current reads the state and makes it true: a dead machine is not on, and a
+// living one has a supervisor.
+func (h Host) current(ctx context.Context, dir string) (State, error) {
+	state, err := readState(dir)
+	if err != nil {
+		return state, err
+	}
+	if !state.On() {
+		return h.buried(dir, state)
+	}
+	if state.Supervisor.Alive() {
+		return state, nil
+	}
+	h.log().Info("adopting", "instance", state.Name, "pid", state.Processes[0].PID)
+	if err := h.supervise(ctx, dir, "attach"); err != nil {
+		state.Troubles = append(state.Troubles, Trouble{"supervisor", time.Now(),
+			"the machine runs but cannot be attached to: " + err.Error(), "go tool mage vm:stop, then vm:start"})
+		return state, nil
+	}
+	return readState(dir)
+}
+
+// buried corrects the state of a machine that ended while nobody watched, and
+// ends what it left behind.
+func (h Host) buried(dir string, state State) (State, error) {
+	if state.Supervisor.Alive() { // it is about to say so itself, or is launching
+		return state, nil
+	}
+	switch {
+	case state.Status == Starting || state.Status == Ready:
+		state.Status, state.StoppedAt = Failed, time.Now()
+		message := "the machine ended without being asked to, and its supervisor too"
+		if len(state.Processes) > 0 && state.Processes[0].BootID != BootID() {
+			message = "the host was restarted while the machine was on"
+		}
+		state.Failure = &Failure{Time: time.Now(), Message: message, Log: lastLines(filepath.Join(dir, SerialLog), 15)}
+	case state.Status == Stopping:
+		state.Status, state.StoppedAt = Stopped, time.Now()
+	case len(state.Processes) == 0:
+		return state, nil
+	}
+	for _, p := range state.Processes {
+		p.Signal(syscall.SIGKILL) // virtiofsd ends by itself with the machine
+	}
+	state.Processes, state.Troubles, state.Supervisor = nil, nil, Process{}
+	if _, err := os.Stat(dir); err != nil {
+		return state, nil
+	}
+	return state, writeState(dir, state)
 }
 
 // Status tells what is known of the instance. When its supervisor died and the
 // machine did not, another supervisor is started first.
 func (h Host) Status(ctx context.Context, name string) (State, error) {
-	return State{}, errors.ErrUnsupported
+	dir, err := h.dir(name)
+	if err != nil {
+		return State{}, err
+	}
+	if _, err := loadInstance(dir); err != nil {
+		return State{Name: name, Status: Stopped}, err
+	}
+	lock, err := tryLock(dir, operationLock)
+	if errors.Is(err, errLocked) { // somebody else is starting or stopping it
+		return readState(dir)
+	}
+	if err != nil {
+		return State{}, err
+	}
+	defer lock.Unlock()
+	return h.current(ctx, dir)
 }
 
-// SSH runs the host's ssh client as user admin and returns the command's exit
-// code.
-func (h Host) SSH(ctx context.Context, name string, opts SSHOptions) (int, error) {
-	return -1, errors.ErrUnsupported
+// WaitReady waits until the guest says that it serves, calling progress for
+// every phase as it is reached. It returns early when the guest failed.
+func (h Host) WaitReady(ctx context.Context, name string, timeout time.Duration, progress func(Progress)) (State, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	state, err := h.follow(ctx, name, progress, func(s State) bool { return s.Status == Ready || s.Status == Failed })
+	switch {
+	case state.Status == Ready:
+		return state, nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return state, fmt.Errorf("%s is not ready after %s%s: look at `go tool mage vm:logs`, or wait longer (SSH_WAIT_TIMEOUT)", name, timeout, lastPhase(state))
+	case err != nil:
+		return state, err
+	case state.Failure != nil:
+		return state, fmt.Errorf("%s failed: %w", name, state.Failure)
+	}
+	return state, fmt.Errorf("%s is %s: %w", name, state.Status, ErrNotRunning)
 }
 
-// Logs writes the serial log, or a unit's journal, to w.
-func (h Host) Logs(ctx context.Context, name string, opts LogOptions, w io.Writer) error {
-	return errors.ErrUnsupported
+// Error makes a Failure an error: its unit and message, on one line.
+func (f *Failure) Error() string {
+	if f.Unit != "" {
+		return f.Unit + ": " + f.Message
+	}
+	return f.Message
+}
+
+func lastPhase(s State) string {
+	if len(s.Phases) == 0 {
+		return " (the guest has not said anything)"
+	}
+	return fmt.Sprintf(" (the last phase was %s)", s.Phases[len(s.Phases)-1].Name)
+}
+
+// follow watches the instance until done says so, ctx ends or the machine is
+// off. A supervisor that dies meanwhile is replaced.
+func (h Host) follow(ctx context.Context, name string, progress func(Progress), done func(State) bool) (State, error) {
+	dir, err := h.dir(name)
+	if err != nil {
+		return State{}, err
+	}
+	start, shown := time.Now(), 0
+	show := func(s State) {
+		for ; shown < len(s.Phases) && progress != nil; shown++ {
+			p := s.Phases[shown]
+			progress(Progress{Phase: p.Name, Seconds: p.Seconds, Elapsed: time.Since(start)})
+		}
+	}
+	for {
+		state, err := h.Status(ctx, name)
+		if err != nil || !state.On() || done(state) {
+			show(state)
+			return state, err
+		}
+		var last State
+		err = ask(ctx, dir, request{Request: "watch"}, func(s State) bool {
+			last = s
+			show(s)
+			return !done(s)
+		})
+		if last.Name != "" && done(last) {
+			return last, nil
+		}
+		if ctx.Err() != nil {
+			return state, ctx.Err()
+		}
+		if err != nil { // the supervisor is starting or ending
+			select {
+			case <-ctx.Done():
+				return state, ctx.Err()
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}
 }
 
 // Destroy stops the instance and removes everything of it, the data disk too.
 // The caller has asked.
 func (h Host) Destroy(ctx context.Context, name string) error {
-	return errors.ErrUnsupported
+	dir, err := h.dir(name)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if _, err := h.Stop(ctx, name, StopOptions{Force: true}, nil); err != nil {
+		return err
+	}
+	lock, err := lockOperation(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if err := h.clearAway(ctx, Instance{Dir: dir}); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("destroy %s: %w", name, err)
+	}
+	return nil
 }
-
-// List names the instances that exist.
-func (h Host) List() ([]string, error) { return nil, errors.ErrUnsupported }

@@ -2,15 +2,372 @@ package vm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"math"
+	"os"
+	"slices"
+	"time"
 )
 
-// Supervise watches the instance in dir until its machine is off: it attaches
-// to a machine that runs, or else launches the one that Start prepared. It
-// fails at once when another supervisor holds the instance. drivers makes a
-// driver by name, its settings still empty. It writes one line of JSON to
-// ready, {"error":"…"} or {}, when the machine runs or did not start.
-func Supervise(ctx context.Context, dir string, drivers map[string]func() Driver, ready io.Writer) error {
-	return errors.ErrUnsupported
+// SuperviseOptions are the supervisor's dependencies.
+type SuperviseOptions struct {
+	Drivers map[string]func() Driver // makes a driver by name, its settings still empty
+	Launch  bool                     // launch what Start prepared when the machine is off
+	Ready   io.Writer                // gets one line of JSON, {} or {"error":"…"}, when the machine runs or does not
+	Log     *slog.Logger
+}
+
+// Supervise watches the machine of the instance in dir until it is off. It
+// attaches to a machine that runs, or launches it. It fails at once when
+// another supervisor holds the instance.
+func Supervise(ctx context.Context, dir string, o SuperviseOptions) error {
+	s, err := newSupervisor(ctx, dir, o)
+	answer := struct {
+		Error string `json:"error,omitempty"`
+	}{}
+	if err != nil {
+		answer.Error = err.Error()
+	}
+	json.NewEncoder(o.Ready).Encode(answer) // nobody may be listening any more
+	if err != nil {
+		return err
+	}
+	defer s.unlock()
+	return s.run(ctx)
+}
+
+// supervisor owns the State of one machine. Only run's goroutine touches it.
+type supervisor struct {
+	inst        Instance
+	machine     Machine
+	state       State
+	log         *slog.Logger
+	unlock      func() error
+	requests    chan demand
+	subscribers []subscriber
+	guest       *channel
+	guestSpoke  bool
+	stopped     chan struct{} // closed when the guest says that it has stopped
+	exited      chan struct{} // closed when the machine is off
+	stopping    bool
+	rung        chan string // what the ladder does
+}
+
+func newSupervisor(ctx context.Context, dir string, o SuperviseOptions) (*supervisor, error) {
+	inst, err := loadInstance(dir)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := tryLock(dir, supervisorLock)
+	if err != nil {
+		return nil, fmt.Errorf("supervise: %w", err)
+	}
+	s := &supervisor{
+		inst: inst, log: o.Log, unlock: lock.Unlock,
+		requests: make(chan demand), stopped: make(chan struct{}), exited: make(chan struct{}), rung: make(chan string, 8),
+	}
+	if err := s.takeOver(ctx, o); err != nil {
+		lock.Unlock()
+		return nil, err
+	}
+	return s, nil
+}
+
+// takeOver attaches to the machine or launches it.
+func (s *supervisor) takeOver(ctx context.Context, o SuperviseOptions) error {
+	plan, driver, err := loadPlan(s.inst, o.Drivers)
+	if err != nil {
+		return err
+	}
+	if s.state, err = readState(s.inst.Dir); err != nil {
+		return err
+	}
+	self, err := Identify("supervisor", os.Getpid())
+	if err != nil {
+		return err
+	}
+	switch {
+	case s.state.On():
+		s.log.Info("attaching", "pid", s.state.Processes[0].PID)
+		s.machine, err = driver.Attach(ctx, s.inst, plan, s.state)
+	case o.Launch:
+		s.log.Info("launching", "instance", s.inst.Config.Name)
+		s.state = newState(s.inst.Config, driver.Name(), plan)
+		s.state.Supervisor = self
+		s.machine, err = driver.Launch(ctx, s.inst, plan, s.record)
+		if err != nil {
+			s.fail("", err.Error())
+			s.state.Processes = nil
+			writeState(s.inst.Dir, s.state)
+		}
+	default:
+		err = ErrNotRunning
+	}
+	if err != nil {
+		return err
+	}
+	s.state.Supervisor = self
+	s.state.Processes = s.machine.Processes()
+	return writeState(s.inst.Dir, s.state)
+}
+
+// record notes a process as soon as it runs, so that a supervisor that is
+// killed during a launch leaves nothing unknown behind.
+func (s *supervisor) record(p Process) {
+	s.state.Processes = append([]Process{p}, s.state.Processes...)
+	if err := writeState(s.inst.Dir, s.state); err != nil {
+		s.log.Error("state not written", "err", err)
+	}
+}
+
+func newState(c Config, driver string, plan Plan) State {
+	return State{
+		Name: c.Name, Status: Starting, Driver: driver, StartedAt: time.Now(),
+		Accel: plan.Accel, Share: plan.Share, Boot: plan.Boot,
+		Memory: c.Memory, CPUs: c.CPUs, Ports: c.Ports, ImageSHA256: c.Image.SHA256,
+	}
+}
+
+// run is the supervisor's life: every change of the state happens here.
+func (s *supervisor) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l, err := listenUnix(s.inst.Dir, ControlSocket)
+	if err != nil {
+		s.log.Error("no control socket", "err", err) // the state file still tells, and a new supervisor can be made
+	} else {
+		defer l.Close()
+		go s.control(ctx, l)
+	}
+	s.guest = &channel{machine: s.machine, events: make(chan guestEvent), send: make(chan string), retry: time.Second}
+	go s.guest.run(ctx)
+	crashes := s.watchSerial(ctx)
+	if s.state.Status == Stopping { // the former supervisor died half way down the ladder
+		s.stop(ctx, request{})
+	}
+	for {
+		select {
+		case d := <-s.requests:
+			s.demand(ctx, d)
+		case e := <-s.guest.events:
+			s.heard(e)
+		case line := <-crashes:
+			s.panicked(ctx, line)
+		case rung := <-s.rung:
+			s.state.LastStop = rung
+		case e, ok := <-s.machine.Events():
+			if !ok || e.Kind == Exited {
+				s.off(e)
+				return nil
+			}
+			s.happened(ctx, e)
+		}
+		s.publish()
+	}
+}
+
+// publish writes the state and sends it to every subscriber.
+func (s *supervisor) publish() {
+	s.state.Processes = s.machine.Processes()
+	if err := writeState(s.inst.Dir, s.state); err != nil {
+		s.log.Error("state not written", "err", err)
+	}
+	copied := s.state
+	copied.Phases, copied.Troubles = slices.Clone(s.state.Phases), slices.Clone(s.state.Troubles)
+	s.subscribers = slices.DeleteFunc(s.subscribers, func(c subscriber) bool {
+		select {
+		case c <- copied:
+			return false
+		default:
+			close(c)
+			return true
+		}
+	})
+}
+
+func (s *supervisor) demand(ctx context.Context, d demand) {
+	s.subscribers = append(s.subscribers, d.states)
+	if d.Request == "stop" {
+		s.stop(ctx, d.request)
+	}
+}
+
+// heard takes in a line of the guest.
+func (s *supervisor) heard(e guestEvent) {
+	s.guestSpoke = true
+	switch e.Event {
+	case "phase":
+		if e.Phase != "" && len(e.Phase) <= 40 && len(s.state.Phases) < 100 && s.state.phase(cleanLine(e.Phase), e.Seconds) {
+			s.log.Info("phase", "phase", e.Phase, "seconds", e.Seconds)
+		}
+	case "ready":
+		s.ready(e)
+	case "failed":
+		s.log.Error("guest failed", "unit", e.Unit, "message", e.Message)
+		s.fail(e.Unit, cleanLine(e.Message))
+	case "stopped":
+		select {
+		case <-s.stopped:
+		default:
+			close(s.stopped)
+		}
+	}
+}
+
+func (s *supervisor) ready(e guestEvent) {
+	if s.stopping {
+		return
+	}
+	if s.state.ReadyAfter == 0 {
+		s.state.ReadyAfter = round(max(e.Seconds, min(time.Since(s.state.StartedAt).Seconds(), e.Seconds+30)))
+		s.log.Info("ready", "seconds", s.state.ReadyAfter)
+	}
+	s.state.AgentVersion = cleanLine(e.Version)
+	s.state.Status, s.state.Failure = Ready, nil
+}
+
+func round(seconds float64) float64 { return math.Round(seconds*100) / 100 }
+
+// fail records why the instance does not work.
+func (s *supervisor) fail(unit, message string) {
+	s.state.Status = Failed
+	s.state.Failure = &Failure{Time: time.Now(), Unit: unit, Message: message, Log: lastLines(s.inst.Path(SerialLog), 15)}
+}
+
+// panicked records the end of the guest's kernel. A panic is final; after an
+// Oops the guest may still come up, and then says so.
+func (s *supervisor) panicked(ctx context.Context, line string) {
+	s.log.Error("guest kernel", "line", line)
+	s.fail("", "the guest's kernel crashed: "+line)
+}
+
+// happened takes in an event of the machine, which is still on.
+func (s *supervisor) happened(ctx context.Context, e Event) {
+	s.log.Info("machine", "event", e.Kind, "part", e.Part, "message", e.Message)
+	s.state.Troubles = slices.DeleteFunc(s.state.Troubles, func(t Trouble) bool { return t.Part == e.Part })
+	switch e.Kind {
+	case Panicked:
+		s.fail("", "the guest's kernel crashed: "+e.Message)
+	case Degraded:
+		s.state.Troubles = append(s.state.Troubles, Trouble{e.Part, time.Now(), e.Message, e.Cure})
+	case Rebooted:
+		s.state.Status, s.state.Phases, s.state.ReadyAfter, s.state.Failure = Starting, nil, 0, nil
+		s.state.StartedAt = time.Now()
+	}
+}
+
+// off records the end of the machine and says goodbye.
+func (s *supervisor) off(e Event) {
+	close(s.exited)
+	select {
+	case rung := <-s.rung:
+		s.state.LastStop = rung
+	default:
+	}
+	s.state.StoppedAt = time.Now()
+	switch {
+	case s.stopping:
+		s.state.Status, s.state.Failure = Stopped, nil
+	case e.Message == "":
+		s.state.Status, s.state.LastStop = Stopped, "the guest switched itself off"
+	default:
+		s.fail("", e.Message)
+	}
+	s.state.Troubles = nil
+	s.log.Info("off", "how", s.state.LastStop, "message", e.Message)
+	s.state.Supervisor = Process{}
+	s.publish()
+	for _, c := range s.subscribers {
+		close(c)
+	}
+}
+
+// watchSerial looks for a crash of the guest's kernel in what it writes from
+// now on, and gives it a second to finish its last words.
+func (s *supervisor) watchSerial(ctx context.Context) <-chan string {
+	crashes := make(chan string)
+	var watch crashWatch
+	go tail(ctx, s.inst.Path(SerialLog), 0, func(b []byte) {
+		line := watch.feed(b)
+		if line == "" {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+		select {
+		case crashes <- line:
+		case <-ctx.Done():
+		}
+	})
+	return crashes
+}
+
+// stop starts the ladder, once.
+func (s *supervisor) stop(ctx context.Context, r request) {
+	if s.stopping {
+		return
+	}
+	s.stopping = true
+	crashed := s.state.Status == Failed && s.state.Failure != nil && s.state.Failure.Unit == ""
+	s.state.Status = Stopping
+	total := DefaultStopTimeout
+	if r.Timeout > 0 {
+		total = time.Duration(r.Timeout * float64(time.Second))
+	}
+	l := ladder{machine: s.machine, exited: s.exited, stopped: s.stopped, rung: s.rung, log: s.log, total: total}
+	if s.guestSpoke && !r.Force && !crashed {
+		l.ask = func(ctx context.Context) bool {
+			select {
+			case s.guest.send <- "shutdown":
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		}
+	}
+	l.skipPowerDown = r.Force || crashed
+	go l.climb(ctx)
+}
+
+// loadPlan reads what Start prepared.
+func loadPlan(inst Instance, drivers map[string]func() Driver) (Plan, Driver, error) {
+	var plan Plan
+	var saved savedDriver
+	err := errors.Join(readJSON(inst.Path(planFile), &plan), readJSON(inst.Path(driverFile), &saved))
+	if err != nil {
+		return plan, nil, err
+	}
+	open := drivers[saved.Name]
+	if open == nil {
+		return plan, nil, fmt.Errorf("instance %s: driver %q is not known to this program", inst.Config.Name, saved.Name)
+	}
+	driver := open()
+	if err := json.Unmarshal(saved.Settings, driver); err != nil {
+		return plan, nil, fmt.Errorf("instance %s: settings of driver %s: %w", inst.Config.Name, saved.Name, err)
+	}
+	return plan, driver, nil
+}
+
+// savedDriver is driver.json.
+type savedDriver struct {
+	Name     string          `json:"name"`
+	Settings json.RawMessage `json:"settings"`
+}
+
+func readJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return nil
 }

@@ -1,7 +1,8 @@
 // Command rockpool-vm supervises one instance of the Root VM on a host. It is
 // started by vm.Start, detached, and not meant to be run by hand:
 //
-//	rockpool-vm supervise DIR
+//	rockpool-vm launch DIR	launch the machine that was prepared in DIR, or attach to it
+//	rockpool-vm attach DIR	attach to the machine of DIR, whose supervisor died
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"github.com/rockpool/rootvm/vm"
@@ -20,17 +22,19 @@ func main() {
 }
 
 // errUsage is a command line that is not understood.
-var errUsage = errors.New("usage: rockpool-vm supervise DIR")
+var errUsage = errors.New("usage: rockpool-vm launch|attach DIR")
 
 // run is main without the process: ready receives the one line that tells the
 // caller how the launch went.
 func run(ctx context.Context, args []string, ready io.Writer, stderr io.Writer) int {
-	drivers := map[string]func() vm.Driver{
-		"qemu": func() vm.Driver { return new(qemu.Driver) },
-	}
 	err := errUsage
-	if len(args) == 2 && args[0] == "supervise" {
-		err = vm.Supervise(ctx, args[1], drivers, ready)
+	if len(args) == 2 && (args[0] == "launch" || args[0] == "attach") {
+		err = vm.Supervise(ctx, args[1], vm.SuperviseOptions{
+			Drivers: map[string]func() vm.Driver{"qemu": func() vm.Driver { return new(qemu.Driver) }},
+			Launch:  args[0] == "launch",
+			Ready:   ready,
+			Log:     slog.New(slog.NewTextHandler(stderr, nil)),
+		})
 	}
 	switch {
 	case err == nil:

@@ -25,7 +25,7 @@ func (d *Driver) Prepare(ctx context.Context, inst vm.Instance) (vm.Plan, error)
 }
 
 // Launch implements [vm.Driver].
-func (d *Driver) Launch(ctx context.Context, inst vm.Instance, plan vm.Plan) (vm.Machine, error) {
+func (d *Driver) Launch(ctx context.Context, inst vm.Instance, plan vm.Plan, started func(vm.Process)) (vm.Machine, error) {
 	return nil, errors.ErrUnsupported
 }
 

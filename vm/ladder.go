@@ -1,0 +1,72 @@
+package vm
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// ladder switches a machine off, each rung harder than the one before and
+// each with a limit: ask the guest, press the power button, quit, kill.
+type ladder struct {
+	machine       Machine
+	exited        <-chan struct{}
+	stopped       <-chan struct{}            // the guest has stopped its workspaces and synced its disks
+	ask           func(context.Context) bool // passes the request to the guest; nil when nobody listens there
+	skipPowerDown bool
+	rung          chan<- string
+	log           *slog.Logger
+	total         time.Duration
+}
+
+// Limits of the hard rungs. They are below what a user waits for.
+const (
+	quitLimit = 5 * time.Second
+	killLimit = 5 * time.Second
+)
+
+// climb takes rung after rung until the machine is off or the last is tried.
+func (l ladder) climb(ctx context.Context) {
+	if l.ask != nil && l.wait(ctx, "asked the guest", l.total*6/10, l.stopped, func(ctx context.Context) error {
+		l.ask(ctx)
+		return nil
+	}) {
+		return
+	}
+	if !l.skipPowerDown && l.wait(ctx, "power button", l.total*4/10, nil, l.method(PowerDown)) {
+		return
+	}
+	if l.wait(ctx, "quit", quitLimit, nil, l.method(Quit)) {
+		return
+	}
+	l.wait(ctx, "killed", killLimit, nil, l.method(Kill))
+}
+
+func (l ladder) method(how StopMethod) func(context.Context) error {
+	return func(ctx context.Context) error { return l.machine.Stop(ctx, how) }
+}
+
+// wait does one rung and waits until its limit, until next is closed, or until
+// the machine is off, which it returns.
+func (l ladder) wait(ctx context.Context, name string, limit time.Duration, next <-chan struct{}, do func(context.Context) error) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	select {
+	case l.rung <- name:
+	default:
+	}
+	start := time.Now()
+	if err := do(ctx); err != nil {
+		l.log.Warn("stop", "rung", name, "err", err)
+		return false
+	}
+	select {
+	case <-l.exited:
+		return true
+	case <-next:
+		l.log.Info("stop", "rung", name, "seconds", round(time.Since(start).Seconds()))
+	case <-ctx.Done():
+		l.log.Warn("stop", "rung", name, "err", "no effect", "limit", limit)
+	}
+	return false
+}

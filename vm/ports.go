@@ -1,0 +1,75 @@
+package vm
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// CheckPorts tries to bind each forwarded port on the loopback and reports
+// every one that is taken, with its owner.
+func CheckPorts(p Ports) error {
+	var faults []error
+	for _, f := range p.Forwards() {
+		l, err := net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(f.Host))
+		if err == nil {
+			l.Close()
+			continue
+		}
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			faults = append(faults, fmt.Errorf("port %d (%s) is in use by %s: stop that, or choose another port", f.Host, f.Name, portOwner("/proc", f.Host)))
+		case errors.Is(err, syscall.EACCES):
+			faults = append(faults, fmt.Errorf("port %d (%s) may not be used by an ordinary user: choose one above 1023", f.Host, f.Name))
+		default:
+			faults = append(faults, fmt.Errorf("port %d (%s): %w", f.Host, f.Name, err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// portOwner names the process that listens on a port, below the proc file
+// system at proc.
+func portOwner(proc string, port int) string {
+	inodes := map[string]bool{}
+	for _, table := range []string{"net/tcp", "net/tcp6"} {
+		b, err := os.ReadFile(filepath.Join(proc, table))
+		if err == nil {
+			listeners(string(b), port, inodes)
+		}
+	}
+	links, _ := filepath.Glob(filepath.Join(proc, "[0-9]*/fd/*"))
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		if err != nil || !inodes[strings.TrimSuffix(strings.TrimPrefix(target, "socket:["), "]")] {
+			continue
+		}
+		dir := filepath.Dir(filepath.Dir(link))
+		name, _ := os.ReadFile(filepath.Join(dir, "comm"))
+		return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), filepath.Base(dir))
+	}
+	return "a process that this user cannot see (`sudo ss -ltnp` names it)"
+}
+
+// listeners collects the inodes of the sockets that listen on port, from a
+// table in the format of /proc/net/tcp (proc_net(5), proc_pid_net(5)).
+func listeners(table string, port int, inodes map[string]bool) {
+	const listen = "0A"
+	lines := bufio.NewScanner(strings.NewReader(table))
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		if len(f) < 10 || f[3] != listen {
+			continue
+		}
+		_, hex, _ := strings.Cut(f[1], ":")
+		if n, err := strconv.ParseUint(hex, 16, 16); err == nil && int(n) == port {
+			inodes[f[9]] = true
+		}
+	}
+}

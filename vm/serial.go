@@ -1,0 +1,89 @@
+package vm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// tail calls each with what is appended to the file at path, from offset on,
+// until ctx ends. A file that becomes shorter is read from its start.
+func tail(ctx context.Context, path string, offset int64, each func([]byte)) error {
+	tick := time.NewTicker(200 * time.Millisecond) // inotify would save nothing here: the guest writes rarely
+	defer tick.Stop()
+	for {
+		f, err := os.Open(path)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err == nil {
+			if info, err := f.Stat(); err == nil && info.Size() < offset {
+				offset = 0
+			}
+			b, err := io.ReadAll(io.NewSectionReader(f, offset, 1<<20))
+			f.Close()
+			if err != nil {
+				return err
+			}
+			offset += int64(len(b))
+			if len(b) > 0 {
+				each(b)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// kernelDeath is what Linux writes when it dies or nearly does.
+var kernelDeath = regexp.MustCompile(`Kernel panic - not syncing|\bOops: |BUG: unable to handle|general protection fault`)
+
+// crashWatch looks for the end of the guest's kernel in its serial log.
+type crashWatch struct{ rest []byte }
+
+// feed returns the first line that tells of a dead kernel, or "".
+func (w *crashWatch) feed(b []byte) string {
+	lines := bytes.Split(append(w.rest, b...), []byte("\n"))
+	w.rest = bytes.Clone(lines[len(lines)-1])
+	if len(w.rest) > 64<<10 {
+		w.rest = nil
+	}
+	for _, line := range lines[:len(lines)-1] {
+		if kernelDeath.Match(line) {
+			return cleanLine(string(line))
+		}
+	}
+	return ""
+}
+
+var control = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+
+// cleanLine removes what a terminal would obey.
+func cleanLine(s string) string { return strings.TrimRight(control.ReplaceAllString(s, ""), " \t\r\n") }
+
+// lastLines returns at most n lines from the end of the file at path, made
+// safe to print.
+func lastLines(path string, n int) []string {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	end, _ := f.Seek(0, io.SeekEnd)
+	b, _ := io.ReadAll(io.NewSectionReader(f, max(0, end-64<<10), 64<<10))
+	var lines []string
+	for _, line := range strings.Split(string(b), "\n") {
+		if line = cleanLine(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines[max(0, len(lines)-n):]
+}
