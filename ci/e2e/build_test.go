@@ -1,0 +1,152 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestBuild_SameBytes builds again without the caches of the root file system
+// and the layers; every artifact must have the digest it had.
+func TestBuild_SameBytes(t *testing.T) {
+	primary.mage(t, "rootvm:build")
+	before := readManifest(t, "trixie")
+	cache := t.TempDir()
+	shareCache(t, cache)
+	build := &instance{name: "rockpool-build", env: []string{"FORCE=1", "ROCKPOOL_CACHE=" + cache}}
+	build.mage(t, "rootvm:build")
+	after := readManifest(t, "trixie")
+	for _, a := range before.Artifacts {
+		if b, ok := after.Artifact(a.Format); !ok || b.SHA256 != a.SHA256 {
+			t.Errorf("%s: digest %s, then %s", a.File, a.SHA256, b.SHA256)
+		}
+	}
+	for _, s := range after.Steps {
+		t.Logf("%7.2f s  %s", s.Seconds, s.Name)
+	}
+	check := exec.Command("sha256sum", "--check", "--quiet", "--ignore-missing", "SHA256SUMS")
+	check.Dir = filepath.Join(checkout, "dist")
+	if out, err := check.CombinedOutput(); err != nil {
+		t.Errorf("SHA256SUMS: %v: %s", err, out)
+	}
+}
+
+// TestBuild_Killed kills a build, with every process of it, at several
+// moments; the next build must work and leave the old image until it is done.
+func TestBuild_Killed(t *testing.T) {
+	primary.mage(t, "rootvm:build")
+	before := readManifest(t, "trixie")
+	build := &instance{name: "rockpool-build", env: []string{"FORCE=1"}}
+	for _, stage := range []string{"Bootstrap the root file system", "seal", "Make the disk", "Pack as qcow2"} {
+		killAt(t, build, stage)
+		if m := readManifest(t, "trixie"); m.Artifacts[0].SHA256 != before.Artifacts[0].SHA256 {
+			t.Errorf("killed at %q: the manifest names another image", stage)
+		}
+	}
+	build.mage(t, "rootvm:build")
+	if after := readManifest(t, "trixie"); after.Artifacts[0].SHA256 != before.Artifacts[0].SHA256 {
+		t.Error("the build after the kills differs")
+	}
+	left, err := filepath.Glob(filepath.Join(cacheDir(t), "work", "*", "root"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// killAt starts a build and sends SIGKILL to its process group when it says
+// that it has come to stage.
+func killAt(t *testing.T, i *instance, stage string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, mageBin, "rootvm:build")
+	cmd.Dir, cmd.Env = checkout, i.environment()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	var said strings.Builder
+	buf := make([]byte, 4096)
+	for !strings.Contains(said.String(), stage) {
+		n, err := r.Read(buf)
+		if err != nil {
+			t.Fatalf("the build ended before %q:\n%s", stage, said.String())
+		}
+		said.Write(buf[:n])
+	}
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	t.Logf("killed at %q", stage)
+}
+
+// TestBuild_BadSettings expects every fault in one message.
+func TestBuild_BadSettings(t *testing.T) {
+	bad := &instance{name: "rockpool-build", env: []string{"SUITE=sid", "DISK_SIZE=1M", "FORMATS=vhd"}}
+	bad.fails(t, []string{"SUITE", "DISK_SIZE", "FORMATS"}, "rootvm:build")
+}
+
+// TestRebuild_KeepsData updates the image under a VM with data.
+func TestRebuild_KeepsData(t *testing.T) {
+	primary.up(t)
+	primary.sh(t, "echo kept | sudo tee /opt/rockpool/over-the-update; echo gone | sudo tee /root/on-the-root-disk")
+	before := primary.status(t).ImageSHA256
+	epoch := readManifest(t, "trixie").SourceDateEpoch
+	primary.env = []string{"SOURCE_DATE_EPOCH=" + strconv.FormatInt(epoch+1, 10)}
+	defer func() { primary.env = nil }()
+	primary.mage(t, "rootvm:build")
+	primary.mage(t, "down")
+	primary.mage(t, "up")
+	if after := primary.status(t).ImageSHA256; after == before || after == "" {
+		t.Errorf("image = %s, was %s", after, before)
+	}
+	out := primary.sh(t, "cat /opt/rockpool/over-the-update; sudo test ! -e /root/on-the-root-disk")
+	if out != "kept" {
+		t.Errorf("the data disk says %q", out)
+	}
+}
+
+// shareCache gives a new cache directory the downloads and programs of the
+// usual one, but none of the built trees.
+func shareCache(t *testing.T, dir string) {
+	t.Helper()
+	for _, part := range []string{"debs", "tools", "packer", "npm", "bin"} {
+		from := filepath.Join(cacheDir(t), part)
+		if _, err := os.Stat(from); err != nil {
+			continue
+		}
+		if out, err := exec.Command("cp", "-al", from, filepath.Join(dir, part)).CombinedOutput(); err != nil {
+			if out2, err := exec.Command("cp", "-a", from, dir).CombinedOutput(); err != nil {
+				t.Fatalf("copy the cache: %v: %s%s", err, out, out2)
+			}
+		}
+	}
+}
+
+func cacheDir(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("ROCKPOOL_CACHE"); dir != "" {
+		return dir
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(base, "rockpool-root-vm")
+}
