@@ -1,0 +1,77 @@
+#!/bin/bash
+# system: users, names, network, journal, kernel settings, initramfs.
+# usage: 10-system.sh FILES SUITE ROOT_UUID
+#   FILES      the uploaded directory files/system
+#   SUITE      Debian suite
+#   ROOT_UUID  UUID of the root file system, for /etc/fstab
+set -euo pipefail
+files=$1 suite=$2 root_uuid=$3
+umask 022
+
+install_files() {
+	cp -R --no-preserve=mode,ownership,timestamps "$files/." /
+	chmod 755 /etc/initramfs-tools/hooks/zz-rockpool /etc/initramfs-tools/rockpool-init
+	chmod 440 /etc/sudoers.d/rockpool
+	rm -rf "$files"
+}
+
+# Fixed ids: files on the data disk belong to them over every rebuilt image.
+make_users() {
+	groupadd --gid 990 rockpool
+	useradd --uid 990 --gid 990 --home-dir /home/rockpool --create-home \
+		--shell /bin/bash --comment 'Rockpool services' rockpool
+	groupadd --gid 1000 admin
+	useradd --uid 1000 --gid 1000 --home-dir /home/admin --create-home \
+		--groups sudo,systemd-journal --shell /bin/bash --comment 'Rockpool admin' admin
+	# No password is right: neither a login nor su works with one.
+	usermod --password '*' root
+	usermod --password '*' admin
+	usermod --password '*' rockpool
+	printf 'rockpool:100000:1000000\nadmin:2000000:65536\n' >/etc/subuid
+	cp /etc/subuid /etc/subgid
+	# admin's home can be passed through, so that "sudo -u rockpool" may
+	# start there; what is in it stays admin's.
+	chmod 711 /home/admin
+	chmod 750 /home/rockpool
+	install -d -o admin -g admin -m 700 /home/admin/.ssh
+	install -d -o rockpool -g rockpool -m 700 /home/rockpool/.config /home/rockpool/.local \
+		/home/rockpool/.local/share /home/rockpool/.local/share/containers
+	# The user's manager runs from boot on, without a login.
+	install -d /var/lib/systemd/linger
+	: >/var/lib/systemd/linger/rockpool
+}
+
+write_fstab() {
+	cat >/etc/fstab <<-END
+		# The other file systems are mounted by rockpool-setup and rockpool-share.
+		UUID=$root_uuid / ext4 defaults,x-systemd.growfs 0 0
+	END
+}
+
+# Debian's own addresses, as its package manager documents them: what the image
+# was built from is a local directory or the builder's mirror.
+write_apt_sources() {
+	local examples=/usr/share/doc/apt/examples
+	rm -rf /etc/apt/sources.list /etc/apt/sources.list.d
+	mkdir /etc/apt/sources.list.d
+	if [ -e "$examples/debian.sources" ]; then
+		sed -e '/^#/d' -e 's/^Components:.*/Components: main/' "$examples/debian.sources" \
+			>/etc/apt/sources.list.d/debian.sources
+	else
+		sed -n 's/^\(deb .* main\) .*/\1/p' "$examples/sources.list" >/etc/apt/sources.list
+	fi
+	grep -qr "\b$suite\b" /etc/apt/sources.list*
+}
+
+write_locale() {
+	printf 'LANG=C.UTF-8\n' >/etc/default/locale
+	ln -sfn /usr/share/zoneinfo/Etc/UTC /etc/localtime
+	printf 'Etc/UTC\n' >/etc/timezone
+}
+
+install_files
+make_users
+write_fstab
+write_apt_sources
+write_locale
+update-initramfs -u -k all

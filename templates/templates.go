@@ -1,0 +1,138 @@
+// Package templates renders what the Root VM runs by: systemd units, the
+// Caddyfile, the SSH server's drop-in, udev rules. Every file is a pure
+// function of [Params]. It owns no state and imports nothing of this project;
+// package provision says when the files are put in the image.
+package templates
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+)
+
+//go:embed files
+var files embed.FS
+
+// Params are the names that the files agree on. [Defaults] are those of the
+// image; a test may use others.
+type Params struct {
+	User      string // who runs the agent, Caddy and the containers
+	UID       int    // of User
+	Agent     string // path of rockpool-agent
+	RunDir    string // of the agent, holds its socket
+	StateDir  string // database, logs, password
+	DataDir   string // where the data disk is mounted
+	CaddyEnv  string // file with ROCKPOOL_USERNAME and ROCKPOOL_PASSWORD_HASH
+	Channel   string // name of the virtio-serial port to the host
+	QueuePort int    // of the SQS-compatible queue, on the loopback interface
+	Servers   []Server
+}
+
+// Server is one of Caddy's servers. Each is an origin of its own, so that an
+// IDE or a preview can do nothing to the dashboard.
+type Server struct {
+	Name      string // what the agent is told in X-Rockpool-Server
+	Port      int
+	Purpose   string
+	Dashboard bool // has the open health check and the security headers
+}
+
+// Defaults returns the parameters of the image.
+func Defaults() Params {
+	return Params{
+		User:      "rockpool",
+		UID:       990,
+		Agent:     "/usr/local/bin/rockpool-agent",
+		RunDir:    "/run/rockpool",
+		StateDir:  "/opt/rockpool",
+		DataDir:   "/var/lib/rockpool",
+		CaddyEnv:  "/run/rockpool-setup/caddy.env",
+		Channel:   "dev.rockpool.host",
+		QueuePort: 9324,
+		Servers: []Server{
+			{Name: "srv0", Port: 8080, Purpose: "the dashboard and its API", Dashboard: true},
+			{Name: "srv1", Port: 8081, Purpose: "the workspaces' IDEs"},
+			{Name: "srv2", Port: 8082, Purpose: "previews of what runs in workspaces"},
+		},
+	}
+}
+
+// Socket is where the agent serves.
+func (p Params) Socket() string { return p.RunDir + "/agent.sock" }
+
+// UnavailablePage is what a browser gets while the agent does not answer.
+func (p Params) UnavailablePage() (string, error) {
+	b, err := files.ReadFile("files/unavailable.html")
+	return strings.TrimSpace(string(b)), err
+}
+
+// File is one rendered file.
+type File struct {
+	Path    string      // absolute, in the guest
+	Mode    os.FileMode // permission bits; the owner is root
+	Content []byte
+}
+
+// targets says where each template goes.
+var targets = []struct {
+	template, path string
+	mode           os.FileMode
+}{
+	{"rockpool-setup.service", "/etc/systemd/system/rockpool-setup.service", 0o644},
+	{"rockpool-share.service", "/etc/systemd/system/rockpool-share.service", 0o644},
+	{"rockpool-agent.service", "/etc/systemd/system/rockpool-agent.service", 0o644},
+	{"rockpool-caddy.service", "/etc/systemd/system/rockpool-caddy.service", 0o644},
+	{"rockpool-queue.service", "/etc/systemd/system/rockpool-queue.service", 0o644},
+	{"rockpool-report@.service", "/etc/systemd/system/rockpool-report@.service", 0o644},
+	{"ssh.conf", "/etc/systemd/system/ssh.service.d/50-rockpool.conf", 0o644},
+	{"10-rockpool.conf", "/etc/ssh/sshd_config.d/10-rockpool.conf", 0o644},
+	{"99-rockpool.rules", "/etc/udev/rules.d/99-rockpool.rules", 0o644},
+	{"Caddyfile", "/etc/rockpool/Caddyfile", 0o644},
+	{"queue.yaml", "/etc/rockpool/queue.yaml", 0o644},
+	{"report-failure", "/usr/local/lib/rockpool/report-failure", 0o755},
+}
+
+// Render returns all files, in a fixed order.
+func Render(p Params) ([]File, error) {
+	all, err := template.New("").Option("missingkey=error").ParseFS(files, "files/*.tmpl")
+	if err != nil {
+		return nil, fmt.Errorf("parse templates: %w", err)
+	}
+	var out []File
+	for _, t := range targets {
+		var b bytes.Buffer
+		if err := all.ExecuteTemplate(&b, t.template+".tmpl", p); err != nil {
+			return nil, fmt.Errorf("render %s: %w", t.path, err)
+		}
+		out = append(out, File{Path: t.path, Mode: t.mode, Content: b.Bytes()})
+	}
+	return out, nil
+}
+
+// Write renders all files below dir, which stands for the guest's root and
+// should be empty. The result has the same bytes each time; the step that
+// installs the tree sets the owners.
+func Write(dir string, p Params) error {
+	rendered, err := Render(p)
+	if err != nil {
+		return err
+	}
+	for _, f := range rendered {
+		path := filepath.Join(dir, filepath.FromSlash(f.Path))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return fmt.Errorf("write templates: %w", err)
+		}
+		if err := os.WriteFile(path, f.Content, f.Mode); err != nil {
+			return fmt.Errorf("write templates: %w", err)
+		}
+		if err := os.Chmod(path, f.Mode); err != nil && !errors.Is(err, os.ErrPermission) {
+			return fmt.Errorf("write templates: %w", err)
+		}
+	}
+	return nil
+}
