@@ -1,0 +1,242 @@
+// Package channel speaks with the launcher on the host over a virtio-serial
+// port: one JSON object a line, at most [MaxLine] bytes, UTF-8.
+//
+// The guest tells what it learns about its boot, unasked, once for each
+// event; the host may ask for all of it again, since nobody knows what a port
+// nobody listened to has swallowed, and may ask for a shutdown. It imports
+// only the domain and owns the open port.
+package channel
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/rockpool/rootvm/agent"
+)
+
+// MaxLine bounds a line, in bytes, its end included.
+const MaxLine = 64 << 10
+
+// Message is what the guest says. Event is phase (with Phase and Seconds),
+// ready (Seconds, Version), failed (Unit, Message) or stopped.
+type Message struct {
+	Event   string   `json:"event"`
+	Phase   string   `json:"phase,omitempty"`
+	Seconds *float64 `json:"seconds,omitempty"` // since the kernel's start
+	Version string   `json:"version,omitempty"`
+	Unit    string   `json:"unit,omitempty"`
+	Message string   `json:"message,omitempty"`
+}
+
+// Request is what the host says.
+type Request string
+
+// The requests.
+const (
+	RequestStatus   Request = "status"   // say everything again
+	RequestShutdown Request = "shutdown" // stop workspaces, make data durable, say stopped
+)
+
+// DecodeRequest reads one line of the host.
+func DecodeRequest(line []byte) (Request, error) {
+	var m struct {
+		Request Request `json:"request"`
+	}
+	if err := json.Unmarshal(line, &m); err != nil {
+		return "", fmt.Errorf("decode request: %w", err)
+	}
+	switch m.Request {
+	case RequestStatus, RequestShutdown:
+		return m.Request, nil
+	}
+	return "", fmt.Errorf("decode request: unknown request %.40q", m.Request)
+}
+
+// Record is where boot events come from.
+type Record interface {
+	Since(n int) ([]agent.BootEvent, <-chan struct{})
+}
+
+// Port serves the channel. All fields but Open must be set.
+type Port struct {
+	Path     string
+	Version  string
+	Record   Record
+	Shutdown func(ctx context.Context) error // returns when the machine may go away
+	Retry    time.Duration                   // between two looks for the host's end
+	Log      *slog.Logger
+
+	Open func(path string) (io.ReadWriteCloser, error) // nil: a character device
+}
+
+// Run serves until ctx ends. A port that does not exist is no fault: the VM
+// was started without a launcher, and Run returns at once.
+func (p *Port) Run(ctx context.Context) {
+	open := p.Open
+	if open == nil {
+		open = openDevice
+	}
+	for {
+		f, err := open(p.Path)
+		if errors.Is(err, os.ErrNotExist) {
+			p.Log.Info("no channel to the host", "path", p.Path)
+			return
+		}
+		if err != nil {
+			p.Log.Warn("channel to the host does not open", "err", err)
+		} else {
+			p.serve(ctx, f)
+		}
+		if !p.pause(ctx) {
+			return
+		}
+	}
+}
+
+func openDevice(path string) (io.ReadWriteCloser, error) {
+	return os.OpenFile(path, os.O_RDWR, 0)
+}
+
+// pause waits a moment and reports whether to go on.
+func (p *Port) pause(ctx context.Context) bool {
+	t := time.NewTimer(p.Retry)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// serve speaks over one open port until it fails or ctx ends.
+func (p *Port) serve(ctx context.Context, f io.ReadWriteCloser) {
+	ctx, cancel := context.WithCancel(ctx)
+	closed := context.AfterFunc(ctx, func() { _ = f.Close() })
+	defer func() {
+		cancel()
+		if closed() {
+			_ = f.Close()
+		}
+	}()
+	w := &writer{w: f}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		defer cancel()
+		p.push(ctx, w)
+	})
+	p.answer(ctx, f, w)
+	cancel()
+}
+
+// push says every event as it becomes known.
+func (p *Port) push(ctx context.Context, w *writer) {
+	for n := 0; ; {
+		events, more := p.Record.Since(n)
+		if err := w.say(p.messages(events)...); err != nil {
+			return
+		}
+		n += len(events)
+		select {
+		case <-ctx.Done():
+			return
+		case <-more:
+		}
+	}
+}
+
+// answer obeys requests. A virtio-serial port whose other end nobody holds
+// reads as ended, so an end is only a reason to look again a little later.
+func (p *Port) answer(ctx context.Context, r io.Reader, w *writer) {
+	br := bufio.NewReaderSize(r, MaxLine)
+	for ctx.Err() == nil {
+		line, err := br.ReadSlice('\n')
+		switch {
+		case err == nil:
+			p.handle(ctx, line, w)
+		case errors.Is(err, bufio.ErrBufferFull):
+			p.Log.Warn("channel: line from the host is too long", "limit", MaxLine)
+		case errors.Is(err, io.EOF):
+			if !p.pause(ctx) {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (p *Port) handle(ctx context.Context, line []byte, w *writer) {
+	req, err := DecodeRequest(line)
+	if err != nil {
+		p.Log.Warn("channel: request from the host not understood", "err", err)
+		return
+	}
+	switch req {
+	case RequestStatus:
+		events, _ := p.Record.Since(0)
+		_ = w.say(p.messages(events)...)
+	case RequestShutdown:
+		p.Log.Info("shutdown requested by the host")
+		if err := p.Shutdown(ctx); err != nil {
+			p.Log.Error("shutdown is not clean", "err", err)
+		}
+		_ = w.say(Message{Event: "stopped"})
+	}
+}
+
+func (p *Port) messages(events []agent.BootEvent) []Message {
+	list := make([]Message, 0, len(events))
+	for _, e := range events {
+		seconds := e.At.Seconds()
+		switch {
+		case e.Phase != "":
+			list = append(list, Message{Event: "phase", Phase: string(e.Phase), Seconds: &seconds})
+		case e.Ready:
+			list = append(list, Message{Event: "ready", Seconds: &seconds, Version: p.Version})
+		default:
+			list = append(list, Message{Event: "failed", Unit: e.Failed.Unit, Message: e.Failed.Message})
+		}
+	}
+	return list
+}
+
+// writer writes whole lines from several goroutines.
+type writer struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// say writes the messages in one write. It may block while nobody reads the
+// port; closing the port ends it.
+func (w *writer) say(messages ...Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	var b []byte
+	for _, m := range messages {
+		if len(m.Message) > MaxLine/8 { // at most six bytes a character when escaped
+			m.Message = m.Message[:MaxLine/8]
+		}
+		line, err := json.Marshal(m)
+		if err != nil {
+			return fmt.Errorf("encode message: %w", err)
+		}
+		b = append(append(b, line...), '\n')
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, err := w.w.Write(b); err != nil {
+		return fmt.Errorf("write to the host: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+// Package sqlite keeps the agent's state in one SQLite file. It owns that
+// file, its -wal and -shm companions and the backups beside it; nothing else
+// may write them. It imports only the domain.
+//
+// One connection writes, several read: SQLite has one writer anyway, and a
+// pool of one waits in the order of arrival instead of failing with "locked".
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+const (
+	busyTimeout = 5 * time.Second
+	readers     = 4
+	magic       = "SQLite format 3\x00" // https://sqlite.org/fileformat2.html, first 16 bytes
+)
+
+// ErrUnusable is in the chain of errors that another start will not cure: the
+// file is corrupt, newer than this program, or not ours.
+var ErrUnusable = errors.New("database not usable")
+
+// unusable is an error text with ErrUnusable behind it.
+type unusable struct{ text string }
+
+func (e unusable) Error() string        { return e.text }
+func (e unusable) Is(target error) bool { return target == ErrUnusable }
+
+func unusablef(format string, args ...any) error {
+	return unusable{fmt.Sprintf(format, args...)}
+}
+
+// DB is an open database, migrated to this program's version.
+type DB struct {
+	path  string
+	write *sql.DB
+	read  *sql.DB
+}
+
+// Open opens the file at path, makes it when it is absent, checks it and
+// brings it to this program's version. Before an older version is changed it
+// is copied to <path>.v<version>.backup. On error nothing is left open, and
+// a migration that did not finish has left no trace.
+func Open(ctx context.Context, path string) (*DB, error) {
+	migrations, err := embeddedMigrations()
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, path, migrations)
+}
+
+func open(ctx context.Context, path string, migrations []migration) (*DB, error) {
+	if err := checkFile(path); err != nil {
+		return nil, err
+	}
+	db := &DB{path: path}
+	var err error
+	if db.write, err = connect(path, "rwc", 1); err != nil {
+		return nil, err
+	}
+	if db.read, err = connect(path, "ro", readers); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if err := db.prepare(ctx, migrations); err != nil {
+		_ = db.Close()
+		return nil, explain(path, err)
+	}
+	return db, nil
+}
+
+// prepare checks the content before anything is written, then migrates. The
+// first statement is where a corrupt file shows itself.
+func (db *DB) prepare(ctx context.Context, migrations []migration) error {
+	if err := db.quickCheck(ctx); err != nil {
+		return err
+	}
+	if err := db.migrate(ctx, migrations); err != nil {
+		return err
+	}
+	return db.Ping(ctx)
+}
+
+func (db *DB) quickCheck(ctx context.Context) error {
+	var verdict string
+	if err := db.write.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	if verdict != "ok" {
+		return unusablef("database %s is corrupt (%s): restore a backup, or move the file away to start empty", db.path, verdict)
+	}
+	return nil
+}
+
+// Ping returns nil when the database answers a query.
+func (db *DB) Ping(ctx context.Context) error {
+	var n int
+	if err := db.read.QueryRowContext(ctx, "SELECT count(*) FROM instance").Scan(&n); err != nil {
+		return fmt.Errorf("query database: %w", err)
+	}
+	return nil
+}
+
+// Close ends all connections; the last one folds the log into the file.
+func (db *DB) Close() error {
+	var errs []error
+	for _, pool := range []*sql.DB{db.read, db.write} {
+		if pool != nil {
+			errs = append(errs, pool.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Backup writes a consistent copy of the database to path, which must not
+// exist, while others go on reading and writing. The copy is on the disk when
+// Backup returns, or not there at all.
+func (db *DB) Backup(ctx context.Context, path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("back up database: %s exists already", path)
+	}
+	tmp := path + ".partial"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("back up database: %w", err)
+	}
+	if _, err := db.read.ExecContext(ctx, "VACUUM INTO ?", tmp); err != nil {
+		_ = os.Remove(tmp)
+		return fmt.Errorf("back up database to %s: %w", path, err)
+	}
+	if err := publish(tmp, path); err != nil {
+		_ = os.Remove(tmp)
+		return fmt.Errorf("back up database: %w", err)
+	}
+	return nil
+}
+
+// publish makes tmp durable under its final name.
+func publish(tmp, path string) error {
+	for _, step := range []func() error{
+		func() error { return os.Chmod(tmp, 0o600) },
+		func() error { return syncPath(tmp) },
+		func() error { return os.Rename(tmp, path) },
+		func() error { return syncPath(filepath.Dir(path)) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func connect(path, mode string, conns int) (*sql.DB, error) {
+	query := url.Values{
+		"mode":          {mode},
+		"_busy_timeout": {fmt.Sprint(busyTimeout.Milliseconds())},
+		"_foreign_keys": {"on"},
+		"_synchronous":  {"full"}, // a committed workspace survives a power cut
+		"_txlock":       {"immediate"},
+	}
+	if mode != "ro" {
+		query.Set("_journal_mode", "wal")
+	}
+	pool, err := sql.Open("sqlite3", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}).String())
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(conns)
+	return pool, nil
+}
+
+// checkFile refuses what is certainly not a database, with words better than
+// SQLite's, and makes the file private when it is new.
+func checkFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return fmt.Errorf("open database: %w: the directory must exist and belong to the agent's user", err)
+	}
+	defer f.Close()
+	head := make([]byte, len(magic))
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("open database: %w", err)
+	}
+	if n != 0 && string(head[:n]) != magic {
+		return unusablef("database %s is corrupt (it does not begin like a SQLite file): restore a backup, or move the file away to start empty", path)
+	}
+	return nil
+}
+
+// explain turns SQLite's codes for a broken file into one clear sentence.
+func explain(path string, err error) error {
+	if e, ok := errors.AsType[sqlite3.Error](err); ok {
+		switch e.Code {
+		case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
+			return unusablef("database %s is corrupt (%s): restore a backup, or move the file away to start empty", path, e.Error())
+		case sqlite3.ErrFull:
+			return fmt.Errorf("database %s: no space left on its disk: %w", path, err)
+		}
+	}
+	if errors.Is(err, ErrUnusable) {
+		return err
+	}
+	return fmt.Errorf("database %s: %w", path, err)
+}
