@@ -218,9 +218,10 @@ type VirtiofsdOptions struct {
 	MapIDs bool
 }
 
-// Args is the argument list of virtiofsd, without the program.
+// Args is the argument list of virtiofsd, without the program. Descriptor 3 is
+// its socket, which listens already.
 func (o VirtiofsdOptions) Args() []string {
-	a := argList{"--socket-path", shareSocket, "--shared-dir", o.Dir, "--tag", shareTag,
+	a := argList{"--fd", "3", "--shared-dir", o.Dir, "--tag", shareTag,
 		"--sandbox", o.Sandbox, "--cache", "auto", "--xattr", "--log-level", "info"}
 	if o.MapIDs {
 		a.add("--uid-map", fmt.Sprintf(":%d:%d:1:", o.HostUID, o.HostUID))

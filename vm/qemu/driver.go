@@ -3,6 +3,9 @@ package qemu
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"time"
 
 	"github.com/rockpool/rootvm/vm"
 )
@@ -21,15 +24,133 @@ func (d *Driver) Name() string { return "qemu" }
 
 // Prepare implements [vm.Driver].
 func (d *Driver) Prepare(ctx context.Context, inst vm.Instance) (vm.Plan, error) {
-	return vm.Plan{}, errors.ErrUnsupported
+	c := inst.Config
+	plan := vm.Plan{Boot: c.Boot}
+	note := func(s string) {
+		if s != "" {
+			plan.Notes = append(plan.Notes, s)
+		}
+	}
+	if len(d.Programs.QEMU) == 0 || len(d.Programs.QEMUImg) == 0 {
+		return plan, errors.New("QEMU is missing: install qemu-system-x86 (or -arm) and qemu-utils")
+	}
+	roomNote, err := room(inst.Dir)
+	if err != nil {
+		return plan, err
+	}
+	note(roomNote)
+	o, err := d.options(ctx, inst, note)
+	if err != nil {
+		return plan, err
+	}
+	accel, accelNote, err := d.accelerate(ctx, c)
+	if err != nil {
+		return plan, err
+	}
+	note(accelNote)
+	o.Accel = accel
+	share, virtiofsd, shareNote, err := d.share(ctx, inst)
+	if err != nil {
+		return plan, err
+	}
+	note(shareNote)
+	o.Share, o.ShareDir = share, c.ShareDir
+	plan.Accel, plan.Share = accel, share
+	if share == vm.ShareVirtiofs {
+		plan.Processes = append(plan.Processes, d.command("virtiofsd", d.Programs.Virtiofsd, virtiofsd.Args()))
+	}
+	plan.Processes = append(plan.Processes, d.command("qemu", d.Programs.QEMU, o.Args()))
+	return plan, nil
+}
+
+// options makes the disks and collects what the command line needs, except
+// acceleration and share.
+func (d *Driver) options(ctx context.Context, inst vm.Instance, note func(string)) (Options, error) {
+	c := inst.Config
+	o := Options{
+		Name: c.Name, Architecture: c.Architecture, Memory: c.Memory, CPUs: c.CPUs, Boot: c.Boot,
+		Forwards: c.Ports.Forwards(), SerialLog: vm.SerialLog, FirmwareDirs: d.Programs.FirmwareDirs,
+	}
+	root, rootNote, err := d.rootDisk(ctx, inst)
+	if err != nil {
+		return o, err
+	}
+	note(rootNote)
+	o.Disks = append(o.Disks, Disk{File: root, Format: "qcow2", Serial: "rockpool-root", Boot: c.Boot != vm.BootKernel})
+	if c.DataSize > 0 {
+		dataNote, err := dataDisk(inst.Path(dataFile), c.DataSize)
+		if err != nil {
+			return o, err
+		}
+		note(dataNote)
+		o.Disks = append(o.Disks, Disk{File: inst.Path(dataFile), Format: "raw", Serial: "rockpool-data"})
+	}
+	o.Disks = append(o.Disks, Disk{File: inst.Path(vm.ConfigDisk), Format: "raw", Serial: "rockpool-config", ReadOnly: true})
+	switch c.Boot {
+	case vm.BootKernel:
+		for _, file := range []string{c.Image.Kernel, c.Image.Initrd} {
+			if _, err := os.Stat(file); err != nil {
+				return o, fmt.Errorf("the image's kernel: %w: %s", err, rebuild)
+			}
+		}
+		o.Kernel, o.Initrd, o.CommandLine = c.Image.Kernel, c.Image.Initrd, CommandLine(c)
+	case vm.BootUEFI:
+		if d.Programs.OVMFCode == "" {
+			return o, errors.New("no UEFI firmware is known: install the package ovmf (amd64) or qemu-efi-aarch64 (arm64), or boot with kernel")
+		}
+		if o.FirmwareVars, err = d.firmwareVars(inst); err != nil {
+			return o, err
+		}
+		o.FirmwareCode = d.Programs.OVMFCode
+	}
+	return o, nil
+}
+
+// CommandLine is the kernel's, for direct boots.
+func CommandLine(c vm.Config) string {
+	console := "ttyS0,115200"
+	if c.Architecture == "arm64" {
+		console = "ttyAMA0"
+	}
+	line := "root=UUID=" + c.Image.RootUUID + " ro console=tty0 console=" + console
+	if c.Image.CommandLine != "" {
+		line += " " + c.Image.CommandLine
+	}
+	return line
+}
+
+func (d *Driver) command(name string, program, args []string) vm.Command {
+	return vm.Command{Name: name, Argv: append(program[:len(program):len(program)], args...), Env: d.Programs.Env}
 }
 
 // Launch implements [vm.Driver].
 func (d *Driver) Launch(ctx context.Context, inst vm.Instance, plan vm.Plan, started func(vm.Process)) (vm.Machine, error) {
-	return nil, errors.ErrUnsupported
+	m := newMachine(inst, plan)
+	if err := m.launch(ctx, started); err != nil {
+		m.killAll()
+		return nil, err
+	}
+	go m.watch()
+	return m, nil
 }
 
 // Attach implements [vm.Driver].
 func (d *Driver) Attach(ctx context.Context, inst vm.Instance, plan vm.Plan, state vm.State) (vm.Machine, error) {
-	return nil, errors.ErrUnsupported
+	m := newMachine(inst, plan)
+	for _, p := range state.Processes {
+		switch p.Name {
+		case "qemu":
+			m.qemu = p
+		case "virtiofsd":
+			m.virtiofsd = p
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var err error
+	if m.qmp, err = dialQMP(ctx, inst.Dir); err != nil {
+		return nil, fmt.Errorf("attach to QEMU (pid %d): %w", m.qemu.PID, err)
+	}
+	go m.watch()
+	return m, nil
 }

@@ -1,0 +1,132 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rockpool/rootvm/vm"
+)
+
+// share decides how the directory is shared. virtiofs is tried; 9p is taken
+// when it does not work here, with a note that says why.
+func (d *Driver) share(ctx context.Context, inst vm.Instance) (kind string, o VirtiofsdOptions, note string, err error) {
+	c := inst.Config
+	if c.ShareDir == "" || c.Share == vm.ShareNone {
+		return vm.ShareNone, o, "", nil
+	}
+	o, err = d.virtiofsdOptions(c)
+	if err != nil {
+		return "", o, "", fmt.Errorf("shared directory: %w: give an existing one", err)
+	}
+	if c.Share == vm.Share9P {
+		return vm.Share9P, o, "", nil
+	}
+	fault := d.sandbox(ctx, &o)
+	switch {
+	case fault == nil:
+		return vm.ShareVirtiofs, o, "", nil
+	case ctx.Err() != nil:
+		return "", o, "", ctx.Err()
+	case c.Share == vm.ShareVirtiofs:
+		return "", o, "", fmt.Errorf("virtiofs is asked for but does not work here: %w: use 9p, or leave the choice to the launcher (auto)", fault)
+	}
+	return vm.Share9P, o, fmt.Sprintf("sharing by 9p, which is slower than virtiofs: %s", fault), nil
+}
+
+// virtiofsdOptions finds whose files the guest's are to be. An ordinary user
+// can only make its own; root makes the directory's owner's.
+func (d *Driver) virtiofsdOptions(c vm.Config) (VirtiofsdOptions, error) {
+	uid, gid, err := vm.Owner(c.ShareDir)
+	o := VirtiofsdOptions{Dir: c.ShareDir, HostUID: uid, HostGID: gid, GuestUID: vm.AdminID(uid), GuestGID: guestGID(uid, gid)}
+	if me := os.Geteuid(); me != 0 {
+		o.HostUID, o.HostGID = me, os.Getegid()
+	}
+	return o, err
+}
+
+// guestGID is the group of the guest's user admin. The guest renumbers user
+// and group together, when the user's ID is an ordinary one.
+func guestGID(uid, gid int) int {
+	if uid < 1000 || gid < 1000 {
+		return vm.AdminID(uid)
+	}
+	return gid
+}
+
+// sandbox finds the tightest sandbox that virtiofsd can enter here.
+func (d *Driver) sandbox(ctx context.Context, o *VirtiofsdOptions) error {
+	if len(d.Programs.Virtiofsd) == 0 {
+		return fmt.Errorf("there is no virtiofsd of at least %s", MinVirtiofsd)
+	}
+	var faults []error
+	for _, sandbox := range []string{"namespace", "none"} {
+		o.Sandbox = sandbox
+		err := d.tryVirtiofsd(ctx, *o)
+		if err == nil {
+			return nil
+		}
+		faults = append(faults, err)
+	}
+	return faults[len(faults)-1]
+}
+
+// tryVirtiofsd starts virtiofsd until it waits for QEMU, which it does after
+// entering its sandbox.
+func (d *Driver) tryVirtiofsd(ctx context.Context, o VirtiofsdOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "rockpool-virtiofsd-*")
+	if err != nil {
+		return fmt.Errorf("try virtiofsd: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	argv := append(d.Programs.Virtiofsd[:len(d.Programs.Virtiofsd):len(d.Programs.Virtiofsd)], o.Args()...)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), d.Programs.Env...)
+	listener, err := listen(dir)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	cmd.ExtraFiles = []*os.File{listener}
+	out := &proofReader{proofs: []string{"Waiting for vhost-user socket connection"}, found: cancel}
+	cmd.Stderr = out
+	runErr := cmd.Run()
+	switch {
+	case out.proved:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("virtiofsd: %w", ctx.Err())
+	}
+	return fmt.Errorf("virtiofsd does not start (%v): %s", runErr, logFault(out.seen))
+}
+
+// logFault finds the line of virtiofsd's log that says what went wrong.
+func logFault(log []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	for _, line := range lines {
+		if _, message, ok := strings.Cut(line, "ERROR virtiofsd"); ok {
+			return strings.TrimLeft(message, "]: ")
+		}
+	}
+	return lines[len(lines)-1]
+}
+
+// errNoGuest says that the guest did not let go of the share.
+var errNoGuest = errors.New("the guest does not let go of the share")
+
+// tailOf returns the last bytes of a file.
+func tailOf(path string) []byte {
+	b, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		return nil
+	}
+	return b[max(0, len(b)-4096):]
+}
