@@ -1,0 +1,64 @@
+package builders_test
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rockpool/rootvm/builders"
+)
+
+func TestSpec_FillDefaultsIsValid(t *testing.T) {
+	s := builders.Spec{SourceDateEpoch: 1}
+	s.FillDefaults()
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if s.Name() != "rockpool-root-trixie-amd64" {
+		t.Errorf("name = %q", s.Name())
+	}
+}
+
+func TestSpec_ValidateReportsEveryFault(t *testing.T) {
+	s := builders.Spec{Suite: "sid", Architecture: "m68k", Formats: []string{"vhd"}, DiskSize: 7}
+	err := s.Validate()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"SUITE", "ARCH", "FORMATS", "DISK_SIZE", "SOURCE_DATE_EPOCH"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not name %s: %v", want, err)
+		}
+	}
+}
+
+func TestSpec_UUID(t *testing.T) {
+	form := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	seen := map[string]string{}
+	for _, suite := range builders.Suites {
+		for _, arch := range builders.Architectures {
+			for _, role := range []string{"disk", "esp", "root"} {
+				s := builders.Spec{Suite: suite, Architecture: arch}
+				id := s.UUID(role)
+				if !form.MatchString(id) {
+					t.Errorf("%s is not a version 5 UUID", id)
+				}
+				if id != s.UUID(role) {
+					t.Error("not stable")
+				}
+				key := fmt.Sprint(suite, arch, role)
+				if other, ok := seen[id]; ok {
+					t.Errorf("%s and %s share %s", key, other, id)
+				}
+				seen[id] = key
+			}
+		}
+	}
+}
+
+func ExampleSpec_Validate() {
+	s := builders.Spec{Suite: "trixie", Architecture: "amd64", DiskSize: 4 * builders.GiB, SourceDateEpoch: 1, Formats: []string{"vmdk"}}
+	fmt.Println(s.Validate())
+	// Output: FORMATS contains "vmdk": use a comma-separated list of qcow2, raw
+}
