@@ -1,0 +1,106 @@
+//go:generate go tool packer-sdc mapstructure-to-hcl2 -type Config,QCOW2Config
+
+// Package rootvm is the Packer plugin's inside: a builder that makes the Root
+// VM's disk without booting it, and a post-processor that packs the disk as
+// qcow2. It owns a work directory for the length of one build and writes
+// finished files to an output directory; it knows nothing of the host that
+// will run the image and must not import the agent.
+package rootvm
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/packer-plugin-sdk/common"
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
+	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
+
+	"github.com/rockpool/rootvm/builders"
+)
+
+// Config is the `source "rootvm"` block.
+type Config struct {
+	common.PackerConfig `mapstructure:",squash"`
+
+	// Suite is the Debian suite: trixie or bookworm.
+	Suite string `mapstructure:"suite" required:"true"`
+	// Architecture is the Debian architecture: amd64 or arm64.
+	Architecture string `mapstructure:"architecture" required:"true"`
+	// DiskSize is the virtual size of the disk in bytes.
+	DiskSize int64 `mapstructure:"disk_size"`
+	// SourceDateEpoch caps every time in the image, in seconds since 1970.
+	SourceDateEpoch int64 `mapstructure:"source_date_epoch" required:"true"`
+	// Formats lists what is wanted in the output directory; "raw" keeps the
+	// raw disk, the rest is up to post-processors.
+	Formats []string `mapstructure:"formats"`
+	// CacheDirectory holds packages, tools and layers between builds.
+	CacheDirectory string `mapstructure:"cache_directory" required:"true"`
+	// WorkDirectory is emptied at the start of a build and again at its end.
+	WorkDirectory string `mapstructure:"work_directory" required:"true"`
+	// OutputDirectory receives the finished files.
+	OutputDirectory string `mapstructure:"output_directory" required:"true"`
+	// Mirrors are base addresses of Debian archives, tried in order. Empty
+	// means the build host's own.
+	Mirrors []string `mapstructure:"mirrors"`
+	// Revision of the sources, recorded in the manifest.
+	Revision string `mapstructure:"revision"`
+	// InputDigest names everything the image is made from, recorded in the
+	// manifest.
+	InputDigest string `mapstructure:"input_digest"`
+
+	ctx interpolate.Context
+}
+
+// decode fills c from Packer's raw configuration and reports every fault.
+func (c *Config) decode(raws ...any) error {
+	err := config.Decode(c, &config.DecodeOpts{
+		PluginType:         BuilderID,
+		Interpolate:        true,
+		InterpolateContext: &c.ctx,
+	}, raws...)
+	if err != nil {
+		return err
+	}
+	if c.DiskSize == 0 {
+		c.DiskSize = builders.DefaultDiskSize
+	}
+	faults := []error{c.Spec().Validate()}
+	for name, path := range map[string]string{
+		"cache_directory":  c.CacheDirectory,
+		"work_directory":   c.WorkDirectory,
+		"output_directory": c.OutputDirectory,
+	} {
+		if !filepath.IsAbs(path) {
+			faults = append(faults, fmt.Errorf("%s %q must be an absolute path", name, path))
+		}
+	}
+	if c.WorkDirectory != "" && within(c.OutputDirectory, c.WorkDirectory) {
+		faults = append(faults, errors.New("output_directory must not lie in work_directory, which is emptied"))
+	}
+	return errors.Join(faults...)
+}
+
+// Spec is the part of the configuration that decides the image's bytes.
+func (c *Config) Spec() builders.Spec {
+	s := builders.Spec{
+		Suite:           c.Suite,
+		Architecture:    c.Architecture,
+		Formats:         c.Formats,
+		DiskSize:        c.DiskSize,
+		SourceDateEpoch: c.SourceDateEpoch,
+	}
+	s.FillDefaults()
+	return s
+}
+
+// path is a file of the finished image.
+func (c *Config) path(suffix string) string {
+	return filepath.Join(c.OutputDirectory, c.Spec().Name()+suffix)
+}
+
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}

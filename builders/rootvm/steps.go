@@ -1,0 +1,169 @@
+package rootvm
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/hashicorp/packer-plugin-sdk/multistep"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/disk"
+)
+
+// steps lists the build in order.
+func (r *run) steps() []multistep.Step {
+	return []multistep.Step{
+		&step{build: r, name: "Prepare the work directory", run: r.prepare, cleanup: r.clean},
+		&step{build: r, name: "Fetch packages", run: r.fetch},
+		&step{build: r, name: "Unpack the tools tree", run: r.unpackTools},
+		&step{build: r, name: "Bootstrap the root file system", run: r.bootstrap},
+		&step{build: r, name: "Provision", run: r.provision},
+		&step{build: r, name: "Archive the root file system", run: r.archive},
+		&step{build: r, name: "Make the disk", run: r.makeDisk},
+		&step{build: r, name: "Verify the disk", run: r.verify},
+		&step{build: r, name: "Write kernel, initrd and manifest", run: r.writeManifest},
+	}
+}
+
+func (r *run) root() string         { return filepath.Join(r.config.WorkDirectory, "root") }
+func (r *run) tar() string          { return filepath.Join(r.config.WorkDirectory, "root.tar") }
+func (r *run) manifestPath() string { return r.config.path(".manifest.json") }
+
+// prepare empties the work directory, which a killed build may have left full
+// of files owned by the user's subordinate ids.
+func (r *run) prepare(context.Context) (bool, error) {
+	if err := r.ns.RemoveAll(r.config.WorkDirectory); err != nil {
+		return false, err
+	}
+	for _, dir := range []string{r.config.WorkDirectory, r.config.OutputDirectory, r.config.CacheDirectory} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+func (r *run) clean() error { return r.ns.RemoveAll(r.config.WorkDirectory) }
+
+func (r *run) fetch(ctx context.Context) (bool, error) {
+	lock, err := bootstrap.Lock(r.spec.Suite, r.spec.Architecture, "rootvm")
+	if err != nil {
+		return false, err
+	}
+	r.lock = lock
+	mirrors := r.config.Mirrors
+	if len(mirrors) == 0 {
+		if mirrors, err = bootstrap.DefaultMirrors(ctx); err != nil {
+			return false, err
+		}
+	}
+	r.fetcher = &bootstrap.Fetcher{
+		Cache:    bootstrap.Cache{Dir: r.config.CacheDirectory},
+		Mirrors:  mirrors,
+		Progress: progress(r.ui.Message),
+	}
+	return false, r.fetcher.Fetch(ctx, lock)
+}
+
+// progress turns a byte count into a line for every tenth part done.
+func progress(say func(string)) func(done, total int64, name string) {
+	last := int64(-1)
+	return func(done, total int64, _ string) {
+		if total == 0 {
+			return
+		}
+		if tenth := done * 10 / total; tenth != last {
+			last = tenth
+			say(fmt.Sprintf("%d of %d MB", done/1e6, total/1e6))
+		}
+	}
+}
+
+func (r *run) unpackTools(ctx context.Context) (bool, error) {
+	var err error
+	r.tools, err = r.fetcher.Tools(ctx)
+	return false, err
+}
+
+func (r *run) bootstrap(ctx context.Context) (bool, error) {
+	cached, err := r.fetcher.Rootfs(ctx, r.ns, r.lock, r.root())
+	if err != nil {
+		return false, err
+	}
+	r.layers = r.ns.Chroot(r.root())
+	return cached, nil
+}
+
+// provision lets Packer run the template's provisioners. The SDK's own
+// StepProvision does the same; its package would bring the clients of three
+// cloud providers into the plugin.
+func (r *run) provision(ctx context.Context) (bool, error) {
+	return false, r.hook.Run(ctx, packersdk.HookProvision, r.ui, r.layers, map[string]any{
+		"ID":            r.spec.Name(),
+		"PackerRunUUID": os.Getenv("PACKER_RUN_UUID"),
+	})
+}
+
+func (r *run) archive(ctx context.Context) (bool, error) {
+	f, err := os.Create(r.tar())
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := r.ns.Tar(ctx, r.root(), w, r.spec.Epoch()); err != nil {
+		return false, err
+	}
+	if err := w.Flush(); err != nil {
+		return false, err
+	}
+	return false, f.Close()
+}
+
+func (r *run) makeDisk(ctx context.Context) (bool, error) {
+	_, err := disk.Build(ctx, r.tools, r.spec, r.tar(), r.config.path(".raw"))
+	return false, err
+}
+
+func (r *run) verify(ctx context.Context) (bool, error) {
+	return false, disk.Verify(ctx, r.tools, r.spec, r.tar(), r.config.path(".raw"))
+}
+
+func (r *run) writeManifest(context.Context) (bool, error) {
+	kernel, initrd := r.config.path(".vmlinuz"), r.config.path(".initrd.img")
+	if err := disk.ExtractKernel(r.tar(), kernel, initrd); err != nil {
+		return false, err
+	}
+	m := builders.Manifest{
+		Name:            r.spec.Name(),
+		Suite:           r.spec.Suite,
+		Architecture:    r.spec.Architecture,
+		DiskSize:        r.spec.DiskSize,
+		SourceDateEpoch: r.spec.SourceDateEpoch,
+		Revision:        r.config.Revision,
+		InputDigest:     r.config.InputDigest,
+		RootUUID:        r.spec.UUID("root"),
+		LockDigest:      r.lock.Digest(),
+		Packages:        r.lock.Packages(),
+		Steps:           r.watch.Steps,
+	}
+	files := map[string]string{"kernel": kernel, "initrd": initrd}
+	if slices.Contains(r.spec.Formats, "raw") {
+		files["raw"] = r.config.path(".raw")
+	}
+	for format, path := range files {
+		a, err := builders.Describe(path, format)
+		if err != nil {
+			return false, err
+		}
+		m.Artifacts = append(m.Artifacts, a)
+	}
+	m.SortArtifacts()
+	return false, m.Write(r.manifestPath())
+}
