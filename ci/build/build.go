@@ -1,0 +1,229 @@
+// Package build makes the Root VM's image from a checkout: it compiles what
+// goes into the image, stages it, brings Packer and the plugin together and
+// puts the finished files into dist/. It owns the cache directory's bin/,
+// packer/, npm/ and work/. Whatever is cut off can be run again.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/userns"
+	"github.com/rockpool/rootvm/ci/settings"
+)
+
+// Pipeline builds one image.
+type Pipeline struct {
+	Settings settings.Settings
+	Out      io.Writer // progress for people
+}
+
+// Fetcher returns what brings Debian packages and the tools tree into the
+// cache, saying its progress on p.Out.
+func (p *Pipeline) Fetcher(ctx context.Context) (*bootstrap.Fetcher, error) {
+	mirrors := p.Settings.Mirrors
+	if len(mirrors) == 0 {
+		var err error
+		if mirrors, err = bootstrap.DefaultMirrors(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &bootstrap.Fetcher{
+		Cache:    bootstrap.Cache{Dir: p.Settings.CacheDir},
+		Mirrors:  mirrors,
+		Progress: p.bytesProgress(),
+	}, nil
+}
+
+// bytesProgress prints a line for every fifth part done.
+func (p *Pipeline) bytesProgress() func(done, total int64, name string) {
+	last := int64(-1)
+	return func(done, total int64, _ string) {
+		if total == 0 || done*5/total == last {
+			return
+		}
+		last = done * 5 / total
+		p.say("  %d of %d MB", done/1e6, total/1e6)
+	}
+}
+
+func (p *Pipeline) say(format string, args ...any) { fmt.Fprintf(p.Out, format+"\n", args...) }
+
+// Manifest returns the manifest of the image in dist/, if there is a whole one.
+func (p *Pipeline) Manifest() (builders.Manifest, bool) {
+	m, err := builders.ReadManifest(p.dist(".manifest.json"))
+	if err != nil {
+		return m, false
+	}
+	for _, a := range m.Artifacts {
+		if st, err := os.Stat(filepath.Join(p.Settings.Dist, a.File)); err != nil || st.Size() != a.Size {
+			return m, false
+		}
+	}
+	for _, format := range p.Settings.Spec.Formats {
+		if _, ok := m.Artifact(format); !ok {
+			return m, false
+		}
+	}
+	return m, true
+}
+
+// Build makes the image and returns its manifest. When dist/ already holds the
+// image of the same inputs it says so and does nothing, unless FORCE is set.
+func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
+	var none builders.Manifest
+	if err := p.checkHost(); err != nil {
+		return none, err
+	}
+	lock, err := p.lock(ctx)
+	if err != nil {
+		return none, err
+	}
+	defer lock.Close()
+
+	start := time.Now()
+	watch := builders.Stopwatch{Now: time.Now}
+	stage := filepath.Join(p.Settings.CacheDir, "stage", p.Settings.Spec.Name())
+	var tools *bootstrap.Tools
+	var packer, node string
+	steps := []struct {
+		name string
+		run  func() (bool, error)
+	}{
+		{"Compile the agent, the queue and the Packer plugin", func() (bool, error) { return false, p.compile(ctx, stage) }},
+		{"Fetch the tools tree", func() (cached bool, err error) { tools, err = p.tools(ctx); return false, err }},
+		{"Fetch Node.js, npm and PM2", func() (cached bool, err error) { node, cached, err = p.node(ctx, tools); return cached, err }},
+		{"Find Packer", func() (cached bool, err error) { packer, cached, err = p.packer(ctx); return cached, err }},
+	}
+	for _, s := range steps {
+		p.say("==> %s", s.name)
+		if err := watch.Time(s.name, s.run); err != nil {
+			return none, fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	inputs, err := p.inputs(stage)
+	if err != nil {
+		return none, err
+	}
+	if m, ok := p.Manifest(); ok && m.InputDigest == inputs && !p.Settings.Force {
+		p.say("%s is up to date: nothing that goes into it has changed", p.Settings.Spec.Name())
+		return m, nil
+	}
+	out, err := p.runPacker(ctx, lock, packer, stage, node, inputs)
+	if err != nil {
+		return none, err
+	}
+	m, err := p.promote(out, watch.Steps)
+	if err != nil {
+		return none, err
+	}
+	p.say("built %s in %.0f s", p.Settings.Spec.Name(), time.Since(start).Seconds())
+	return m, nil
+}
+
+// checkHost finds what would make the build fail late.
+func (p *Pipeline) checkHost() error {
+	if p.Settings.Spec.Architecture != hostArchitecture() {
+		return fmt.Errorf("ARCH=%s cannot be built on this %s host yet: use ARCH=%s", p.Settings.Spec.Architecture, hostArchitecture(), hostArchitecture())
+	}
+	if _, err := userns.New(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(p.Settings.CacheDir, 0o755); err != nil {
+		return fmt.Errorf("make the cache directory: %w", err)
+	}
+	return errors.Join(
+		needSpace(p.Settings.CacheDir, 6*builders.GiB, "ROCKPOOL_CACHE"),
+		needSpace(p.Settings.Source, 2*builders.GiB, "the checkout"),
+	)
+}
+
+func (p *Pipeline) tools(ctx context.Context) (*bootstrap.Tools, error) {
+	f, err := p.Fetcher(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return f.Tools(ctx)
+}
+
+func (p *Pipeline) dist(suffix string) string {
+	return filepath.Join(p.Settings.Dist, p.Settings.Spec.Name()+suffix)
+}
+
+// promote moves the finished files into dist/, the manifest last, so that an
+// interruption leaves either the old image or the new one named by a manifest.
+func (p *Pipeline) promote(out string, before []builders.Step) (builders.Manifest, error) {
+	name := p.Settings.Spec.Name()
+	m, err := builders.ReadManifest(filepath.Join(out, name+".manifest.json"))
+	if err != nil {
+		return m, err
+	}
+	m.Steps = slices.Concat(before, m.Steps)
+	if err := os.MkdirAll(p.Settings.Dist, 0o755); err != nil {
+		return m, err
+	}
+	if err := os.Remove(p.dist(".manifest.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return m, err
+	}
+	for _, a := range m.Artifacts {
+		if err := move(filepath.Join(out, a.File), filepath.Join(p.Settings.Dist, a.File)); err != nil {
+			return m, fmt.Errorf("put %s into dist: %w", a.File, err)
+		}
+	}
+	if err := m.Write(p.dist(".manifest.json")); err != nil {
+		return m, err
+	}
+	return m, p.checksums()
+}
+
+// checksums lists every image in dist/.
+func (p *Pipeline) checksums() error {
+	paths, err := filepath.Glob(filepath.Join(p.Settings.Dist, "*.manifest.json"))
+	if err != nil {
+		return err
+	}
+	var all []builders.Manifest
+	for _, path := range paths {
+		m, err := builders.ReadManifest(path)
+		if err != nil {
+			return err
+		}
+		all = append(all, m)
+	}
+	return builders.WriteChecksums(filepath.Join(p.Settings.Dist, "SHA256SUMS"), all...)
+}
+
+// move renames, or copies where the two lie on different file systems. The
+// target is replaced in one step: a VM that runs from the old file keeps it.
+func move(from, to string) error {
+	if err := os.Rename(from, to); err == nil {
+		return nil
+	}
+	tmp := to + ".part"
+	if err := exec.Command("cp", "--sparse=always", from, tmp).Run(); err != nil {
+		return fmt.Errorf("copy: %w", err)
+	}
+	if err := os.Rename(tmp, to); err != nil {
+		return err
+	}
+	return os.Remove(from)
+}
+
+// revision names the sources: the commit, with "-dirty" when files differ.
+func revision(ctx context.Context, dir string) string {
+	out, err := exec.CommandContext(ctx, "git", "-C", dir, "describe", "--always", "--abbrev=12", "--dirty").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}

@@ -1,0 +1,90 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/templates"
+)
+
+// staticCgo are the arguments that link the agent with SQLite into one static
+// file, the same bytes every time.
+var staticCgo = []string{
+	"-trimpath", "-buildvcs=false",
+	"-tags", "netgo osusergo sqlite_omit_load_extension",
+	"-ldflags", "-linkmode external -extldflags -static -s -w -buildid=",
+}
+
+// static is the same for programs without C.
+var static = []string{"-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid="}
+
+// compile builds what goes into the image, into stage, and the plugin that
+// builds it, into the cache.
+func (p *Pipeline) compile(ctx context.Context, stage string) error {
+	if err := os.MkdirAll(stage, 0o755); err != nil {
+		return err
+	}
+	if err := p.goBuild(ctx, p.Settings.Source, "./cmd/rockpool-agent", filepath.Join(stage, "rockpool-agent"), staticCgo, "CGO_ENABLED=1"); err != nil {
+		return err
+	}
+	queue := filepath.Join(p.Settings.Source, "provision", "queue")
+	if err := p.goBuild(ctx, queue, "github.com/Admiral-Piett/goaws/app/cmd", filepath.Join(stage, "rockpool-queue"), static, "CGO_ENABLED=0"); err != nil {
+		return err
+	}
+	if err := p.goBuild(ctx, p.Settings.Source, "./cmd/packer-plugin-rootvm", p.plugin(), static, "CGO_ENABLED=0"); err != nil {
+		return err
+	}
+	rendered := filepath.Join(stage, "templates")
+	if err := os.RemoveAll(rendered); err != nil {
+		return err
+	}
+	return templates.Write(rendered, templates.Defaults())
+}
+
+func (p *Pipeline) plugin() string {
+	return filepath.Join(p.Settings.CacheDir, "bin", "packer-plugin-rootvm")
+}
+
+// goBuild compiles one program of the module in dir.
+func (p *Pipeline) goBuild(ctx context.Context, dir, pkg, out string, args []string, env ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", out}, args...), pkg)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = p.Out, p.Out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("go build %s: %w", pkg, err)
+	}
+	return nil
+}
+
+// hostArchitecture is Debian's name for the host's architecture, which Go
+// shares for the two that are supported.
+func hostArchitecture() string { return runtime.GOARCH }
+
+// needSpace fails when the file system of dir has fewer free bytes.
+func needSpace(dir string, want int64, what string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("look for free space in %s: %w", dir, err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < want {
+		return fmt.Errorf("%s (%s) has %.1f GiB free and the build needs %d: free some, or point %s elsewhere",
+			dir, what, float64(free)/float64(builders.GiB), want/builders.GiB, strings.TrimPrefix(what, "the "))
+	}
+	return nil
+}
+
+// Supervisor compiles the program that watches over a running instance and
+// returns its path.
+func (p *Pipeline) Supervisor(ctx context.Context) (string, error) {
+	path := filepath.Join(p.Settings.CacheDir, "bin", "rockpool-vm")
+	return path, p.goBuild(ctx, p.Settings.Source, "./cmd/rockpool-vm", path, static, "CGO_ENABLED=0")
+}

@@ -1,0 +1,55 @@
+package build
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/provision"
+)
+
+// Locks resolves every package lock anew from the archive of today and writes
+// it into the checkout. Review the difference like any other change.
+func (p *Pipeline) Locks(ctx context.Context) error {
+	f, err := p.Fetcher(ctx)
+	if err != nil {
+		return err
+	}
+	for _, arch := range builders.Architectures {
+		for _, suite := range builders.Suites {
+			if err := p.resolve(ctx, bootstrap.ResolveOptions{
+				Suite: suite, Architecture: arch, Set: "rootvm",
+				Include: provision.Packages(suite, arch), Base: true, Mirrors: f.Mirrors,
+			}); err != nil {
+				return err
+			}
+		}
+		if err := p.resolve(ctx, bootstrap.ResolveOptions{
+			Suite: "trixie", Architecture: arch, Set: "tools",
+			Include: bootstrap.ToolPackages(arch), Mirrors: f.Mirrors,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Pipeline) resolve(ctx context.Context, o bootstrap.ResolveOptions) error {
+	l, err := bootstrap.Resolve(ctx, o)
+	if err != nil {
+		return err
+	}
+	name := bootstrap.LockName(o.Suite, o.Architecture, o.Set)
+	out, err := os.Create(filepath.Join(p.Settings.Source, "builders", "bootstrap", "locks", name))
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if _, err := l.WriteTo(out); err != nil {
+		return err
+	}
+	p.say("%s: %d packages", name, len(l.Packages()))
+	return out.Close()
+}

@@ -1,0 +1,104 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/rockpool/rootvm/builders/bootstrap"
+)
+
+// cancelLimit is how long Packer may clean up after an interrupt.
+const cancelLimit = 30 * time.Second
+
+// node installs the npm lock of provision/npm with the tools tree's npm and
+// returns its node_modules directory. That is kept in the cache under the
+// digest of the lock.
+func (p *Pipeline) node(ctx context.Context, tools *bootstrap.Tools) (dir string, cached bool, err error) {
+	source := filepath.Join(p.Settings.Source, "provision", "npm")
+	digest, err := digestFiles(source)
+	if err != nil {
+		return "", false, err
+	}
+	root := filepath.Join(p.Settings.CacheDir, "npm")
+	tree := filepath.Join(root, digest[:32])
+	dir = filepath.Join(tree, "node_modules")
+	if _, err := os.Stat(dir); err == nil {
+		return dir, true, nil
+	}
+	work := filepath.Join(root, "work")
+	if err := errors.Join(os.RemoveAll(work), os.MkdirAll(root, 0o755), os.CopyFS(work, os.DirFS(source))); err != nil {
+		return "", false, err
+	}
+	npm := tools.Command(ctx, "npm", "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund",
+		"--cache", filepath.Join(root, "cache"))
+	npm.Dir, npm.Stdout, npm.Stderr = work, p.Out, p.Out
+	if err := npm.Run(); err != nil {
+		return "", false, fmt.Errorf("npm ci: %w", err)
+	}
+	return dir, false, os.Rename(work, tree)
+}
+
+// inputs names everything the image is made from: the Spec, the lock, the
+// template, the provisioning files and what was staged. The plugin stands for
+// the code that shapes the disk.
+func (p *Pipeline) inputs(stage string) (string, error) {
+	spec := p.Settings.Spec
+	lock, err := bootstrap.Lock(spec.Suite, spec.Architecture, "rootvm")
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %d %d %s\n", spec.Name(), spec.DiskSize, spec.SourceDateEpoch, lock.Digest())
+	for _, path := range []string{
+		filepath.Join(p.Settings.Source, "packer"),
+		filepath.Join(p.Settings.Source, "provision"),
+		filepath.Join(p.Settings.Source, "templates"),
+		stage, p.plugin(),
+	} {
+		d, err := digestFiles(path)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(h, d)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// digestFiles is the SHA-256, in hexadecimal, over the names, modes and
+// contents of the files at or below path.
+func digestFiles(path string) (string, error) {
+	h := sha256.New()
+	err := filepath.WalkDir(path, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(path, file)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(h, "%s %o %d\n", rel, info.Mode(), info.Size())
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(h, f)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("digest %s: %w", path, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

@@ -1,0 +1,199 @@
+// Package targets is what the magefile calls: each method of [App] is one
+// target. It joins the settings, the image build and the launcher, and prints
+// for people. It owns no state.
+package targets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/ci/build"
+	"github.com/rockpool/rootvm/ci/preflight"
+	"github.com/rockpool/rootvm/ci/settings"
+	"github.com/rockpool/rootvm/vm"
+	"github.com/rockpool/rootvm/vm/qemu"
+)
+
+// App runs targets for one checkout.
+type App struct {
+	Settings settings.Settings
+	Host     preflight.Host
+	In       io.Reader
+	Out      io.Writer
+	Err      io.Writer
+}
+
+// New reads the settings from the environment for the checkout in the current
+// directory.
+func New() (*App, error) {
+	source, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	s, err := settings.Load(source, settings.Host{
+		Getenv:     os.Getenv,
+		HomeDir:    os.UserHomeDir,
+		CommitTime: settings.GitCommitTime,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &App{Settings: s, Host: preflight.ThisHost(), In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, nil
+}
+
+func (a *App) say(format string, args ...any) { fmt.Fprintf(a.Out, format+"\n", args...) }
+
+func (a *App) pipeline() *build.Pipeline {
+	return &build.Pipeline{Settings: a.Settings, Out: a.Out}
+}
+
+// Setup installs the host packages that are missing.
+func (a *App) Setup(ctx context.Context) error {
+	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
+		return err
+	}
+	a.say("all host packages are there")
+	return nil
+}
+
+// Build makes the image into dist/.
+func (a *App) Build(ctx context.Context) error {
+	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
+		return err
+	}
+	m, err := a.pipeline().Build(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range m.Artifacts {
+		a.say("  %-44s %8.1f MB", filepath.Join("dist", f.File), float64(f.Size)/1e6)
+	}
+	return nil
+}
+
+// image returns the image in dist/ and builds it when there is none.
+func (a *App) image(ctx context.Context) (vm.Image, error) {
+	p := a.pipeline()
+	m, ok := p.Manifest()
+	if !ok {
+		a.say("there is no image of %s yet: building it (the first time takes some minutes)", a.Settings.Spec.Name())
+		var err error
+		if m, err = p.Build(ctx); err != nil {
+			return vm.Image{}, err
+		}
+	}
+	return a.imageOf(m)
+}
+
+func (a *App) imageOf(m builders.Manifest) (vm.Image, error) {
+	image := vm.Image{RootUUID: m.RootUUID, Suite: m.Suite}
+	for format, path := range map[string]*string{"qcow2": &image.Disk, "kernel": &image.Kernel, "initrd": &image.Initrd} {
+		f, ok := m.Artifact(format)
+		if !ok {
+			return image, fmt.Errorf("the image in %s has no %s: build it again with `go tool mage rootvm:build`", a.Settings.Dist, format)
+		}
+		*path = filepath.Join(a.Settings.Dist, f.File)
+		if format == "qcow2" {
+			image.SHA256 = f.SHA256
+		}
+	}
+	return image, nil
+}
+
+// host is the launcher with the programs of this machine.
+func (a *App) host(ctx context.Context) (vm.Host, error) {
+	h := a.instances()
+	programs, err := a.programs(ctx)
+	if err != nil {
+		return h, err
+	}
+	h.Driver = &qemu.Driver{Programs: programs, Cache: a.Settings.CacheDir}
+	supervisor, err := a.pipeline().Supervisor(ctx)
+	if err != nil {
+		return h, err
+	}
+	h.Supervisor = []string{supervisor}
+	return h, nil
+}
+
+// instances is the launcher for verbs that start nothing new.
+func (a *App) instances() vm.Host {
+	return vm.Host{
+		Dir: filepath.Join(a.Settings.StateDir, "instances"),
+		Log: slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
+}
+
+// programs chooses between the host's QEMU and the one of the tools tree.
+func (a *App) programs(ctx context.Context) (qemu.Programs, error) {
+	if a.Settings.QEMU != "bundled" {
+		p, err := qemu.Detect(ctx, a.Settings.Spec.Architecture)
+		if err == nil || a.Settings.QEMU == "host" || !errors.Is(err, qemu.ErrTooOld) {
+			return p, err
+		}
+	}
+	f, err := a.pipeline().Fetcher(ctx)
+	if err != nil {
+		return qemu.Programs{}, err
+	}
+	tools, err := f.Tools(ctx)
+	if err != nil {
+		return qemu.Programs{}, err
+	}
+	p := qemu.Programs{
+		FirmwareDirs: tools.QEMUData(),
+		Env:          tools.Env(),
+		OVMFCode:     tools.Path("usr/share/OVMF/OVMF_CODE_4M.fd"),
+		OVMFVars:     tools.Path("usr/share/OVMF/OVMF_VARS_4M.fd"),
+	}
+	for name, argv := range map[string]*[]string{
+		qemu.SystemProgram(a.Settings.Spec.Architecture): &p.QEMU,
+		"qemu-img":  &p.QEMUImg,
+		"virtiofsd": &p.Virtiofsd,
+	} {
+		if *argv, err = tools.Argv(name); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// Doctor prints what this host can and cannot do, and fails when something
+// must be mended first.
+func (a *App) Doctor(ctx context.Context) error {
+	checks := a.checks(ctx)
+	bad := 0
+	for _, c := range checks {
+		mark := "ok  "
+		if c.err != nil {
+			mark = "FAIL"
+			bad++
+		}
+		a.say("%s  %-18s %s", mark, c.name, c.detail())
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of %d checks failed", bad, len(checks))
+	}
+	return nil
+}
+
+// names lists the packages of needs.
+func names(needs []preflight.Need) []string {
+	var out []string
+	for _, n := range needs {
+		if !slices.Contains(out, n.Package) {
+			out = append(out, n.Package)
+		}
+	}
+	return out
+}
+
+// Lock resolves the package locks anew.
+func (a *App) Lock(ctx context.Context) error { return a.pipeline().Locks(ctx) }

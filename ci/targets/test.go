@@ -1,0 +1,89 @@
+package targets
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/rockpool/rootvm/builders/bootstrap"
+)
+
+// Test runs the tests that need no root, no VM and no network. Tests that use
+// the tools tree run when a build has fetched it.
+func (a *App) Test(ctx context.Context) error {
+	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
+		return err
+	}
+	var env []string
+	if tools, ok := (bootstrap.Cache{Dir: a.Settings.CacheDir}).CachedTools(); ok {
+		env = append(env, "ROCKPOOL_TEST_TOOLS="+tools.Dir)
+	}
+	return a.run(ctx, env, "go", "test", "./...")
+}
+
+// Check runs the linters. Their findings are printed; any is a failure.
+func (a *App) Check(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "gofmt", append([]string{"-l"}, a.goFiles()...)...).Output()
+	if err != nil {
+		return fmt.Errorf("gofmt: %w", err)
+	}
+	if len(out) > 0 {
+		return fmt.Errorf("not formatted; run gofmt -w on:\n%s", out)
+	}
+	for _, argv := range [][]string{
+		{"go", "vet", "./..."},
+		{"go", "vet", "-tags", "e2e", "./..."},
+		{"go", "vet", "-tags", "mage", "magefile.go"},
+		{"go", "tool", "staticcheck", "-tags", "e2e", "./..."},
+		{"go", "test", "./ci"},
+	} {
+		if err := a.run(ctx, nil, argv...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goFiles lists the checkout's Go files.
+func (a *App) goFiles() []string {
+	var files []string
+	_ = filepath.WalkDir(a.Settings.Source, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "node_modules" || strings.HasPrefix(d.Name(), ".") && path != a.Settings.Source) {
+			return fs.SkipDir
+		}
+		if strings.HasSuffix(path, ".go") {
+			files = append(files, path)
+		}
+		return nil
+	})
+	return files
+}
+
+// E2E builds what is missing and runs the tests that boot VMs. Arguments of
+// `go test` may be given in E2E_FLAGS, such as "-run TestShare -v".
+func (a *App) E2E(ctx context.Context) error {
+	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
+		return err
+	}
+	argv := []string{"go", "test", "-tags", "e2e", "-count=1", "-timeout=60m", "-v"}
+	argv = append(argv, strings.Fields(os.Getenv("E2E_FLAGS"))...)
+	return a.run(ctx, nil, append(argv, "./ci/e2e")...)
+}
+
+// run runs a command in the checkout and passes its output on.
+func (a *App) run(ctx context.Context, env []string, argv ...string) error {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = a.Settings.Source, a.Out, a.Err
+	cmd.Env = append(os.Environ(), env...)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+	}
+	return nil
+}
