@@ -1,0 +1,115 @@
+//go:build mage
+
+// Mage targets of the Rockpool Root VM. Each parses nothing, calls one method
+// of package targets and returns; what can be set in the environment is listed
+// in README.md.
+package main
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/magefile/mage/mg"
+
+	"github.com/rockpool/rootvm/ci/targets"
+)
+
+// Rootvm builds the image.
+type Rootvm mg.Namespace
+
+// Vm runs the instance.
+type Vm mg.Namespace
+
+// with runs a target that takes no arguments.
+func with(ctx context.Context, f func(*targets.App, context.Context) error) error {
+	app, err := targets.New()
+	if err != nil {
+		return err
+	}
+	return f(app, ctx)
+}
+
+// withArgs runs a target that takes the rest of the command line.
+func withArgs(ctx context.Context, target string, f func(*targets.App, context.Context, []string) error) error {
+	app, err := targets.New()
+	if err != nil {
+		return err
+	}
+	args := rest(target)
+	if err := f(app, ctx, args); err != nil || len(args) == 0 {
+		return err
+	}
+	os.Exit(0) // mage would take the arguments for further targets
+	return nil
+}
+
+// rest returns the words after target on the command line.
+func rest(target string) []string {
+	i := slices.IndexFunc(os.Args, func(s string) bool { return strings.EqualFold(s, target) })
+	return os.Args[i+1:]
+}
+
+// Up starts everything: installs host packages, builds the image when there is none, boots it.
+func Up(ctx context.Context) error { return with(ctx, (*targets.App).Up) }
+
+// Down stops the instance cleanly.
+func Down(ctx context.Context) error { return with(ctx, (*targets.App).Stop) }
+
+// Setup installs the host packages that are missing, and nothing else.
+func Setup(ctx context.Context) error { return with(ctx, (*targets.App).Setup) }
+
+// Doctor says what this host can and cannot do.
+func Doctor(ctx context.Context) error { return with(ctx, (*targets.App).Doctor) }
+
+// Test runs the tests that need no root, no VM and no network.
+func Test(ctx context.Context) error { return with(ctx, (*targets.App).Test) }
+
+// Check runs the linters: gofmt, go vet, staticcheck, import directions.
+func Check(ctx context.Context) error { return with(ctx, (*targets.App).Check) }
+
+// E2e builds the image and tests it for real: boots, kills, shares, data.
+func E2e(ctx context.Context) error { return with(ctx, (*targets.App).E2E) }
+
+// Build makes the image of SUITE, ARCH, FORMATS and DISK_SIZE into dist/.
+func (Rootvm) Build(ctx context.Context) error { return with(ctx, (*targets.App).Build) }
+
+// Lock resolves the package locks anew (maintainers).
+func (Rootvm) Lock(ctx context.Context) error { return with(ctx, (*targets.App).Lock) }
+
+// Start starts the instance and waits until it serves.
+func (Vm) Start(ctx context.Context) error { return with(ctx, (*targets.App).Start) }
+
+// Stop stops the instance cleanly.
+func (Vm) Stop(ctx context.Context) error { return with(ctx, (*targets.App).Stop) }
+
+// Password prints the dashboard's generated password.
+func (Vm) Password(ctx context.Context) error { return with(ctx, (*targets.App).Password) }
+
+// Status prints the instance's state and the time of every boot phase: [--json].
+func (Vm) Status(ctx context.Context) error {
+	return withArgs(ctx, "vm:status", (*targets.App).Status)
+}
+
+// Logs prints a unit's journal, or the serial log: [-f] [-n lines] [unit].
+func (Vm) Logs(ctx context.Context) error { return withArgs(ctx, "vm:logs", (*targets.App).Logs) }
+
+// Destroy deletes the instance and its data after asking: [--yes].
+func (Vm) Destroy(ctx context.Context) error {
+	return withArgs(ctx, "vm:destroy", (*targets.App).Destroy)
+}
+
+// Ssh opens a shell in the VM or runs a command there: [--] [command].
+func (Vm) Ssh(ctx context.Context) error {
+	app, err := targets.New()
+	if err != nil {
+		return err
+	}
+	code, err := app.SSH(ctx, rest("vm:ssh"))
+	if err != nil {
+		return err
+	}
+	os.Exit(code)
+	return nil
+}
