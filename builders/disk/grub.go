@@ -28,8 +28,9 @@ func KernelCommandLine(spec builders.Spec, extra ...string) string {
 // grubConfig is embedded in every GRUB image. GRUB's rescue parser runs it, so
 // it can hold plain commands only, and no menu is shown. When a command fails,
 // its error is printed on the firmware's console, which stops at GRUB's prompt.
+// The first disk is looked at first: a scan of all drives tries floppies too.
 func grubConfig(spec builders.Spec) string {
-	return "search.fs_uuid " + RootUUID(spec) + " root\n" +
+	return fmt.Sprintf("search.fs_uuid %s root hd0,gpt%d\n", RootUUID(spec), NewLayout(spec).Root.Index) +
 		"linux /vmlinuz " + KernelCommandLine(spec) + "\n" +
 		"initrd /initrd.img\n" +
 		"boot\n"

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"strings"
 )
 
 // Where the guest keeps its current kernel, as links that Debian maintains.
@@ -128,4 +127,4 @@ func eachEntry(f io.ReadSeeker, visit func(name string, h *tar.Header, r io.Read
 }
 
 // absolute is the path in the guest of an entry named like "./etc/passwd".
-func absolute(name string) string { return path.Clean("/" + strings.TrimPrefix(name, ".")) }
+func absolute(name string) string { return path.Clean("/" + name) }
