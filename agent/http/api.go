@@ -110,11 +110,10 @@ type user struct {
 	Username string `json:"username"`
 }
 
-// me tells who Caddy let in. The name is taken from the credentials, which
-// Caddy has verified; there is one user, and its id is 0.
+// me tells whom Caddy let in. There is one user, and its id is 0.
 func (s *Server) me(w http.ResponseWriter, r *http.Request) error {
-	name, _, ok := r.BasicAuth()
-	if !ok || name == "" {
+	name := r.Header.Get(userHeader)
+	if name == "" {
 		name = s.Username
 	}
 	s.json(w, http.StatusOK, map[string]user{"user": {Username: name}})

@@ -28,7 +28,7 @@ type content struct {
 // previews every request that finds no workspace ends here.
 func (s *Server) pages(mux *http.ServeMux) {
 	s.route(mux, "/app/workspaces", nil, methods{http.MethodGet: s.landing})
-	mux.HandleFunc("/workspace/", s.noWorkspace)
+	s.route(mux, "/workspace/", nil, methods{http.MethodGet: s.toIDE})
 }
 
 // landing stands where the dashboard will be.
@@ -47,6 +47,15 @@ var (
 	previewPath   = regexp.MustCompile(`^/workspace/([^/]+)/port/([^/]+)(/|$)`)
 	workspacePath = regexp.MustCompile(`^/workspace/([^/]+)(/|$)`)
 )
+
+// toIDE sends a browser that asked the dashboard's server for a workspace to
+// the server for IDEs.
+func (s *Server) toIDE(w http.ResponseWriter, r *http.Request) error {
+	to := s.address(r, s.Ports.IDE)
+	to.Path, to.RawPath, to.RawQuery = r.URL.Path, r.URL.RawPath, r.URL.RawQuery
+	http.Redirect(w, r, to.String(), http.StatusFound)
+	return nil
+}
 
 // noWorkspace answers for an IDE or a preview that is not there.
 func (s *Server) noWorkspace(w http.ResponseWriter, r *http.Request) {
@@ -83,21 +92,27 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, status int, c cont
 	_, _ = w.Write(b.Bytes())
 }
 
-// dashboardURL is the dashboard's address as the browser that sent r sees it:
-// the same host name, the dashboard's port on the host.
+// dashboardURL is the dashboard's address for the browser that sent r.
 func (s *Server) dashboardURL(r *http.Request) string {
+	u := s.address(r, s.Ports.Dashboard)
+	u.Path = "/app/workspaces"
+	return u.String()
+}
+
+// address is the root of one of Caddy's servers as the browser that sent r
+// sees it: the same host name, that server's port on the host.
+func (s *Server) address(r *http.Request, port uint16) url.URL {
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
 	host = strings.Trim(host, "[]")
 	if host == "" {
-		return "/app/workspaces"
+		host = "127.0.0.1"
 	}
 	scheme := "http"
 	if r.Header.Get("X-Forwarded-Proto") == "https" {
 		scheme = "https"
 	}
-	u := url.URL{Scheme: scheme, Host: net.JoinHostPort(host, fmt.Sprint(s.Ports.Dashboard)), Path: "/app/workspaces"}
-	return u.String()
+	return url.URL{Scheme: scheme, Host: net.JoinHostPort(host, fmt.Sprint(port))}
 }

@@ -34,18 +34,41 @@ type Database interface {
 type Server struct {
 	Database Database
 	Ports    agent.GuestPorts // on the host, to build addresses a browser can use
-	Username string           // of requests that came without credentials
+	Username string           // of requests that came past Caddy
 	Version  string
 	Log      *slog.Logger
 }
 
-// Handler returns the whole surface: /api/… as JSON, /app/… and /workspace/…
-// as pages, in the shape of doc/design's control-plane contract.
+// Headers that Caddy sets and that it removes from what clients send.
+const (
+	serverHeader = "X-Rockpool-Server" // which of Caddy's servers was asked
+	userHeader   = "X-Rockpool-User"   // whom Caddy let in
+)
+
+// Caddy's servers. They are three origins, so that neither an IDE nor an
+// application in a preview can speak to the API as the user.
+const (
+	serverDashboard = "srv0"
+	serverIDE       = "srv1"
+	serverPreview   = "srv2"
+)
+
+// Handler returns the whole surface: /api/… as JSON and /app/… as pages for
+// the dashboard's server, and nothing but pages for the other two. A request
+// without a server's name came from inside, by the socket, and is treated as
+// one to the dashboard.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	s.api(mux)
 	s.pages(mux)
-	return s.guard(mux)
+	return s.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Header.Get(serverHeader) {
+		case "", serverDashboard:
+			mux.ServeHTTP(w, r)
+		default:
+			s.noWorkspace(w, r)
+		}
+	}))
 }
 
 // guard holds what is true for every request: no path that means another one

@@ -60,7 +60,6 @@ type Setup struct {
 	Now      func() time.Time
 	HashCost int          // of bcrypt
 	Log      *slog.Logger // one line for each step
-	Faults   io.Writer    // one line for each step that failed
 
 	config         agent.GuestConfig
 	authorizedKeys []byte
@@ -73,12 +72,12 @@ type step struct {
 	run  func(context.Context) (string, error)
 }
 
-// Run runs all steps. The error says how many failed; each is one line on
-// Faults already.
+// Run runs all steps. The error is one line that holds the fault of each step
+// that failed.
 func (s *Setup) Run(ctx context.Context) error {
 	s.config = agent.GuestConfig{}
 	s.config.FillDefaults()
-	failed := 0
+	var faults []string
 	for _, st := range []step{
 		{"results", s.makeRunDir},
 		{"config-disk", s.readConfigDisk},
@@ -93,17 +92,14 @@ func (s *Setup) Run(ctx context.Context) error {
 	} {
 		start := s.Now()
 		did, err := st.run(ctx)
-		seconds := s.Now().Sub(start).Seconds()
 		if err != nil {
-			failed++
-			s.Log.Info("failed", "step", st.name, "seconds", seconds)
-			fmt.Fprintf(s.Faults, "rockpool-agent setup: %s: %s\n", st.name, strings.Join(strings.Fields(err.Error()), " "))
-			continue
+			did = "failed"
+			faults = append(faults, st.name+": "+strings.Join(strings.Fields(err.Error()), " "))
 		}
-		s.Log.Info(did, "step", st.name, "seconds", seconds)
+		s.Log.Info(did, "step", st.name, "seconds", s.Now().Sub(start).Seconds())
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d step(s) failed", failed)
+	if faults != nil {
+		return errors.New(strings.Join(faults, "; "))
 	}
 	return nil
 }

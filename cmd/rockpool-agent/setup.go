@@ -47,7 +47,6 @@ func setUp(ctx context.Context, args []string, s streams, _ func(string) string)
 		Now:      time.Now,
 		HashCost: hashCost,
 		Log:      textLog(s),
-		Faults:   s.err,
 	}).Run(ctx)
 }
 
