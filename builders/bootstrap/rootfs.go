@@ -1,0 +1,200 @@
+package bootstrap
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rockpool/rootvm/builders/userns"
+)
+
+//go:embed scripts/rootfs.sh
+var rootfsScript string
+
+// Rootfs fills dir, which must not exist or be empty, with the system that the
+// packages of the lock make. The first call bootstraps it and keeps the result
+// in the cache; later ones extract that.
+//
+// The system depends on the lock alone: whatever tells the time in it tells
+// l.Date. A caller that clamps times to an epoch of its own does so when it
+// archives the finished tree. The lock's packages must have been fetched.
+func (f *Fetcher) Rootfs(ctx context.Context, ns *userns.Namespace, l *PackageLock, dir string) (cached bool, err error) {
+	key, err := rootfsKey(ctx, l)
+	if err != nil {
+		return false, fmt.Errorf("bootstrap %s %s: %w", l.Suite, l.Architecture, err)
+	}
+	parent := filepath.Join(f.Dir, "rootfs")
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return false, fmt.Errorf("bootstrap: %w", err)
+	}
+	final := filepath.Join(parent, key+".tar")
+	if err := untarVerified(ctx, ns, final, dir); err == nil {
+		return true, nil
+	} else if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errCorrupt) {
+		return false, fmt.Errorf("bootstrap: %w", err)
+	}
+	_, unlock, err := lockFile(ctx, filepath.Join(parent, key+".lock"))
+	if err != nil {
+		return false, fmt.Errorf("bootstrap: %w", err)
+	}
+	defer unlock()
+	// Another builder may have been first; or what it left is damaged.
+	if err := untarVerified(ctx, ns, final, dir); err == nil {
+		return true, nil
+	}
+	if err := f.bootstrap(ctx, ns, l, final); err != nil {
+		return false, fmt.Errorf("bootstrap %s %s: %w", l.Suite, l.Architecture, err)
+	}
+	if err := untarVerified(ctx, ns, final, dir); err != nil {
+		return false, fmt.Errorf("bootstrap: %w", err)
+	}
+	return false, nil
+}
+
+// rootfsKey digests all the bootstrapped system depends on.
+func rootfsKey(ctx context.Context, l *PackageLock) (string, error) {
+	version, err := exec.CommandContext(ctx, "mmdebstrap", "--version").Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		return "", errors.New("mmdebstrap is missing: run `sudo apt-get install mmdebstrap`")
+	} else if err != nil {
+		return "", fmt.Errorf("mmdebstrap --version: %w", err)
+	}
+	sum := sha256.Sum256([]byte(l.Digest() + "\n" + rootfsScript + "\n" + string(version)))
+	return hex.EncodeToString(sum[:16]), nil
+}
+
+// bootstrap makes the archive final, with its checksum beside it.
+func (f *Fetcher) bootstrap(ctx context.Context, ns *userns.Namespace, l *PackageLock, final string) (err error) {
+	work := strings.TrimSuffix(final, ".tar") + ".work"
+	if err := ns.RemoveAll(work); err != nil { // of a killed builder
+		return err
+	}
+	defer func() { err = errors.Join(err, ns.RemoveAll(work)) }()
+	root, repository := filepath.Join(work, "root"), filepath.Join(work, "repository")
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return err
+	}
+	if err := f.repository(l, repository); err != nil {
+		return err
+	}
+	cmd := ns.Command(ctx, "bash", "-c", rootfsScript, "rootfs", repository, root, l.Suite, l.Architecture, strings.Join(l.Include, ","))
+	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(l.Date.Unix(), 10), "TMPDIR=/tmp")
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("mmdebstrap: %w:\n%s", err, lastLines(output.String(), 20))
+	}
+	return tarVerified(ctx, ns, root, final, l.Date)
+}
+
+// repository makes a flat repository of the lock and the cached files.
+func (f *Fetcher) repository(l *PackageLock, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, p := range l.packages {
+		deb := f.deb(p.get("SHA256"))
+		if err := linkOrCopy(deb, filepath.Join(dir, p.localName())); err != nil {
+			return fmt.Errorf("%w: fetch the packages first", err)
+		}
+	}
+	index := l.index()
+	digest := sha256.Sum256(index)
+	// mmdebstrap finds the required packages by the codename in the Release file.
+	release := fmt.Sprintf("Origin: Debian\nLabel: Debian\nSuite: %[1]s\nCodename: %[1]s\nDate: %[2]s\nArchitectures: all %[3]s\nSHA256:\n %[4]x %[5]d Packages\n",
+		l.Suite, l.Date.Format(time.RFC1123), l.Architecture, digest, len(index))
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "Packages"), index, 0o644),
+		os.WriteFile(filepath.Join(dir, "Release"), []byte(release), 0o644),
+	)
+}
+
+func linkOrCopy(from, to string) error {
+	if err := os.Link(from, to); err == nil {
+		return nil
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// errCorrupt says that a cached archive is not what was written.
+var errCorrupt = errors.New("damaged in the cache")
+
+// tarVerified archives dir as file, its SHA-256 in file.sha256. The archive
+// gets its name last.
+func tarVerified(ctx context.Context, ns *userns.Namespace, dir, file string, epoch time.Time) error {
+	partial, err := os.Create(file + ".partial")
+	if err != nil {
+		return err
+	}
+	defer partial.Close()
+	h := sha256.New()
+	if err := ns.Tar(ctx, dir, io.MultiWriter(partial, h), epoch); err != nil {
+		return errors.Join(err, os.Remove(partial.Name()))
+	}
+	if err := partial.Sync(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file+".sha256", []byte(sum(h)+"\n"), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(partial.Name(), file)
+}
+
+func sum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
+
+// untarVerified extracts file into dir and empties dir again when file is not
+// what tarVerified wrote.
+func untarVerified(ctx context.Context, ns *userns.Namespace, file, dir string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	want, err := os.ReadFile(file + ".sha256")
+	if err != nil {
+		return err
+	}
+	h := sha256.New()
+	err = ns.Untar(ctx, dir, io.TeeReader(f, h))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	// tar(1) may stop reading at the end mark.
+	if _, copyErr := io.Copy(h, f); copyErr != nil {
+		return copyErr
+	}
+	if sum(h) != strings.TrimSpace(string(want)) {
+		return errors.Join(fmt.Errorf("%s: %w", file, errCorrupt), ns.RemoveAll(dir))
+	}
+	return err
+}

@@ -1,0 +1,200 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rockpool/rootvm/builders"
+)
+
+// toolsSuite is the suite the tools tree is of, whatever the image's.
+const toolsSuite = "trixie"
+
+// Tools is a tree of packages, extracted and not installed: no maintainer
+// script ran, nothing in it is configured. Its programs run on any host
+// through the tree's own ELF loader and libraries.
+type Tools struct {
+	Dir string // absolute
+}
+
+// Tools returns the tools tree for this machine's architecture. The first call
+// fetches and extracts it; later ones find it in the cache.
+func (f *Fetcher) Tools(ctx context.Context) (*Tools, error) {
+	l, err := Lock(toolsSuite, runtime.GOARCH, "tools")
+	if err != nil {
+		return nil, fmt.Errorf("tools tree: %w", err)
+	}
+	t, err := f.toolsOf(ctx, l)
+	if err != nil {
+		return nil, fmt.Errorf("tools tree: %w", err)
+	}
+	return t, nil
+}
+
+func (f *Fetcher) toolsOf(ctx context.Context, l *PackageLock) (*Tools, error) {
+	parent, err := filepath.Abs(filepath.Join(f.Dir, "tools"))
+	if err != nil {
+		return nil, err
+	}
+	t := &Tools{Dir: filepath.Join(parent, l.Digest()[:32])}
+	if t.complete() {
+		return t, nil
+	}
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return nil, err
+	}
+	_, unlock, err := lockFile(ctx, t.Dir+".lock")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if t.complete() {
+		return t, nil // another builder was first
+	}
+	if err := f.Fetch(ctx, l); err != nil {
+		return nil, err
+	}
+	// Nobody else works on this name while we hold the lock: what is there
+	// is what a killed builder left.
+	partial := t.Dir + ".partial"
+	for _, dir := range []string{partial, t.Dir} {
+		if err := removeTree(dir); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.extract(ctx, l, partial); err != nil {
+		return nil, errors.Join(err, removeTree(partial))
+	}
+	if err := os.Rename(partial, t.Dir); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// complete tells whether the tree is there. It appears under its name at once
+// and whole; the loader is looked for in case someone cleaned up below it.
+func (t *Tools) complete() bool {
+	_, err := t.loader()
+	return err == nil
+}
+
+// extract unpacks every package into dir: base-files first, whose links make
+// /lib and /bin part of /usr.
+func (f *Fetcher) extract(ctx context.Context, l *PackageLock, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	packages := l.Packages()
+	first := slices.IndexFunc(packages, func(p builders.Package) bool { return p.Name == "base-files" })
+	if first < 0 {
+		return errors.New("the lock lacks base-files: make it again")
+	}
+	if err := f.extractOne(ctx, packages[first], dir); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, p := range slices.Delete(packages, first, first+1) {
+		group.Go(func() error { return f.extractOne(ctx, p, dir) })
+	}
+	return group.Wait()
+}
+
+func (f *Fetcher) extractOne(ctx context.Context, p builders.Package, dir string) error {
+	out, err := exec.CommandContext(ctx, "dpkg-deb", "--extract", f.deb(p.SHA256), dir).CombinedOutput()
+	if errors.Is(err, exec.ErrNotFound) {
+		return errors.New("dpkg-deb is missing: run `sudo apt-get install dpkg`")
+	}
+	if err != nil {
+		return fmt.Errorf("extract package %s %s: %w: %s", p.Name, p.Version, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// removeTree removes a tree of our own files, directories we may not write to
+// included.
+func removeTree(dir string) error {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
+
+// Path is the place of rel, a path from the root of the tree.
+func (t *Tools) Path(rel string) string { return filepath.Join(t.Dir, rel) }
+
+// multiarch names the directory of an architecture's libraries.
+var multiarch = map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+
+// loader is the tree's dynamic linker.
+func (t *Tools) loader() (string, error) {
+	for _, rel := range []string{"lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1"} {
+		if fi, err := os.Stat(t.Path(rel)); err == nil && fi.Mode().IsRegular() {
+			return t.Path(rel), nil
+		}
+	}
+	return "", fmt.Errorf("%s has no dynamic linker: delete that directory and try again", t.Dir)
+}
+
+// binaryDirectories are searched for a program, in this order.
+var binaryDirectories = []string{"usr/bin", "usr/sbin", "usr/libexec", "usr/lib/qemu"}
+
+// Argv returns what runs the program called name: the tree's loader with the
+// tree's libraries, and the program. A QEMU started so needs its data by -L,
+// see [Tools.QEMUData], and the variables of [Tools.Env].
+func (t *Tools) Argv(name string) ([]string, error) {
+	loader, err := t.loader()
+	if err != nil {
+		return nil, fmt.Errorf("tool %s: %w", name, err)
+	}
+	libraries := t.Path("usr/lib/" + multiarch[runtime.GOARCH])
+	path := strings.Join([]string{libraries, libraries + "/pulseaudio", libraries + "/systemd"}, ":")
+	for _, dir := range binaryDirectories {
+		file := t.Path(dir + "/" + name)
+		if fi, err := os.Stat(file); err == nil && fi.Mode().IsRegular() {
+			return []string{loader, "--library-path", path, "--argv0", name, file}, nil
+		}
+	}
+	return nil, fmt.Errorf("tool %s is not in the tools tree %s: delete that directory and try again", name, t.Dir)
+}
+
+// Env are the variables that point programs of the tree to its data files, as
+// NAME=value.
+func (t *Tools) Env() []string {
+	return []string{
+		"MKE2FS_CONFIG=" + t.Path("etc/mke2fs.conf"),
+		"QEMU_MODULE_DIR=" + t.Path("usr/lib/"+multiarch[runtime.GOARCH]+"/qemu"),
+	}
+}
+
+// QEMUData lists the directories of firmware that QEMU takes by -L.
+func (t *Tools) QEMUData() []string {
+	return []string{t.Path("usr/share/qemu"), t.Path("usr/share/seabios"), t.Path("usr/lib/ipxe/qemu")}
+}
+
+// Command prepares a program of the tree. A name that the tree does not have
+// shows when the command is started, as with [exec.Command].
+func (t *Tools) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	argv, err := t.Argv(name)
+	if err != nil {
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Err = err
+		return cmd
+	}
+	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:], args...)...)
+	cmd.Env = append(append(os.Environ(), "LC_ALL=C"), t.Env()...)
+	return cmd
+}
