@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"os/exec"
 	"slices"
 	"time"
 )
@@ -55,6 +56,7 @@ type supervisor struct {
 	exited      chan struct{} // closed when the machine is off
 	stopping    bool
 	rung        chan string // what the ladder does
+	told        chan Event  // events of the supervisor's own
 }
 
 func newSupervisor(ctx context.Context, dir string, o SuperviseOptions) (*supervisor, error) {
@@ -68,7 +70,7 @@ func newSupervisor(ctx context.Context, dir string, o SuperviseOptions) (*superv
 	}
 	s := &supervisor{
 		inst: inst, log: o.Log, unlock: lock.Unlock,
-		requests: make(chan demand), stopped: make(chan struct{}), exited: make(chan struct{}), rung: make(chan string, 8),
+		requests: make(chan demand), stopped: make(chan struct{}), exited: make(chan struct{}), rung: make(chan string, 8), told: make(chan Event),
 	}
 	if err := s.takeOver(ctx, o); err != nil {
 		lock.Unlock()
@@ -159,6 +161,8 @@ func (s *supervisor) run(ctx context.Context) error {
 			s.panicked(ctx, line)
 		case rung := <-s.rung:
 			s.state.LastStop = rung
+		case e := <-s.told:
+			s.happened(ctx, e)
 		case e, ok := <-s.machine.Events():
 			if !ok || e.Kind == Exited {
 				s.off(e)
@@ -254,9 +258,38 @@ func (s *supervisor) happened(ctx context.Context, e Event) {
 		s.fail("", "the guest's kernel crashed: "+e.Message)
 	case Degraded:
 		s.state.Troubles = append(s.state.Troubles, Trouble{e.Part, time.Now(), e.Message, e.Cure})
+	case Recovered:
+		if e.Part == "share" {
+			go s.remount(ctx)
+		}
 	case Rebooted:
 		s.state.Status, s.state.Phases, s.state.ReadyAfter, s.state.Failure = Starting, nil, 0, nil
 		s.state.StartedAt = time.Now()
+	}
+}
+
+// remountLine mounts the share afresh in the guest, whose old mount has lost
+// its device.
+const remountLine = "sudo umount -l /mnt/rockpool; sudo systemctl restart rockpool-share.service"
+
+// remount has the guest mount the share again after its device was replaced.
+// It goes by SSH because the agent may not mount.
+func (s *supervisor) remount(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "ssh", SSHArgs(s.inst, []string{remountLine})...).CombinedOutput()
+	if err != nil {
+		s.log.Error("the guest did not mount the share again", "err", err, "output", string(out))
+		s.tell(ctx, Event{Kind: Degraded, Part: "share", Message: "the share was replaced, but the guest did not mount it again",
+			Cure: "in the guest: " + remountLine})
+	}
+}
+
+// tell makes an event of the supervisor's own.
+func (s *supervisor) tell(ctx context.Context, e Event) {
+	select {
+	case s.told <- e:
+	case <-ctx.Done():
 	}
 }
 
@@ -309,6 +342,9 @@ func (s *supervisor) watchSerial(ctx context.Context) <-chan string {
 	return crashes
 }
 
+// troubledStopTimeout is the patience with a guest that may hang.
+const troubledStopTimeout = 20 * time.Second
+
 // stop starts the ladder, once.
 func (s *supervisor) stop(ctx context.Context, r request) {
 	if s.stopping {
@@ -320,6 +356,9 @@ func (s *supervisor) stop(ctx context.Context, r request) {
 	total := DefaultStopTimeout
 	if r.Timeout > 0 {
 		total = time.Duration(r.Timeout * float64(time.Second))
+	}
+	if len(s.state.Troubles) > 0 { // a guest that waits for its share or disk cannot shut down
+		total = min(total, troubledStopTimeout)
 	}
 	l := ladder{machine: s.machine, exited: s.exited, stopped: s.stopped, rung: s.rung, log: s.log, total: total}
 	if s.guestSpoke && !r.Force && !crashed {

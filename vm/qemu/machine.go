@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -33,12 +32,16 @@ type machine struct {
 	qemu      vm.Process
 	virtiofsd vm.Process
 	qmp       *qmp
-	shutdown  string // reason of the SHUTDOWN event
-	deleted   chan struct{}
+
+	// watch's own:
+	shutdown string           // reason of the SHUTDOWN event
+	deleted  chan struct{}    // closed when the guest let go of the share
+	replaced chan replacement // how a replacement of the share went
+	deaths   []time.Time      // of virtiofsd
 }
 
 func newMachine(inst vm.Instance, plan vm.Plan) *machine {
-	return &machine{inst: inst, plan: plan, events: make(chan vm.Event, 16)}
+	return &machine{inst: inst, plan: plan, events: make(chan vm.Event, 16), replaced: make(chan replacement, 1)}
 }
 
 func (m *machine) command(name string) vm.Command {
@@ -248,9 +251,14 @@ func (m *machine) watch() {
 			shareEnd = nil
 			select {
 			case <-qemuEnd: // virtiofsd ends by itself when QEMU does
-			case <-time.After(500 * time.Millisecond):
+			case <-time.After(50 * time.Millisecond):
 				m.shareDied()
 			}
+		case r := <-m.replaced:
+			if r.fault == nil {
+				shareEnd = m.virtiofsd.Done()
+			}
+			m.shareReplaced(r)
 		case <-qemuEnd:
 			m.drain(lines)
 			m.bury()
@@ -310,15 +318,14 @@ func (m *machine) said(line qmpLine) {
 		if data.Guest {
 			m.emit(vm.Rebooted, "", data.Reason, "")
 		}
+	case "DEVICE_DELETED":
+		if data.Device == shareDevice && m.deleted != nil {
+			close(m.deleted)
+			m.deleted = nil
+		}
 	case "GUEST_PANICKED":
 		m.emit(vm.Panicked, "", "the guest told QEMU so", "")
 	case "BLOCK_IO_ERROR":
 		m.emit(vm.Degraded, "disk", "a disk of the machine cannot be written or read", "look for a full or failing disk on the host, then vm:stop and vm:start")
 	}
-}
-
-// shareDied reports that virtiofsd is gone.
-func (m *machine) shareDied() {
-	m.emit(vm.Degraded, "share", "virtiofsd ended: "+logFault(tailOf(filepath.Join(m.inst.Dir, virtiofsdLog))),
-		"go tool mage vm:stop, then vm:start")
 }

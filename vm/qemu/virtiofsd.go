@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -118,9 +117,6 @@ func logFault(log []byte) string {
 	}
 	return lines[len(lines)-1]
 }
-
-// errNoGuest says that the guest did not let go of the share.
-var errNoGuest = errors.New("the guest does not let go of the share")
 
 // tailOf returns the last bytes of a file.
 func tailOf(path string) []byte {
