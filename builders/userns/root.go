@@ -128,7 +128,7 @@ func unixMode(mode fs.FileMode) int64 {
 
 // UploadDir implements packersdk.Communicator: the tree src becomes dst/src,
 // or dst itself when src ends in a slash. Everything is owned by root; modes
-// and symbolic links are kept. exclude lists paths below src, or patterns of
+// and symbolic links are kept, times are not. exclude lists paths below src, or patterns of
 // [path.Match] for them.
 func (r *Root) UploadDir(dst, src string, exclude []string) error {
 	if !strings.HasSuffix(src, "/") {
@@ -193,7 +193,8 @@ func archiveFile(tw *tar.Writer, file, name string) error {
 	if err != nil {
 		return err
 	}
-	header.Name, header.Format, header.ModTime = name, tar.FormatPAX, fi.ModTime().Truncate(time.Second)
+	// The time of a file in a checkout says nothing: it gets that of the upload.
+	header.Name, header.Format, header.ModTime = name, tar.FormatPAX, time.Unix(0, 0)
 	header.Uid, header.Gid, header.Uname, header.Gname = 0, 0, "", ""
 	if err := tw.WriteHeader(header); err != nil || !fi.Mode().IsRegular() {
 		return err
