@@ -78,7 +78,7 @@ func ParseSize(s string) (int64, error) {
 		}
 	}
 	f, err := strconv.ParseFloat(digits, 64)
-	if err != nil || f < 0 || f*float64(unit) >= 1<<62 {
+	if err != nil || !(f >= 0 && f*float64(unit) < 1<<62) { // not a number is neither
 		return 0, fmt.Errorf("size %q: use a number with K, M, G or T, such as 8G", s)
 	}
 	return int64(f * float64(unit)), nil

@@ -203,8 +203,9 @@ func Owner(dir string) (uid, gid int, err error) {
 	return int(stat.Uid), int(stat.Gid), nil
 }
 
-// AdminID is the ID that the guest's user admin has, given the one of the
-// shared directory's owner. The guest follows the same rule.
+// AdminID is the user (or group) ID that the guest's user admin has, given
+// that of the shared directory's owner (or group). The guest follows the same
+// rule.
 func AdminID(owner int) int {
 	if owner < 1000 {
 		return 1000

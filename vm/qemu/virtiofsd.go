@@ -42,20 +42,11 @@ func (d *Driver) share(ctx context.Context, inst vm.Instance) (kind string, o Vi
 // can only make its own; root makes the directory's owner's.
 func (d *Driver) virtiofsdOptions(c vm.Config) (VirtiofsdOptions, error) {
 	uid, gid, err := vm.Owner(c.ShareDir)
-	o := VirtiofsdOptions{Dir: c.ShareDir, HostUID: uid, HostGID: gid, GuestUID: vm.AdminID(uid), GuestGID: guestGID(uid, gid)}
+	o := VirtiofsdOptions{Dir: c.ShareDir, HostUID: uid, HostGID: gid, GuestUID: vm.AdminID(uid), GuestGID: vm.AdminID(gid)}
 	if me := os.Geteuid(); me != 0 {
 		o.HostUID, o.HostGID = me, os.Getegid()
 	}
 	return o, err
-}
-
-// guestGID is the group of the guest's user admin. The guest renumbers user
-// and group together, when the user's ID is an ordinary one.
-func guestGID(uid, gid int) int {
-	if uid < 1000 || gid < 1000 {
-		return vm.AdminID(uid)
-	}
-	return gid
 }
 
 // sandbox finds the tightest sandbox that virtiofsd can enter here.
@@ -107,15 +98,18 @@ func (d *Driver) tryVirtiofsd(ctx context.Context, o VirtiofsdOptions) error {
 	return fmt.Errorf("virtiofsd does not start (%v): %s", runErr, logFault(out.seen))
 }
 
-// logFault finds the line of virtiofsd's log that says what went wrong.
+// logFault finds the message in virtiofsd's log that says what went wrong: its
+// first error, or whatever is not a line of the log (the loader's words).
 func logFault(log []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
-	for _, line := range lines {
-		if _, message, ok := strings.Cut(line, "ERROR virtiofsd"); ok {
+	for _, line := range strings.Split(strings.TrimSpace(string(log)), "\n") {
+		if _, message, ok := strings.Cut(line, " ERROR virtiofsd"); ok {
 			return strings.TrimLeft(message, "]: ")
 		}
+		if !strings.HasPrefix(line, "[") {
+			return line
+		}
 	}
-	return lines[len(lines)-1]
+	return ""
 }
 
 // tailOf returns the last bytes of a file.

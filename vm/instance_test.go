@@ -1,0 +1,51 @@
+package vm
+
+import (
+	"strings"
+	"testing"
+)
+
+func validConfig() Config {
+	c := Config{Image: Image{Disk: "/i.qcow2", Kernel: "/k", Initrd: "/r", RootUUID: "u"}}
+	c.FillDefaults()
+	return c
+}
+
+func TestConfig_Validate(t *testing.T) {
+	if err := validConfig().Validate(); err != nil {
+		t.Fatalf("the default: %v", err)
+	}
+	c := validConfig()
+	c.Name, c.Memory, c.CPUs, c.Share, c.Boot, c.ShareDir = "../x", 1, 0, "nfs", "floppy", "relative"
+	c.Ports = Ports{SSH: 2222, Dashboard: 2222, IDE: 70000}
+	c.Image = Image{}
+	err := c.Validate()
+	if err == nil {
+		t.Fatal("no fault found")
+	}
+	for _, want := range []string{"instance name", "memory", "cpus", "share", "boot mode", "2222", "70000", "rootvm:build", "absolute"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the faults do not mention %q:\n%v", want, err)
+		}
+	}
+}
+
+func TestConfig_Validate_kernelBootNeedsKernel(t *testing.T) {
+	c := validConfig()
+	c.Image.Kernel = ""
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "bios or uefi") {
+		t.Errorf("got %v", err)
+	}
+	c.Boot = BootBIOS
+	if err := c.Validate(); err != nil {
+		t.Errorf("bios: %v", err)
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for n, want := range map[int64]string{8 * GiB: "8G", 1536 * MiB: "1536M", 23*GiB + 900*MiB: "23.9G", 12: "12 bytes"} {
+		if got := Bytes(n); got != want {
+			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package vm
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestCheckPorts_namesTheOwner(t *testing.T) {
+	l, err := net.Listen("tcp4", "0.0.0.0:0") // also in the way of 127.0.0.1
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	err = CheckPorts(Ports{Dashboard: port})
+	if err == nil {
+		t.Fatal("a busy port was found free")
+	}
+	for _, want := range []string{fmt.Sprint("port ", port), "dashboard", fmt.Sprintf("(pid %d)", os.Getpid())} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in %q", want, err)
+		}
+	}
+	l.Close()
+	if err := CheckPorts(Ports{Dashboard: port}); err != nil {
+		t.Errorf("after closing: %v", err)
+	}
+}
+
+func TestPortOwner_invisible(t *testing.T) {
+	if got := portOwner(t.TempDir(), 80); !strings.Contains(got, "cannot see") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func FuzzListeners(f *testing.F) {
+	f.Add("  0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1001 0 4242 1\n")
+	f.Fuzz(func(t *testing.T, table string) {
+		listeners(table, 8080, map[string]bool{})
+	})
+}
+
+func TestListeners(t *testing.T) {
+	table := "  sl  local_address rem_address   st\n" +
+		"   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1001        0 4242 1\n" +
+		"   1: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000  1001        0 4243 1\n" +
+		"   2: 0100007F:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1001        0 4244 1\n"
+	inodes := map[string]bool{}
+	listeners(table, 8080, inodes)
+	if len(inodes) != 1 || !inodes["4242"] {
+		t.Errorf("got %v, want 4242 only", inodes)
+	}
+}
