@@ -195,6 +195,7 @@ func archiveFile(tw *tar.Writer, file, name string) error {
 	}
 	// The time of a file in a checkout says nothing: it gets that of the upload.
 	header.Name, header.Format, header.ModTime = name, tar.FormatPAX, time.Unix(0, 0)
+	header.AccessTime, header.ChangeTime = time.Time{}, time.Time{}
 	header.Uid, header.Gid, header.Uname, header.Gname = 0, 0, "", ""
 	if err := tw.WriteHeader(header); err != nil || !fi.Mode().IsRegular() {
 		return err

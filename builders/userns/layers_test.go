@@ -1,0 +1,290 @@
+package userns
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+)
+
+// build is what a test's build does to a root file system: lines are commands,
+// except "upload CONTENT", which uploads /root/in.
+func build(t *testing.T, r *Root, store, base string, steps ...string) (l *Layers, said []string) {
+	t.Helper()
+	l, err := r.Layers(store, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range steps {
+		if content, ok := strings.CutPrefix(step, "upload "); ok {
+			if err := l.Upload("/root/in", strings.NewReader(content), nil); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		stdout, stderr, status := sh(t, l, step)
+		said = append(said, stdout+"|"+stderr+"|"+strconv.Itoa(status))
+	}
+	return l, said
+}
+
+// copyOf is another root file system of the same content.
+func copyOf(t *testing.T, r *Root) *Root {
+	t.Helper()
+	var b bytes.Buffer
+	if err := r.Namespace.Tar(t.Context(), r.Dir, &b, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "userns")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Namespace.RemoveAll(dir) })
+	if err := r.Namespace.Untar(t.Context(), dir, &b); err != nil {
+		t.Fatal(err)
+	}
+	return r.Namespace.Chroot(dir)
+}
+
+func content(t *testing.T, r *Root, epoch time.Time) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := r.Namespace.Tar(t.Context(), r.Dir, &b, epoch); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+var steps = []string{
+	`upload one`,
+	`cat /root/in; echo warning >&2; mkdir -p /srv/d/e; touch /srv/d/e/f; chown 33:33 /srv/d/e; ln /root/in /root/hard; ln -s nowhere /root/soft; chmod 4711 /root/hard`,
+	`rm -rf /srv/d; touch /srv/d; rm /root/soft; mkdir /root/soft; echo more >>/root/in; echo two`,
+	`touch "/srv/a b
+c"; rm /etc/passwd 2>/dev/null || true; mv /root/in /root/moved`,
+}
+
+func TestLayers_Start_Hit(t *testing.T) {
+	base := rootFS(t)
+	first, second := copyOf(t, base), copyOf(t, base)
+	store := filepath.Join(t.TempDir(), "layers")
+	l, said := build(t, first, store, "base", steps...)
+	if hits, misses := l.Hits(); hits != 0 || misses != 3 {
+		t.Errorf("first build: %d hits, %d misses", hits, misses)
+	}
+	if want := []string{"one|warning\n|0", "two\n||0", "||0"}; !slices.Equal(said, want) {
+		t.Errorf("first build said %q, want %q", said, want)
+	}
+	l, again := build(t, second, store, "base", steps...)
+	if hits, misses := l.Hits(); hits != 3 || misses != 0 {
+		t.Errorf("second build: %d hits, %d misses", hits, misses)
+	}
+	if !slices.Equal(said, again) {
+		t.Errorf("second build said %q, want %q", again, said)
+	}
+	epoch := time.Unix(1700000000, 0)
+	if !bytes.Equal(content(t, first, epoch), content(t, second, epoch)) {
+		t.Error("a tree from the cache differs from the one it was made of")
+	}
+}
+
+func TestLayers_Start_Miss(t *testing.T) {
+	base := rootFS(t)
+	store := filepath.Join(t.TempDir(), "layers")
+	build(t, copyOf(t, base), store, "base", steps...)
+	for name, tc := range map[string]struct {
+		base         string
+		change       func([]string)
+		hits, misses int
+	}{
+		"LastCommand": {"base", func(s []string) { s[3] = "echo other" }, 2, 1},
+		"Upload":      {"base", func(s []string) { s[0] = "upload changed" }, 0, 3},
+		"Base":        {"other", func([]string) {}, 0, 3},
+		"Middle":      {"base", func(s []string) { s[2] = "echo other" }, 1, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := slices.Clone(steps)
+			tc.change(changed)
+			direct, cached := copyOf(t, base), copyOf(t, base)
+			l, _ := build(t, cached, store, tc.base, changed...)
+			if hits, misses := l.Hits(); hits != tc.hits || misses != tc.misses {
+				t.Errorf("%d hits, %d misses; want %d, %d", hits, misses, tc.hits, tc.misses)
+			}
+			build(t, direct, t.TempDir(), "", changed...)
+			epoch := time.Unix(1700000000, 0)
+			if !bytes.Equal(content(t, direct, epoch), content(t, cached, epoch)) {
+				t.Error("the tree differs from one that was built without the cache")
+			}
+		})
+	}
+}
+
+func TestLayers_Start_Failure(t *testing.T) {
+	base := rootFS(t)
+	store := filepath.Join(t.TempDir(), "layers")
+	for range 2 {
+		l, said := build(t, copyOf(t, base), store, "base", "echo a", "echo b; exit 3", "echo c")
+		if want := []string{"a\n||0", "b\n||3", "c\n||0"}; !slices.Equal(said, want) {
+			t.Errorf("said %q, want %q", said, want)
+		}
+		if _, misses := l.Hits(); misses < 2 {
+			t.Errorf("%d commands ran: a failed one, or one after it, was remembered", misses)
+		}
+	}
+}
+
+func TestLayers_Start_ScriptNames(t *testing.T) {
+	base := rootFS(t)
+	store := filepath.Join(t.TempDir(), "layers")
+	for i, name := range []string{"/tmp/script_1234.sh", "/tmp/script_77.sh"} {
+		l, err := copyOf(t, base).Layers(store, "base")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Upload(name, strings.NewReader("#!/bin/sh\necho ran\n"), nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range []string{"chmod 0755 " + name, name} {
+			if _, stderr, status := sh(t, l, command); status != 0 {
+				t.Fatalf("%s: %s", command, stderr)
+			}
+		}
+		if i == 1 { // half of it cached: what was uploaded under one name is run under it
+			if out, stderr, _ := sh(t, l, "X=1 "+name); out != "ran\n" {
+				t.Errorf("got %q, %q", out, stderr)
+			}
+		}
+		if hits, _ := l.Hits(); hits != 2*i {
+			t.Errorf("build %d: %d hits, want %d", i, hits, 2*i)
+		}
+	}
+}
+
+func TestLayers_Start_Damaged(t *testing.T) {
+	base := rootFS(t)
+	store := filepath.Join(t.TempDir(), "layers")
+	build(t, copyOf(t, base), store, "base", steps...)
+	archives, err := filepath.Glob(filepath.Join(store, "*", layerChanges))
+	if err != nil || len(archives) != 3 {
+		t.Fatalf("%v, %v", archives, err)
+	}
+	for _, file := range archives {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, b[:len(b)/2], 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want := range 2 { // the first of these builds repairs the store for the second
+		l, _ := build(t, copyOf(t, base), store, "base", steps...)
+		if hits, _ := l.Hits(); hits != 3*want {
+			t.Errorf("%d hits, want %d", hits, 3*want)
+		}
+	}
+}
+
+func TestLayers_UploadDir(t *testing.T) {
+	base := rootFS(t)
+	store, src := filepath.Join(t.TempDir(), "layers"), t.TempDir()
+	file := filepath.Join(src, "f")
+	for i, tc := range []struct {
+		content string
+		mode    fs.FileMode
+		hits    int
+	}{{"a", 0o644, 0}, {"a", 0o644, 1}, {"b", 0o644, 0}, {"a", 0o755, 0}, {"a", 0o644, 1}} {
+		if err := errors.Join(os.WriteFile(file, []byte(tc.content), 0o644), os.Chmod(file, tc.mode),
+			os.Chtimes(file, time.Now(), time.Unix(int64(1e9+i), 0))); err != nil {
+			t.Fatal(err)
+		}
+		l, err := copyOf(t, base).Layers(store, "base")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.UploadDir("/srv", src+"/", nil); err != nil {
+			t.Fatal(err)
+		}
+		if out, stderr, _ := sh(t, l, "cat /srv/f"); out != tc.content {
+			t.Errorf("%d: got %q, %q", i, out, stderr)
+		}
+		if hits, _ := l.Hits(); hits != tc.hits {
+			t.Errorf("%d: %d hits, want %d", i, hits, tc.hits)
+		}
+	}
+}
+
+func TestLayers_Start_Stdin(t *testing.T) {
+	base := rootFS(t)
+	store := filepath.Join(t.TempDir(), "layers")
+	for _, fed := range []string{"x", "y"} {
+		l, err := copyOf(t, base).Layers(store, "base")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		cmd := &packersdk.RemoteCmd{Command: "cat", Stdin: strings.NewReader(fed), Stdout: &out}
+		if err := l.Start(t.Context(), cmd); err != nil {
+			t.Fatal(err)
+		}
+		if status := cmd.Wait(); status != 0 || out.String() != fed {
+			t.Errorf("got %q, status %d; want %q", out.String(), status, fed)
+		}
+	}
+}
+
+func TestListing_Compare(t *testing.T) {
+	file := func(stamp string) entry { return entry{"f", stamp} }
+	before := listing{"./same": file("1"), "./changed": file("1"), "./gone": file("1"), "./turned": file("1")}
+	after := listing{"./same": file("1"), "./changed": file("2"), "./turned": {"d", "2"}, "./new": file("3")}
+	changed, removed := before.compare(after)
+	if want := []string{"./changed", "./new", "./turned"}; !slices.Equal(changed, want) {
+		t.Errorf("changed %q, want %q", changed, want)
+	}
+	if want := []string{"./gone", "./turned"}; !slices.Equal(removed, want) {
+		t.Errorf("removed %q, want %q", removed, want)
+	}
+}
+
+func TestPruneLayers(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	write := func(name, content string) {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("chains/100-1", "old\nshared\n")
+	write("chains/200-1", "shared\nnew\n")
+	for _, name := range []string{"old", "shared", "new", ".partial-1", "young"} {
+		write(name+"/"+layerMeta, "{}")
+		if name != "young" {
+			if err := os.Chtimes(filepath.Join(dir, name), now, now.Add(-2*youngLayer)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := pruneLayers(dir, 1, now); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range left {
+		left[i] = filepath.Base(left[i])
+	}
+	if want := []string{"chains", "new", "shared", "young"}; !slices.Equal(left, want) {
+		t.Errorf("left %q, want %q", left, want)
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".partial-1")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("what a killed build left is still there")
+	}
+}
