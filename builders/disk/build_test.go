@@ -62,7 +62,9 @@ func TestBuild_Reproducible(t *testing.T) {
 		}
 		disks, images = append(disks, digest(t, out+".raw")), append(images, digest(t, out+".qcow2"))
 		only(t, filepath.Dir(out), name+".qcow2", name+".raw")
-		time.Sleep(2100 * time.Millisecond) // FAT's clock ticks every two seconds
+		if name == "first" {
+			time.Sleep(2100 * time.Millisecond) // FAT's clock ticks every two seconds
+		}
 	}
 	if disks[0] != disks[1] {
 		t.Error("two disks of one archive differ")
