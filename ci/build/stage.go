@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/userns"
 )
 
 // cancelLimit is how long Packer may clean up after an interrupt.
@@ -37,8 +38,14 @@ func (p *Pipeline) node(ctx context.Context, tools *bootstrap.Tools) (dir string
 	if err := errors.Join(os.RemoveAll(work), os.MkdirAll(root, 0o755), os.CopyFS(work, os.DirFS(source))); err != nil {
 		return "", false, err
 	}
-	npm := tools.Command(ctx, "npm", "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund",
-		"--cache", filepath.Join(root, "cache"))
+	ns, err := userns.New()
+	if err != nil {
+		return "", false, err
+	}
+	// --force: the lock names Node.js for both architectures, and npm 9 would
+	// refuse the other one's; the provisioning step keeps the right one.
+	npm := tools.NPM(ctx, ns, "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--force",
+		"--loglevel=error", "--cache", filepath.Join(root, "cache"))
 	npm.Dir, npm.Stdout, npm.Stderr = work, p.Out, p.Out
 	if err := npm.Run(); err != nil {
 		return "", false, fmt.Errorf("npm ci: %w", err)

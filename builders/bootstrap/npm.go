@@ -1,0 +1,30 @@
+package bootstrap
+
+import (
+	"context"
+	_ "embed"
+	"os"
+	"os/exec"
+
+	"github.com/rockpool/rootvm/builders/userns"
+)
+
+//go:embed scripts/npm.sh
+var npmScript string
+
+// NPM prepares the tree's npm to run as root of the namespace with the host's
+// files, network and environment. The registry is npm's own default, or what
+// the user's configuration says.
+func (t *Tools) NPM(ctx context.Context, ns *userns.Namespace, args ...string) *exec.Cmd {
+	node, err := t.Argv("node")
+	if err != nil {
+		cmd := exec.CommandContext(ctx, "node")
+		cmd.Err = err
+		return cmd
+	}
+	argv := append([]string{"/bin/bash", "-c", npmScript, "npm", t.Path("usr/share/nodejs")}, node...)
+	argv = append(argv, "/usr/share/nodejs/npm/bin/npm-cli.js")
+	cmd := ns.Command(ctx, append(argv, args...)...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	return cmd
+}
