@@ -155,16 +155,21 @@ func (p *Port) push(ctx context.Context, w *writer) {
 }
 
 // answer obeys requests. A virtio-serial port whose other end nobody holds
-// reads as ended, so an end is only a reason to look again a little later.
+// reads as ended, so an end is only a reason to look again a little later,
+// and a line may come in parts.
 func (p *Port) answer(ctx context.Context, r io.Reader, w *writer) {
-	br := bufio.NewReaderSize(r, MaxLine)
+	br := bufio.NewReaderSize(r, 4<<10)
+	var line []byte
 	for ctx.Err() == nil {
-		line, err := br.ReadSlice('\n')
+		part, err := br.ReadSlice('\n')
+		if len(line) <= MaxLine {
+			line = append(line, part...)
+		}
 		switch {
 		case err == nil:
 			p.handle(ctx, line, w)
-		case errors.Is(err, bufio.ErrBufferFull):
-			p.Log.Warn("channel: line from the host is too long", "limit", MaxLine)
+			line = line[:0]
+		case errors.Is(err, bufio.ErrBufferFull): // the line goes on
 		case errors.Is(err, io.EOF):
 			if !p.pause(ctx) {
 				return
@@ -176,6 +181,10 @@ func (p *Port) answer(ctx context.Context, r io.Reader, w *writer) {
 }
 
 func (p *Port) handle(ctx context.Context, line []byte, w *writer) {
+	if len(line) > MaxLine {
+		p.Log.Warn("channel: line from the host is too long", "limit", MaxLine)
+		return
+	}
 	req, err := DecodeRequest(line)
 	if err != nil {
 		p.Log.Warn("channel: request from the host not understood", "err", err)

@@ -1,0 +1,139 @@
+package channel
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rockpool/rootvm/agent"
+)
+
+// host is the other end of a port that serves record.
+func host(t *testing.T, record *agent.BootRecord, shutdown func(context.Context) error) (*bufio.Reader, net.Conn, func()) {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	opened := false
+	p := &Port{
+		Path: "port", Version: "1.2", Record: record, Shutdown: shutdown, Retry: time.Millisecond,
+		Log: slog.New(slog.DiscardHandler),
+		Open: func(string) (io.ReadWriteCloser, error) {
+			if opened {
+				return nil, os.ErrNotExist
+			}
+			opened = true
+			return theirs, nil
+		},
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); p.Run(ctx) }()
+	return bufio.NewReader(ours), ours, func() { cancel(); <-done; _ = ours.Close() }
+}
+
+func expect(t *testing.T, r *bufio.Reader, want string) {
+	t.Helper()
+	got, err := r.ReadString('\n')
+	if err != nil || got != want+"\n" {
+		t.Fatalf("got %q, %v, want %q", got, err, want)
+	}
+}
+
+func say(t *testing.T, w io.Writer, line string) {
+	t.Helper()
+	if _, err := io.WriteString(w, line+"\n"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPort_Run(t *testing.T) {
+	record := &agent.BootRecord{}
+	record.Add(agent.BootEvent{Phase: agent.PhaseKernel, At: 1500 * time.Millisecond})
+	stopped := 0
+	r, w, stop := host(t, record, func(context.Context) error { stopped++; return errors.New("one is left") })
+	defer stop()
+	const kernel = `{"event":"phase","phase":"kernel","seconds":1.5}`
+	const ready = `{"event":"ready","seconds":20,"version":"1.2"}`
+	const failed = `{"event":"failed","unit":"a.service","message":"exit-code, status 1"}`
+	expect(t, r, kernel)
+	record.Add(agent.BootEvent{Ready: true, At: 20 * time.Second})
+	expect(t, r, ready)
+	record.Add(agent.BootEvent{Failed: agent.FailedUnit{Unit: "a.service", Message: "exit-code, status 1"}})
+	expect(t, r, failed)
+	for _, bad := range []string{"", "{", `{"request":"dance"}`, strings.Repeat("x", MaxLine+10)} {
+		say(t, w, bad)
+	}
+	say(t, w, `{"request":"status","later":1}`)
+	expect(t, r, kernel)
+	expect(t, r, ready)
+	expect(t, r, failed)
+	say(t, w, `{"request":"shutdown"}`)
+	expect(t, r, `{"event":"stopped"}`)
+	if stopped != 1 {
+		t.Errorf("stopped %d times", stopped)
+	}
+}
+
+func TestPort_Run_absent(t *testing.T) {
+	p := &Port{Path: t.TempDir() + "/none", Log: slog.New(slog.DiscardHandler)}
+	p.Run(t.Context()) // returns
+}
+
+// eofPort reads as ended until somebody is there, like a virtio-serial port.
+type eofPort struct {
+	reads  int
+	closed chan struct{}
+}
+
+func (p *eofPort) Read(b []byte) (int, error) {
+	p.reads++
+	if p.reads == 5 {
+		return copy(b, `{"request":"shut`), nil
+	}
+	if p.reads == 7 {
+		return copy(b, "down\"}\n"), nil
+	}
+	return 0, io.EOF
+}
+func (p *eofPort) Write(b []byte) (int, error) { return len(b), nil }
+func (p *eofPort) Close() error                { close(p.closed); return nil }
+
+func TestPort_Run_nobodyThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &eofPort{closed: make(chan struct{})}
+		asked := make(chan struct{})
+		p := &Port{
+			Record: &agent.BootRecord{}, Retry: time.Second, Log: slog.New(slog.DiscardHandler),
+			Shutdown: func(context.Context) error { close(asked); return nil },
+			Open:     func(string) (io.ReadWriteCloser, error) { return f, nil },
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); p.Run(ctx) }()
+		<-asked
+		cancel()
+		<-done
+		<-f.closed
+		if f.reads > 9 {
+			t.Errorf("%d reads: it spins", f.reads)
+		}
+	})
+}
+
+func FuzzDecodeRequest(f *testing.F) {
+	f.Add([]byte(`{"request":"status"}`))
+	f.Add([]byte(`{"request":1}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		req, err := DecodeRequest(b)
+		if err == nil && req != RequestStatus && req != RequestShutdown {
+			t.Errorf("%q is %q", b, req)
+		}
+	})
+}

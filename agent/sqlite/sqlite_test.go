@@ -1,0 +1,225 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func testPath(t *testing.T) string { return filepath.Join(t.TempDir(), "with space?#.db") }
+
+func mustOpen(t *testing.T, path string, list []migration) *DB {
+	t.Helper()
+	db, err := open(t.Context(), path, list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func embedded(t *testing.T) []migration {
+	t.Helper()
+	list, err := embeddedMigrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func version(t *testing.T, db *DB) (v int) {
+	t.Helper()
+	if err := db.write.QueryRow("PRAGMA user_version").Scan(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestOpen(t *testing.T) {
+	path := testPath(t)
+	db, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pragma, want := range map[string]string{"journal_mode": "wal", "foreign_keys": "1", "synchronous": "2", "busy_timeout": "5000"} {
+		for name, pool := range map[string]*sql.DB{"write": db.write, "read": db.read} {
+			var got string
+			if err := pool.QueryRow("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
+				t.Errorf("%s on %s: %q, %v, want %s", pragma, name, got, err, want)
+			}
+		}
+	}
+	if _, err := db.read.Exec("DELETE FROM instance"); err == nil {
+		t.Error("a reader wrote")
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Ping(t.Context()); err == nil {
+		t.Error("a closed database answers")
+	}
+	db, err = Open(t.Context(), path) // nothing to migrate: no backup
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if m, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*.backup")); m != nil {
+		t.Errorf("backups: %q", m)
+	}
+}
+
+func TestOpen_unusable(t *testing.T) {
+	valid := func(t *testing.T, path string) {
+		db := mustOpen(t, path, embedded(t))
+		if _, err := db.write.Exec("CREATE TABLE filler (b BLOB); INSERT INTO filler VALUES (randomblob(100000))"); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, tt := range map[string]struct {
+		make func(t *testing.T, path string)
+		want string
+	}{
+		"not a database": {func(t *testing.T, path string) { write(t, path, []byte("hello, this is not it")) }, "corrupt (it does not begin"},
+		"cut header":     {func(t *testing.T, path string) { write(t, path, []byte(magic[:9])) }, "corrupt"},
+		"cut file": {func(t *testing.T, path string) {
+			valid(t, path)
+			if err := os.Truncate(path, 8192); err != nil {
+				t.Fatal(err)
+			}
+		}, "corrupt"},
+		"scribbled": {func(t *testing.T, path string) {
+			valid(t, path)
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copy(b[100:], strings.Repeat("x", 4000))
+			write(t, path, b)
+		}, "corrupt"},
+		"newer": {func(t *testing.T, path string) {
+			list := embedded(t)
+			mustOpen(t, path, append(list, migration{"9999_later.sql", "CREATE TABLE later (a)"})).Close()
+		}, "written by a newer release"},
+		"foreign": {func(t *testing.T, path string) {
+			db, err := sql.Open("sqlite3", (&DB{path: path}).path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.Exec("CREATE TABLE theirs (a)"); err != nil {
+				t.Fatal(err)
+			}
+		}, "not made by the Rockpool agent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "a.db")
+			tt.make(t, path)
+			before, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = Open(t.Context(), path)
+			if !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("error: %v, want %q", err, tt.want)
+			}
+			after, err := os.ReadFile(path)
+			// The mode byte pair in the header may say WAL now, nothing else may differ.
+			n := min(200, len(before))
+			if err != nil || len(after) != len(before) || string(after[n:]) != string(before[n:]) {
+				t.Errorf("the file was changed (%v)", err)
+			}
+		})
+	}
+}
+
+func write(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpen_noDirectory(t *testing.T) {
+	_, err := Open(t.Context(), filepath.Join(t.TempDir(), "none", "a.db"))
+	if err == nil || errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "directory must exist") {
+		t.Errorf("error: %v", err)
+	}
+}
+
+func TestOpen_migratesForward(t *testing.T) {
+	path := testPath(t)
+	list := embedded(t)
+	db := mustOpen(t, path, list)
+	if _, err := db.write.Exec("INSERT INTO instance VALUES ('k', 'kept')"); err != nil {
+		t.Fatal(err)
+	}
+	first := version(t, db)
+	db.Close()
+
+	broken := append(list, migration{"9998_half.sql", "CREATE TABLE half (a); INSERT INTO half VALUES (1); INSERT INTO nowhere VALUES (1)"})
+	if _, err := open(t.Context(), path, broken); err == nil || errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "9998_half.sql") {
+		t.Fatalf("error: %v", err)
+	}
+	db = mustOpen(t, path, list)
+	if v := version(t, db); v != first {
+		t.Errorf("version %d after a broken migration, want %d", v, first)
+	}
+	if _, err := db.write.Exec("SELECT * FROM half"); err == nil {
+		t.Error("a broken migration left a table")
+	}
+	db.Close()
+
+	db = mustOpen(t, path, append(list, migration{"9998_whole.sql", "CREATE TABLE whole (a)"}))
+	if v := version(t, db); v != first+1 {
+		t.Errorf("version %d, want %d", v, first+1)
+	}
+	db.Close()
+	backup := mustOpen(t, path+".v1.backup", list)
+	var kept string
+	if err := backup.read.QueryRow("SELECT value FROM instance WHERE key = 'k'").Scan(&kept); err != nil || kept != "kept" {
+		t.Errorf("backup: %q, %v", kept, err)
+	}
+}
+
+func TestOpen_cancelled(t *testing.T) {
+	path := testPath(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Open(ctx, path); !errors.Is(err, context.Canceled) {
+		t.Errorf("error: %v", err)
+	}
+	mustOpen(t, path, embedded(t))
+}
+
+func TestDB_Backup(t *testing.T) {
+	db := mustOpen(t, testPath(t), embedded(t))
+	if _, err := db.write.Exec("CREATE TABLE many (a)"); err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(t.TempDir(), "copy.db")
+	write(t, to+".partial", []byte("of an attempt that was cut off"))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 50 {
+			if _, err := db.write.Exec("INSERT INTO many VALUES (1)"); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err := db.Backup(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	mustOpen(t, to, embedded(t))
+	if err := db.Backup(t.Context(), to); err == nil || !strings.Contains(err.Error(), "exists already") {
+		t.Errorf("error: %v", err)
+	}
+}
