@@ -171,6 +171,10 @@ func TestBuild_Failures(t *testing.T) {
 			map[string]string{"mke2fs": "echo 'mke2fs: Could not allocate block in ext2 filesystem' >&2; exit 1"},
 			"does not fit a disk of 4096 MiB: raise DISK_SIZE",
 		},
+		"no libarchive": {
+			map[string]string{"mke2fs": "echo 'you need libarchive to be able to process tarballs' >&2; exit 1"},
+			"the tools tree lacks libarchive13t64",
+		},
 		"tool's words": {
 			map[string]string{"grub-mkimage": "echo 'cannot open moddep.lst' >&2; exit 1"},
 			"grub-mkimage: exit status 1: cannot open moddep.lst",

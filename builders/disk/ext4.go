@@ -35,8 +35,14 @@ func makeRoot(ctx context.Context, tb Toolbox, spec builders.Spec, root Partitio
 	cmd := tb.Command(ctx, "mke2fs", mke2fsArgs(spec, root, rootfsTar, disk)...)
 	err := run(cmd, append(environment(spec), "MKE2FS_CONFIG="+tb.Path("etc/mke2fs.conf"))...)
 	var failed *toolError
-	if errors.As(err, &failed) && strings.Contains(failed.output, "Could not allocate") {
+	if !errors.As(err, &failed) {
+		return err
+	}
+	switch {
+	case strings.Contains(failed.output, "Could not allocate"):
 		return fmt.Errorf("the root file system does not fit a disk of %d MiB: raise DISK_SIZE: %w", spec.DiskSize/builders.MiB, err)
+	case strings.Contains(failed.output, "you need libarchive"):
+		return fmt.Errorf("the tools tree lacks libarchive13t64, by which mke2fs reads archives: add it to the lock: %w", err)
 	}
 	return err
 }
