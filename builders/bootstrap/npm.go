@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"os"
 	"os/exec"
+	"runtime"
 
 	"github.com/rockpool/rootvm/builders/userns"
 )
@@ -25,6 +26,6 @@ func (t *Tools) NPM(ctx context.Context, ns *userns.Namespace, args ...string) *
 	argv := append([]string{"/bin/bash", "-c", npmScript, "npm", t.Path("usr/share/nodejs")}, node...)
 	argv = append(argv, "/usr/share/nodejs/npm/bin/npm-cli.js")
 	cmd := ns.Command(ctx, append(argv, args...)...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "NODE_PATH=/usr/share/nodejs:"+t.Path("usr/lib/"+multiarch[runtime.GOARCH]+"/nodejs"))
 	return cmd
 }
