@@ -27,7 +27,7 @@ echo 'deb [trusted=yes] file:///mnt/repository ./' >"$1/etc/apt/sources.list"
 mkdir -p "$1/mnt/repository"
 mount -o bind,ro /mnt/repository "$1/mnt/repository"
 HOOK
-cat >/mnt/sources-back <<'HOOK'
+cat >/mnt/finish <<'HOOK'
 #!/bin/sh
 set -eu
 umount "$1/mnt/repository"
@@ -35,13 +35,16 @@ rmdir "$1/mnt/repository"
 rm "$1/etc/apt/sources.list"
 sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) \([^ ]*\) \(.*\)$/Types: deb\nURIs: \2\nSuites: \3\nComponents: \4\nSigned-By: \/usr\/share\/keyrings\/debian-archive-keyring.gpg\n/p' \
   /mnt/sources.list >"$1/etc/apt/sources.list.d/debian.sources"
+# What mmdebstrap copied from this host, and what is no two times alike.
+rm -f "$1/etc/hostname" "$1"/etc/ssh/ssh_host_*
+if [ ! -L "$1/etc/resolv.conf" ]; then rm -f "$1/etc/resolv.conf"; fi
 HOOK
-chmod 0755 /mnt/sources-aside /mnt/sources-back
+chmod 0755 /mnt/sources-aside /mnt/finish
 
 # shellcheck disable=SC2016 # the hooks' own shell expands $1
 mmdebstrap --quiet --mode=root --variant=minbase --format=directory \
   --architectures="$architecture" --include="$include" \
   --aptopt='APT::Install-Recommends "false"' \
   --setup-hook='/mnt/sources-aside "$1"' \
-  --customize-hook='/mnt/sources-back "$1"' \
+  --customize-hook='/mnt/finish "$1"' \
   "$suite" /mnt/root
