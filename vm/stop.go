@@ -35,6 +35,10 @@ func (h Host) Stop(ctx context.Context, name string, opts StopOptions, progress 
 // answer. The caller holds the operation lock.
 func (h Host) stop(ctx context.Context, dir string, state State, opts StopOptions, progress func(Progress)) (State, error) {
 	if !state.On() {
+		if state.Status != Stopped {
+			state.Status = Stopped
+			return state, writeState(dir, state)
+		}
 		return state, nil
 	}
 	if opts.Timeout <= 0 {

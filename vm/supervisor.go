@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -48,6 +49,7 @@ type supervisor struct {
 	state       State
 	log         *slog.Logger
 	unlock      func() error
+	listener    *net.UnixListener
 	requests    chan demand
 	subscribers []subscriber
 	guest       *channel
@@ -72,7 +74,10 @@ func newSupervisor(ctx context.Context, dir string, o SuperviseOptions) (*superv
 		inst: inst, log: o.Log, unlock: lock.Unlock,
 		requests: make(chan demand), stopped: make(chan struct{}), exited: make(chan struct{}), rung: make(chan string, 8), told: make(chan Event),
 	}
-	if err := s.takeOver(ctx, o); err != nil {
+	if s.listener, err = listenUnix(dir, ControlSocket); err == nil { // before anybody is told that the machine runs
+		err = s.takeOver(ctx, o)
+	}
+	if err != nil {
 		lock.Unlock()
 		return nil, err
 	}
@@ -138,13 +143,8 @@ func newState(c Config, driver string, plan Plan) State {
 func (s *supervisor) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l, err := listenUnix(s.inst.Dir, ControlSocket)
-	if err != nil {
-		s.log.Error("no control socket", "err", err) // the state file still tells, and a new supervisor can be made
-	} else {
-		defer l.Close()
-		go s.control(ctx, l)
-	}
+	defer s.listener.Close()
+	go s.control(ctx, s.listener)
 	s.guest = &channel{machine: s.machine, events: make(chan guestEvent), send: make(chan string), retry: time.Second}
 	go s.guest.run(ctx)
 	crashes := s.watchSerial(ctx)
