@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	nethttp "net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// buffer may be written and read at the same time.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// place is a directory in which a daemon can live.
+type place struct{ dir string }
+
+func newPlace(t *testing.T) place {
+	t.Helper()
+	p := place{t.TempDir()}
+	for _, d := range []string{"state", "run", "setup"} {
+		if err := os.Mkdir(filepath.Join(p.dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+func (p place) path(s string) string { return filepath.Join(p.dir, s) }
+
+func (p place) env(name string) string {
+	return map[string]string{
+		"ROCKPOOL_DATABASE":  p.path("state/rockpool.db"),
+		"ROCKPOOL_SOCKET":    p.path("run/agent.sock"),
+		"ROCKPOOL_SETUP_DIR": p.path("setup"),
+		"ROCKPOOL_CHANNEL":   p.path("none"),
+		"ROCKPOOL_PROBE_URL": "http://127.0.0.1:1/",
+	}[name]
+}
+
+func (p place) get(t *testing.T, path string) string {
+	t.Helper()
+	client := &nethttp.Client{Transport: &nethttp.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", p.path("run/agent.sock"))
+		},
+	}}
+	r, err := client.Get("http://agent" + path)
+	if err != nil {
+		return err.Error()
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// start runs the daemon until the function it returns is called, which gives
+// the exit code.
+func (p place) start(t *testing.T, stderr io.Writer) (stop func() int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &buffer{}
+	code := make(chan int, 1)
+	go func() { code <- run(ctx, []string{"serve"}, nil, out, stderr, p.env) }()
+	limit := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for p.get(t, "/api/health") != "OK" {
+		select {
+		case c := <-code:
+			t.Fatalf("serve ended with %d: %s", c, stderr)
+		case <-limit:
+			t.Fatalf("serve does not serve: %s", out)
+		case <-tick.C:
+		}
+	}
+	return func() int { cancel(); return <-code }
+}
+
+func TestServe(t *testing.T) {
+	p := newPlace(t)
+	if err := os.WriteFile(p.path("setup/config.json"), []byte(`{"version":1,"credentials":{"username":"eve"}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var stderr buffer
+	stop := p.start(t, &stderr)
+	if got := p.get(t, "/api/auth/me"); got != `{"user":{"id":0,"username":"eve"}}` {
+		t.Errorf("me: %s", got)
+	}
+	var second buffer
+	if code := run(t.Context(), []string{"serve"}, nil, io.Discard, &second, p.env); code != exitFailure || !strings.Contains(second.String(), "another agent uses this database") {
+		t.Errorf("second agent: %d %q", code, &second)
+	}
+	if got := p.get(t, "/api/health"); got != "OK" {
+		t.Errorf("the first agent suffered: %s", got)
+	}
+	if code := stop(); code != exitOK || stderr.String() != "" {
+		t.Errorf("exit code %d, stderr %q", code, &stderr)
+	}
+}
+
+// TestServe_afterKill starts on what a kill -9 leaves: the socket, the lock's
+// file, an unfinished log.
+func TestServe_afterKill(t *testing.T) {
+	p := newPlace(t)
+	l, err := net.Listen("unix", p.path("run/agent.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{"state/rockpool.db", "state/rockpool.db.lock", "state/rockpool.db-wal"} {
+		if err := os.WriteFile(p.path(f), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var stderr buffer
+	if code := p.start(t, &stderr)(); code != exitOK {
+		t.Errorf("exit code %d, stderr %q", code, &stderr)
+	}
+}
+
+// TestRun_faults: one clear line, and the exit code that says what kind.
+func TestRun_faults(t *testing.T) {
+	for name, tt := range map[string]struct {
+		args  []string
+		files map[string]string
+		code  int
+		text  string
+	}{
+		"no command":       {nil, nil, exitUsage, "Usage:"},
+		"unknown command":  {[]string{"dance"}, nil, exitUsage, `unknown command "dance"`},
+		"unknown flag":     {[]string{"serve", "-x"}, nil, exitUsage, "flag provided but not defined: -x"},
+		"argument":         {[]string{"version", "x"}, nil, exitUsage, `unexpected argument "x"`},
+		"log level":        {[]string{"serve", "-log-level", "loud"}, nil, exitConfig, `log level "loud"`},
+		"bad config":       {[]string{"serve"}, map[string]string{"setup/config.json": `{"version":9}`}, exitConfig, "version 9"},
+		"no data disk":     {[]string{"serve"}, map[string]string{"setup/data.error": "it is\n gone\n"}, exitConfig, "the data disk cannot be used: it is gone"},
+		"corrupt database": {[]string{"serve"}, map[string]string{"state/rockpool.db": "garbage"}, exitConfig, "is corrupt"},
+		"no directory":     {[]string{"serve", "-database", "/nonexistent/a.db"}, nil, exitFailure, "make the directory"},
+		"socket is a file": {[]string{"serve"}, map[string]string{"run/agent.sock": ""}, exitFailure, "not a socket"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			for f, content := range tt.files {
+				if err := os.WriteFile(p.path(f), []byte(content), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var out, stderr buffer
+			code := run(t.Context(), tt.args, nil, &out, &stderr, p.env)
+			if code != tt.code || !strings.Contains(stderr.String(), tt.text) {
+				t.Errorf("exit code %d, stderr %q, want %d, %q", code, &stderr, tt.code, tt.text)
+			}
+			if tt.args != nil && strings.Count(stderr.String(), "\n") != 1 {
+				t.Errorf("not one line: %q", &stderr)
+			}
+		})
+	}
+}
+
+func TestRun_information(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"help"}, {"serve", "-h"}} {
+		var out, stderr buffer
+		if code := run(t.Context(), args, nil, &out, &stderr, func(string) string { return "" }); code != exitOK || out.String() == "" || stderr.String() != "" {
+			t.Errorf("%q: %d, %q, %q", args, code, &out, &stderr)
+		}
+	}
+}
