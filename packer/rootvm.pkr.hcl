@@ -6,8 +6,7 @@ packer {
   required_version = ">= 1.11.0"
   required_plugins {
     rootvm = {
-      source  = "github.com/rockpool/rootvm"
-      version = ">= 0.1.0-dev"
+      source = "github.com/rockpool/rootvm" # installed by path, as built here
     }
   }
 }
