@@ -15,8 +15,26 @@ install_files() {
 	rm -rf "$files"
 }
 
+# free_id ID: gives the system user and group that were installed with ID, one
+# of those that packages draw from the top, another id.
+free_id() {
+	local id=$1 new user group
+	new=$(awk -F: '{ used[$3] } END { for (i = 899; i in used; i--); print i }' /etc/passwd /etc/group)
+	user=$(getent passwd "$id" | cut -d: -f1) || true
+	group=$(getent group "$id" | cut -d: -f1) || true
+	if [ -n "$user" ]; then
+		usermod --uid "$new" "$user"
+		find /etc /home /opt /srv /usr /var -xdev -uid "$id" -exec chown -h "$new" {} +
+	fi
+	if [ -n "$group" ]; then
+		groupmod --gid "$new" "$group"
+		find /etc /home /opt /srv /usr /var -xdev -gid "$id" -exec chgrp -h "$new" {} +
+	fi
+}
+
 # Fixed ids: files on the data disk belong to them over every rebuilt image.
 make_users() {
+	free_id 990
 	groupadd --gid 990 rockpool
 	useradd --uid 990 --gid 990 --home-dir /home/rockpool --create-home \
 		--shell /bin/bash --comment 'Rockpool services' rockpool
@@ -43,8 +61,8 @@ make_users() {
 
 write_fstab() {
 	cat >/etc/fstab <<-END
-		# The other file systems are mounted by rockpool-setup and rockpool-share.
-		UUID=$root_uuid / ext4 defaults,x-systemd.growfs 0 0
+		# rockpool-setup and rockpool-share mount the rest, rockpool-grow grows this one.
+		UUID=$root_uuid / ext4 defaults 0 0
 	END
 }
 

@@ -30,9 +30,16 @@ masked=(
 	# Nothing asks at the console, no LVM, no quota, no binfmt, no swap.
 	systemd-ask-password-console.path systemd-ask-password-wall.path
 	systemd-binfmt.service proc-sys-fs-binfmt_misc.automount
+	sys-kernel-config.mount sys-fs-fuse-connections.mount
+	modprobe@configfs.service modprobe@fuse.service modprobe@efi_pstore.service
 	dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount
 	systemd-update-utmp.service systemd-update-utmp-runlevel.service
 	systemd-firstboot.service systemd-homed-firstboot.service
+	# rockpool-grow does this later; the generator of random numbers is seeded
+	# by virtio-rng; nothing is configured on the kernel's command line.
+	systemd-repart.service systemd-growfs-root.service systemd-random-seed.service
+	systemd-network-generator.service systemd-networkd-persistent-storage.service
+	systemd-udev-load-credentials.service
 	# The catalogue and the hardware database are made when packages change.
 	systemd-journal-catalog-update.service systemd-hwdb-update.service
 	ldconfig.service systemd-sysusers.service systemd-update-done.service
@@ -78,8 +85,11 @@ mask_units() {
 }
 
 enable_units() {
-	systemctl enable systemd-networkd.service systemd-resolved.service \
-		systemd-timesyncd.service ssh.service fstrim.timer
+	systemctl enable systemd-networkd.service ssh.service fstrim.timer
+	# These are started when the stack serves: see rockpool-late.target. The
+	# links under their bus names stay, so that asking for them starts them.
+	rm -f /etc/systemd/system/sysinit.target.wants/systemd-resolved.service \
+		/etc/systemd/system/sysinit.target.wants/systemd-timesyncd.service
 	# Sockets of agents for keys that nobody types a passphrase for.
 	rm -rf /etc/systemd/user/sockets.target.wants
 	# A job waits for the network by ordering itself after
