@@ -6,7 +6,8 @@ packer {
   required_version = ">= 1.11.0"
   required_plugins {
     rootvm = {
-      source = "github.com/rockpool/rootvm" # installed by path, as built here
+      source  = "github.com/rockpool/rootvm"
+      version = ">= 0.1.0" # the development version is installed by path
     }
   }
 }
