@@ -40,6 +40,7 @@ const DefaultStopTimeout = 90 * time.Second
 
 // SSHOptions says what to run in the guest.
 type SSHOptions struct {
+	TTY     bool     // give the command a terminal, as a shell has anyway
 	Command []string // empty opens a shell; one word is a line for the guest's shell; several are passed on exactly
 	Stdin   io.Reader
 	Stdout  io.Writer
@@ -164,6 +165,9 @@ func (h Host) prepare(ctx context.Context, inst Instance, say func(phase, note s
 	}
 	if err := os.Rename(inst.Path(SerialLog), inst.Path(SerialLog+".1")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("keep the last serial log: %w", err)
+	}
+	if inst.Config.DataSize == 0 { // host keys live on the data disk: without one they may be new at every start
+		os.Remove(inst.Path(knownHostsFile))
 	}
 	settings, err := json.Marshal(h.Driver)
 	if err != nil {

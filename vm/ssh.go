@@ -66,7 +66,11 @@ func (h Host) SSH(ctx context.Context, name string, opts SSHOptions) (int, error
 	if err != nil {
 		return -1, errors.New("the program ssh is missing: install the package openssh-client")
 	}
-	cmd := exec.CommandContext(ctx, ssh, SSHArgs(inst, opts.Command)...)
+	args := SSHArgs(inst, opts.Command)
+	if opts.TTY {
+		args = append([]string{"-t"}, args...)
+	}
+	cmd := exec.CommandContext(ctx, ssh, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = opts.Stdin, opts.Stdout, opts.Stderr
 	err = cmd.Run()
 	var exit *exec.ExitError

@@ -50,10 +50,10 @@ type State struct {
 	Name         string    `json:"name"`
 	Status       Status    `json:"status"`
 	Driver       string    `json:"driver,omitempty"`
-	Supervisor   Process   `json:"supervisor"`
+	Supervisor   Process   `json:"supervisor,omitzero"`
 	Processes    []Process `json:"processes,omitempty"` // the machine's own first
-	StartedAt    time.Time `json:"startedAt"`           // switched on
-	StoppedAt    time.Time `json:"stoppedAt"`
+	StartedAt    time.Time `json:"startedAt,omitzero"`  // switched on
+	StoppedAt    time.Time `json:"stoppedAt,omitzero"`
 	Accel        string    `json:"accel,omitempty"`
 	Share        string    `json:"share,omitempty"`
 	Boot         string    `json:"boot,omitempty"`

@@ -158,7 +158,7 @@ func (s *supervisor) run(ctx context.Context) error {
 		case e := <-s.guest.events:
 			s.heard(e)
 		case line := <-crashes:
-			s.panicked(ctx, line)
+			s.panicked(line)
 		case rung := <-s.rung:
 			s.state.LastStop = rung
 		case e := <-s.told:
@@ -244,7 +244,7 @@ func (s *supervisor) fail(unit, message string) {
 
 // panicked records the end of the guest's kernel. A panic is final; after an
 // Oops the guest may still come up, and then says so.
-func (s *supervisor) panicked(ctx context.Context, line string) {
+func (s *supervisor) panicked(line string) {
 	s.log.Error("guest kernel", "line", line)
 	s.fail("", "the guest's kernel crashed: "+line)
 }

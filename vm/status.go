@@ -1,0 +1,77 @@
+package vm
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Uptime is how long the machine has been on, or 0.
+func (s State) Uptime(now time.Time) time.Duration {
+	if !s.On() {
+		return 0
+	}
+	return now.Sub(s.StartedAt).Round(time.Second)
+}
+
+// Table is the state as a short table for people.
+func (s State) Table(now time.Time) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+	}
+	row("instance", "%s", s.Name)
+	row("state", "%s", s.sentence(now))
+	if s.On() {
+		row("machine", "%d cpus, %s, %s, boot by %s (pid %d)", s.CPUs, Bytes(s.Memory), s.Accel, s.Boot, s.Processes[0].PID)
+		row("share", "%s", s.Share)
+		row("ports", "%s", s.Ports)
+		row("image", "%.12s", s.ImageSHA256)
+		if len(s.Phases) > 0 {
+			row("phases", "%s", phaseLine(s.Phases))
+		}
+	}
+	for _, t := range s.Troubles {
+		row("trouble", "%s: %s; cure: %s", t.Part, t.Message, t.Cure)
+	}
+	if s.Failure != nil {
+		row("failure", "%s (%s)", s.Failure.Error(), s.Failure.Time.Format(time.DateTime))
+		for _, line := range s.Failure.Log {
+			row("", "%s", line)
+		}
+	}
+	w.Flush()
+	return b.String()
+}
+
+// sentence tells the status with what belongs to it.
+func (s State) sentence(now time.Time) string {
+	switch {
+	case s.Status == Ready:
+		return fmt.Sprintf("ready after %.1f s, on for %s", s.ReadyAfter, s.Uptime(now))
+	case s.On():
+		return fmt.Sprintf("%s, on for %s", s.Status, s.Uptime(now))
+	case s.Status == Stopped && s.LastStop != "":
+		return fmt.Sprintf("stopped (%s)", s.LastStop)
+	}
+	return string(s.Status)
+}
+
+// String lists the ports as host→guest.
+func (p Ports) String() string {
+	var list []string
+	for _, f := range p.Forwards() {
+		list = append(list, fmt.Sprintf("%s 127.0.0.1:%d→%d", f.Name, f.Host, f.Guest))
+	}
+	return strings.Join(list, ", ")
+}
+
+func phaseLine(phases []Phase) string {
+	var list []string
+	for _, p := range phases {
+		list = append(list, fmt.Sprintf("%s %.1f", p.Name, p.Seconds))
+	}
+	return strings.Join(list, " · ") + " s since the kernel started"
+}
