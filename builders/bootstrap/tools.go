@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -111,12 +112,28 @@ func (f *Fetcher) extract(ctx context.Context, l *PackageLock, dir string) error
 }
 
 func (f *Fetcher) extractOne(ctx context.Context, p builders.Package, dir string) error {
-	out, err := exec.CommandContext(ctx, "dpkg-deb", "--extract", f.deb(p.SHA256), dir).CombinedOutput()
+	// Not dpkg-deb --extract: a package that still has a directory /lib must
+	// not put it in the link's place.
+	unpack := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", f.deb(p.SHA256))
+	extract := exec.CommandContext(ctx, "tar", "--extract", "--file=-", "--directory="+dir,
+		"--keep-directory-symlink", "--same-permissions", "--no-same-owner", "--warning=no-timestamp")
+	var unpackSaid, extractSaid bytes.Buffer
+	unpack.Stderr, extract.Stderr = &unpackSaid, &extractSaid
+	pipe, err := unpack.StdoutPipe()
+	if err == nil {
+		extract.Stdin = pipe
+		err = unpack.Start()
+	}
 	if errors.Is(err, exec.ErrNotFound) {
 		return errors.New("dpkg-deb is missing: run `sudo apt-get install dpkg`")
 	}
+	if err == nil {
+		err = extract.Run()
+		pipe.Close() // lets unpack end when extract did not start
+		err = errors.Join(unpack.Wait(), err)
+	}
 	if err != nil {
-		return fmt.Errorf("extract package %s %s: %w: %s", p.Name, p.Version, err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("extract package %s %s: %w: %s", p.Name, p.Version, err, strings.TrimSpace(unpackSaid.String()+extractSaid.String()))
 	}
 	return nil
 }
