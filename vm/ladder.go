@@ -11,8 +11,8 @@ import (
 type ladder struct {
 	machine       Machine
 	exited        <-chan struct{}
-	stopped       <-chan struct{}            // the guest has stopped its workspaces and synced its disks
-	ask           func(context.Context) bool // passes the request to the guest; nil when nobody listens there
+	stopped       <-chan struct{}       // the guest has stopped its workspaces and synced its disks
+	ask           func(context.Context) // passes the request to the guest; nil when nobody listens there
 	skipPowerDown bool
 	rung          chan<- string
 	log           *slog.Logger

@@ -263,6 +263,9 @@ func (s *supervisor) happened(ctx context.Context, e Event) {
 			go s.remount(ctx)
 		}
 	case Rebooted:
+		if s.stopping {
+			return
+		}
 		s.state.Status, s.state.Phases, s.state.ReadyAfter, s.state.Failure = Starting, nil, 0, nil
 		s.state.StartedAt = time.Now()
 	}
@@ -362,12 +365,11 @@ func (s *supervisor) stop(ctx context.Context, r request) {
 	}
 	l := ladder{machine: s.machine, exited: s.exited, stopped: s.stopped, rung: s.rung, log: s.log, total: total}
 	if s.guestSpoke && !r.Force && !crashed {
-		l.ask = func(ctx context.Context) bool {
+		l.ask = func(ctx context.Context) {
 			select {
 			case s.guest.send <- "shutdown":
-				return true
+			case <-s.exited:
 			case <-ctx.Done():
-				return false
 			}
 		}
 	}
