@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,48 +48,59 @@ func rootFS(t *testing.T) *Root {
 			t.Fatal(err)
 		}
 	}
-	for _, program := range []string{"sh", "env", "cat", "mkdir", "dirname", "chmod", "chown", "mv", "rm", "tar", "stat", "ls", "ln", "sleep", "touch", "id", "mkfifo", "readlink", "dd"} {
-		copyProgram(t, dir, program)
+	files, err := programs()
+	if err != nil {
+		t.Skip(err)
+	}
+	for file, content := range files {
+		to := filepath.Join(dir, file)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, content, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return n.Chroot(dir)
 }
 
-func copyProgram(t *testing.T, dir, name string) {
-	t.Helper()
-	host, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("%s(1) is missing: install coreutils and tar", name)
-	}
-	files := []string{host}
-	libs, _ := exec.Command("ldd", host).Output()
-	for word := range strings.FieldsSeq(string(libs)) {
-		if strings.HasPrefix(word, "/") {
-			files = append(files, word)
+// programs reads what the tests' root file systems hold: some of the host's
+// programs and their libraries.
+var programs = sync.OnceValues(func() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	add := func(from, to string) error {
+		if files[to] != nil {
+			return nil
 		}
+		b, err := os.ReadFile(from)
+		files[to] = b
+		return err
 	}
-	for i, file := range files {
-		to := filepath.Join(dir, file)
-		if i == 0 {
-			to = filepath.Join(dir, "usr/bin", name)
-			if name == "sh" {
-				to = filepath.Join(dir, "bin/sh")
+	var paths []string
+	for _, name := range []string{"sh", "env", "cat", "mkdir", "dirname", "chmod", "chown", "mv", "rm", "tar", "stat", "ls", "ln", "sleep", "touch", "id", "mkfifo", "readlink", "dd"} {
+		host, err := exec.LookPath(name)
+		if err != nil {
+			return nil, fmt.Errorf("%s(1) is missing: install coreutils and tar", name)
+		}
+		to := "/usr/bin/" + name
+		if name == "sh" {
+			to = "/bin/sh"
+		}
+		if err := add(host, to); err != nil {
+			return nil, err
+		}
+		paths = append(paths, host)
+	}
+	libraries, _ := exec.Command("ldd", paths...).Output() // not of programs linked statically
+	for word := range strings.FieldsSeq(string(libraries)) {
+		if strings.HasPrefix(word, "/") && !strings.HasSuffix(word, ":") {
+			if err := add(word, word); err != nil {
+				return nil, err
 			}
 		}
-		if _, err := os.Stat(to); err == nil {
-			continue
-		}
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(to, b, 0o755); err != nil {
-			t.Fatal(err)
-		}
 	}
-}
+	return files, nil
+})
 
 // sh runs a command line through Start.
 func sh(t *testing.T, c packersdk.Communicator, command string) (stdout, stderr string, status int) {
