@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -60,7 +61,36 @@ func (f *Fetcher) Rootfs(ctx context.Context, ns *userns.Namespace, l *PackageLo
 	if err := untarVerified(ctx, ns, final, dir); err != nil {
 		return false, fmt.Errorf("bootstrap: %w", err)
 	}
+	if err := pruneArchives(parent, keptArchives); err != nil {
+		return false, fmt.Errorf("bootstrap: remove old archives: %w", err)
+	}
 	return false, nil
+}
+
+// keptArchives is how many root file systems stay in the cache: one for each
+// suite and architecture.
+const keptArchives = 4
+
+// pruneArchives removes all but the newest archives of dir. They are made
+// again when they are asked for.
+func pruneArchives(dir string, keep int) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*.tar"))
+	if err != nil {
+		return err
+	}
+	made := map[string]time.Time{}
+	for _, file := range files {
+		if fi, err := os.Stat(file); err == nil {
+			made[file] = fi.ModTime()
+		}
+	}
+	slices.SortFunc(files, func(a, b string) int { return made[b].Compare(made[a]) })
+	for _, file := range files[min(keep, len(files)):] {
+		if err := errors.Join(os.RemoveAll(file), os.RemoveAll(file+".sha256")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rootfsKey digests all the bootstrapped system depends on.
