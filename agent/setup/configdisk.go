@@ -58,6 +58,16 @@ func (s *Setup) findConfigDisk() (device, string, error) {
 	if err != nil {
 		return device{}, "", err
 	}
+	// Drives come last, for they are slow.
+	slices.SortStableFunc(all, func(a, b device) int {
+		switch {
+		case a.drive == b.drive:
+			return 0
+		case a.drive:
+			return 1
+		}
+		return -1
+	})
 	for _, d := range all {
 		if d.root || d.size == 0 {
 			continue

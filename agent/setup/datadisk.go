@@ -101,7 +101,7 @@ func (s *Setup) findData() (device, diskContent, error) {
 	var labelled, serial, blank []device
 	contents := map[string]diskContent{}
 	for _, d := range all {
-		if d.root || d.readOnly || d.size == 0 {
+		if d.root || d.readOnly || d.drive || d.size == 0 {
 			continue
 		}
 		c, err := s.examineDevice(d)

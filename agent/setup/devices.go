@@ -19,6 +19,7 @@ type device struct {
 	disk     bool   // not a partition
 	readOnly bool
 	root     bool // the root file system is on it or on one of its partitions
+	drive    bool // a CD-ROM drive: opening one without a medium takes a second
 }
 
 // skipDevices are the kinds of device that are never ours.
@@ -43,6 +44,7 @@ func (s *Setup) devices() ([]device, error) {
 		dir := s.path(filepath.Join("/sys/block", e.Name()))
 		disk := readDevice(dir, e.Name())
 		disk.disk = true
+		disk.drive = strings.HasPrefix(e.Name(), "sr")
 		parts, err := filepath.Glob(filepath.Join(dir, e.Name()+"*", "partition"))
 		if err != nil {
 			return nil, fmt.Errorf("list partitions: %w", err)
