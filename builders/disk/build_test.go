@@ -33,6 +33,7 @@ func system(files int) []entry {
 		entries = append(entries, entry{name: fmt.Sprintf("./data/%04d", i), content: string(content)})
 	}
 	return append(entries,
+		entry{name: "./data/Főtanúsítvány.pem", content: "a name beyond ASCII"},
 		entry{name: "./data/capability", content: "x", header: tar.Header{
 			Mode: 0o755, PAXRecords: map[string]string{"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"},
 		}},

@@ -46,7 +46,7 @@ func writeESP(ctx context.Context, tb Toolbox, spec builders.Spec, esp Partition
 	}
 	defer os.Remove(file)
 	for _, c := range espCommands(spec, esp, name, file, disk) {
-		if err := run(tb.Command(ctx, c[0], c[1:]...), environment(spec)...); err != nil {
+		if err := run(tb.Command(ctx, c[0], c[1:]...), environment(tb, spec)...); err != nil {
 			return fmt.Errorf("put %s on the ESP: %w", path.Base(name), err)
 		}
 	}

@@ -33,7 +33,7 @@ func mke2fsArgs(spec builders.Spec, root Partition, rootfsTar, disk string) []st
 // makeRoot writes the root file system into its partition.
 func makeRoot(ctx context.Context, tb Toolbox, spec builders.Spec, root Partition, rootfsTar, disk string) error {
 	cmd := tb.Command(ctx, "mke2fs", mke2fsArgs(spec, root, rootfsTar, disk)...)
-	err := run(cmd, append(environment(spec), "MKE2FS_CONFIG="+tb.Path("etc/mke2fs.conf"))...)
+	err := run(cmd, append(environment(tb, spec), "MKE2FS_CONFIG="+tb.Path("etc/mke2fs.conf"))...)
 	var failed *toolError
 	if !errors.As(err, &failed) {
 		return err

@@ -72,7 +72,7 @@ func makeCore(ctx context.Context, tb Toolbox, spec builders.Spec, p platform, d
 		return nil, err
 	}
 	cmd := tb.Command(ctx, "grub-mkimage", mkimageArgs(p, tb.Path("usr/lib/grub/"+p.name), config, image)...)
-	if err := run(cmd, environment(spec)...); err != nil {
+	if err := run(cmd, environment(tb, spec)...); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(image)

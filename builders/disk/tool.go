@@ -31,9 +31,12 @@ func (e *toolError) Error() string {
 
 func (e *toolError) Unwrap() error { return e.err }
 
-// environment is all that a program may know of where and when it runs.
-func environment(spec builders.Spec) []string {
-	return []string{"LC_ALL=C", "TZ=UTC", "SOURCE_DATE_EPOCH=" + strconv.FormatInt(spec.SourceDateEpoch, 10)}
+// environment is all that a program may know of where and when it runs. The
+// locale is for the names in an archive: mke2fs refuses those beyond ASCII in
+// plain C. The tree's C library has C.UTF-8 built in, and LOCPATH keeps it from
+// the host's.
+func environment(tb Toolbox, spec builders.Spec) []string {
+	return []string{"LC_ALL=C.UTF-8", "LOCPATH=" + tb.Path("usr/lib/locale"), "TZ=UTC", "SOURCE_DATE_EPOCH=" + strconv.FormatInt(spec.SourceDateEpoch, 10)}
 }
 
 // run runs a program of the toolbox in a bare environment.

@@ -98,7 +98,7 @@ func checkESP(ctx context.Context, tb Toolbox, spec builders.Spec, esp Partition
 		if p.removable == "" {
 			continue
 		}
-		content, err := output(tb.Command(ctx, "mtype", "-i", image, "::"+p.removable), environment(spec)...)
+		content, err := output(tb.Command(ctx, "mtype", "-i", image, "::"+p.removable), environment(tb, spec)...)
 		if err != nil {
 			return fmt.Errorf("ESP: %w", err)
 		}
