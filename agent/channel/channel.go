@@ -71,29 +71,35 @@ type Port struct {
 	Version  string
 	Record   Record
 	Shutdown func(ctx context.Context) error // returns when the machine may go away
-	Retry    time.Duration                   // between two looks for the host's end
+	Retry    time.Duration                   // between two looks for the port, or for the host's end
+	Patience time.Duration                   // how long the port may take to appear
 	Log      *slog.Logger
 
 	Open func(path string) (io.ReadWriteCloser, error) // nil: a character device
 }
 
-// Run serves until ctx ends. A port that does not exist is no fault: the VM
-// was started without a launcher, and Run returns at once.
+// Run serves until ctx ends. The port may appear a little later than the
+// agent, whose driver udev loads meanwhile; one that does not come is no
+// fault: the VM was started without a launcher, and Run returns.
 func (p *Port) Run(ctx context.Context) {
 	open := p.Open
 	if open == nil {
 		open = openDevice
 	}
+	absentUntil := time.Now().Add(p.Patience)
+	told := ""
 	for {
 		f, err := open(p.Path)
-		if errors.Is(err, os.ErrNotExist) {
+		switch {
+		case err == nil:
+			p.serve(ctx, f)
+			told = ""
+		case errors.Is(err, os.ErrNotExist) && time.Now().After(absentUntil):
 			p.Log.Info("no channel to the host", "path", p.Path)
 			return
-		}
-		if err != nil {
+		case !errors.Is(err, os.ErrNotExist) && err.Error() != told:
+			told = err.Error()
 			p.Log.Warn("channel to the host does not open", "err", err)
-		} else {
-			p.serve(ctx, f)
 		}
 		if !p.pause(ctx) {
 			return

@@ -82,8 +82,37 @@ func TestPort_Run(t *testing.T) {
 }
 
 func TestPort_Run_absent(t *testing.T) {
-	p := &Port{Path: t.TempDir() + "/none", Log: slog.New(slog.DiscardHandler)}
-	p.Run(t.Context()) // returns
+	for name, tt := range map[string]struct {
+		appears time.Duration
+		serves  bool
+	}{
+		"late":  {20 * time.Second, true},
+		"never": {time.Hour, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				served := false
+				ctx, cancel := context.WithCancel(t.Context())
+				p := &Port{
+					Record: &agent.BootRecord{}, Retry: time.Second, Patience: time.Minute, Log: slog.New(slog.DiscardHandler),
+					Open: func(string) (io.ReadWriteCloser, error) {
+						if time.Since(start) < tt.appears {
+							return nil, os.ErrNotExist
+						}
+						served = true
+						cancel()
+						return &eofPort{closed: make(chan struct{})}, nil
+					},
+				}
+				p.Run(ctx)
+				if served != tt.serves {
+					t.Errorf("served: %v", served)
+				}
+				cancel()
+			})
+		})
+	}
 }
 
 // eofPort reads as ended until somebody is there, like a virtio-serial port.

@@ -141,6 +141,7 @@ func watchBoot(ctx context.Context, wg *sync.WaitGroup, o serveOptions, log *slo
 		Record:   record,
 		Shutdown: syncDisks,
 		Retry:    250 * time.Millisecond,
+		Patience: time.Minute,
 		Log:      log,
 	}
 	wg.Go(func() {
