@@ -348,6 +348,9 @@ func (s *supervisor) watchSerial(ctx context.Context) <-chan string {
 // troubledStopTimeout is the patience with a guest that may hang.
 const troubledStopTimeout = 20 * time.Second
 
+// silentStopTimeout is the patience with a guest that has never spoken.
+const silentStopTimeout = 40 * time.Second
+
 // stop starts the ladder, once.
 func (s *supervisor) stop(ctx context.Context, r request) {
 	if s.stopping {
@@ -374,6 +377,9 @@ func (s *supervisor) stop(ctx context.Context, r request) {
 		}
 	}
 	l.skipPowerDown = r.Force || crashed
+	if !s.guestSpoke { // early in its boot a guest does not feel the button
+		l.total = min(l.total, silentStopTimeout)
+	}
 	go l.climb(ctx)
 }
 
