@@ -5,7 +5,10 @@ package systemd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -15,7 +18,7 @@ import (
 	"github.com/rockpool/rootvm/agent"
 )
 
-// Units names the units whose start ends a phase. The first of the units that
+// units names the units whose start ends a phase. The first of the units that
 // became active counts.
 var units = []struct {
 	phase agent.Phase
@@ -119,15 +122,28 @@ func (b *Bus) managerPhases() error {
 	return nil
 }
 
-// managerTime reads one of the manager's CLOCK_MONOTONIC microsecond stamps.
+// managerTime reads one of the manager's time stamps.
 func (b *Bus) managerTime(name string) (time.Duration, error) {
-	s, err := b.conn.GetManagerProperty(name) // "@t 1234" or "1234"
+	s, err := b.conn.GetManagerProperty(name)
 	if err != nil {
 		return 0, fmt.Errorf("ask systemd for %s: %w", name, err)
 	}
-	var us uint64
-	if _, err := fmt.Sscan(s[strings.LastIndexByte(s, ' ')+1:], &us); err != nil {
+	at, err := parseStamp(s)
+	if err != nil {
 		return 0, fmt.Errorf("systemd's %s is %q: %w", name, s, err)
+	}
+	return at, nil
+}
+
+// parseStamp reads microseconds of CLOCK_MONOTONIC in the text form of a
+// D-Bus variant of type t: "@t 1234".
+func parseStamp(s string) (time.Duration, error) {
+	us, err := strconv.ParseInt(strings.TrimPrefix(s, "@t "), 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	if us < 0 || us > math.MaxInt64/int64(time.Microsecond) {
+		return 0, errors.New("out of range")
 	}
 	return time.Duration(us) * time.Microsecond, nil
 }
