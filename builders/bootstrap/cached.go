@@ -15,3 +15,20 @@ func (c Cache) CachedTools() (*Tools, bool) {
 	t := &Tools{Dir: filepath.Join(c.Dir, "tools", l.Digest()[:32])}
 	return t, t.complete()
 }
+
+// ToolVersions tells the versions of the tools tree's packages that shape an
+// image, by package name.
+func ToolVersions() (map[string]string, error) {
+	l, err := Lock(toolsSuite, runtime.GOARCH, "tools")
+	if err != nil {
+		return nil, err
+	}
+	versions := map[string]string{}
+	for _, p := range l.Packages() {
+		switch p.Name {
+		case "e2fsprogs", "grub-pc-bin", "grub-efi-amd64-bin", "grub-efi-arm64-bin", "nodejs", "npm", "qemu-utils":
+			versions[p.Name] = p.Version
+		}
+	}
+	return versions, nil
+}

@@ -85,7 +85,7 @@ type run struct {
 	fetcher  *bootstrap.Fetcher
 	lock     *bootstrap.PackageLock
 	tools    *bootstrap.Tools
-	layers   packersdk.Communicator
+	layers   *userns.Layers
 	manifest builders.Manifest
 }
 

@@ -96,18 +96,21 @@ func (r *run) bootstrap(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	r.layers = r.ns.Chroot(r.root())
-	return cached, nil
+	r.layers, err = r.ns.Chroot(r.root()).Layers(filepath.Join(r.config.CacheDirectory, "layers"), r.lock.Digest())
+	return cached, err
 }
 
 // provision lets Packer run the template's provisioners. The SDK's own
 // StepProvision does the same; its package would bring the clients of three
 // cloud providers into the plugin.
 func (r *run) provision(ctx context.Context) (bool, error) {
-	return false, r.hook.Run(ctx, packersdk.HookProvision, r.ui, r.layers, map[string]any{
+	err := r.hook.Run(ctx, packersdk.HookProvision, r.ui, r.layers, map[string]any{
 		"ID":            r.spec.Name(),
 		"PackerRunUUID": os.Getenv("PACKER_RUN_UUID"),
 	})
+	hits, misses := r.layers.Hits()
+	r.ui.Message(fmt.Sprintf("%d commands from the cache, %d run", hits, misses))
+	return misses == 0, err
 }
 
 func (r *run) archive(ctx context.Context) (bool, error) {
@@ -140,6 +143,10 @@ func (r *run) writeManifest(context.Context) (bool, error) {
 	if err := disk.ExtractKernel(r.tar(), kernel, initrd); err != nil {
 		return false, err
 	}
+	toolVersions, err := bootstrap.ToolVersions()
+	if err != nil {
+		return false, err
+	}
 	m := builders.Manifest{
 		Name:            r.spec.Name(),
 		Suite:           r.spec.Suite,
@@ -148,9 +155,11 @@ func (r *run) writeManifest(context.Context) (bool, error) {
 		SourceDateEpoch: r.spec.SourceDateEpoch,
 		Revision:        r.config.Revision,
 		InputDigest:     r.config.InputDigest,
-		RootUUID:        r.spec.UUID("root"),
+		RootUUID:        disk.RootUUID(r.spec),
+		CommandLine:     disk.KernelCommandLine(r.spec),
 		LockDigest:      r.lock.Digest(),
 		Packages:        r.lock.Packages(),
+		Tools:           toolVersions,
 		Steps:           r.watch.Steps,
 	}
 	files := map[string]string{"kernel": kernel, "initrd": initrd}

@@ -164,7 +164,8 @@ func (a *App) Status(ctx context.Context, args []string) error {
 		out.SetIndent("", "  ")
 		return out.Encode(state)
 	}
-	return writeStatus(a.Out, state, time.Now())
+	_, err = io.WriteString(a.Out, state.Table(time.Now()))
+	return err
 }
 
 // Destroy removes the instance with its data, after asking.
