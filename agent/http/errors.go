@@ -67,8 +67,13 @@ func (s *Server) json(w http.ResponseWriter, status int, v any) {
 	_, _ = w.Write(b)
 }
 
-// notFound answers for a path nobody serves: JSON under /api, else a page.
+// notFound answers for a path nobody serves: JSON under the dashboard's /api,
+// else a page.
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
+	if !toDashboard(r) {
+		s.noWorkspace(w, r)
+		return
+	}
 	if r.URL.Path == "/api" || strings.HasPrefix(r.URL.Path, "/api/") {
 		s.fail(w, r, agent.Errorf(agent.CodeNotFound, "Route %s %s not found", r.Method, r.URL.Path))
 		return

@@ -45,13 +45,10 @@ const (
 	userHeader   = "X-Rockpool-User"   // whom Caddy let in
 )
 
-// Caddy's servers. They are three origins, so that neither an IDE nor an
-// application in a preview can speak to the API as the user.
-const (
-	serverDashboard = "srv0"
-	serverIDE       = "srv1"
-	serverPreview   = "srv2"
-)
+// serverDashboard is the one of Caddy's three servers that has the API. The
+// others are origins of their own, so that neither an IDE nor an application
+// in a preview can speak to the API as the user.
+const serverDashboard = "srv0"
 
 // Handler returns the whole surface: /api/… as JSON and /app/… as pages for
 // the dashboard's server, and nothing but pages for the other two. A request
@@ -62,13 +59,18 @@ func (s *Server) Handler() http.Handler {
 	s.api(mux)
 	s.pages(mux)
 	return s.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.Header.Get(serverHeader) {
-		case "", serverDashboard:
-			mux.ServeHTTP(w, r)
-		default:
+		if !toDashboard(r) {
 			s.noWorkspace(w, r)
+			return
 		}
+		mux.ServeHTTP(w, r)
 	}))
+}
+
+// toDashboard reports whether r is for the server that has the API.
+func toDashboard(r *http.Request) bool {
+	name := r.Header.Get(serverHeader)
+	return name == "" || name == serverDashboard
 }
 
 // guard holds what is true for every request: no path that means another one
