@@ -40,3 +40,16 @@ func samePath(f *os.File, file string) bool {
 	b, err2 := os.Stat(file)
 	return err1 == nil && err2 == nil && os.SameFile(a, b)
 }
+
+// tryLock is lockFile for those who have no need to wait.
+func tryLock(file string) (unlock func(), ok bool) {
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, false
+	}
+	if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil || !samePath(f, file) {
+		f.Close()
+		return nil, false
+	}
+	return func() { f.Close() }, true
+}

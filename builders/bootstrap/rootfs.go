@@ -55,6 +55,9 @@ func (f *Fetcher) Rootfs(ctx context.Context, ns *userns.Namespace, l *PackageLo
 	if err := untarVerified(ctx, ns, final, dir); err == nil {
 		return true, nil
 	}
+	if err := removeAbandoned(ns, parent); err != nil {
+		return false, fmt.Errorf("bootstrap: %w", err)
+	}
 	if err := f.bootstrap(ctx, ns, l, final); err != nil {
 		return false, fmt.Errorf("bootstrap %s %s: %w", l.Suite, l.Architecture, err)
 	}
@@ -65,6 +68,32 @@ func (f *Fetcher) Rootfs(ctx context.Context, ns *userns.Namespace, l *PackageLo
 		return false, fmt.Errorf("bootstrap: remove old archives: %w", err)
 	}
 	return false, nil
+}
+
+// removeAbandoned removes what killed builders left: work directories whose
+// lock nobody holds, and half-written archives.
+func removeAbandoned(ns *userns.Namespace, dir string) error {
+	var left []string
+	for _, pattern := range []string{"*.work", "*.tar.partial"} {
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		left = append(left, files...)
+	}
+	for _, file := range left {
+		key, _, _ := strings.Cut(filepath.Base(file), ".")
+		unlock, ok := tryLock(filepath.Join(dir, key+".lock"))
+		if !ok {
+			continue // a builder is at work, or it is ours
+		}
+		err := ns.RemoveAll(file)
+		unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keptArchives is how many root file systems stay in the cache: one for each

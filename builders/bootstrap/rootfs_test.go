@@ -111,3 +111,39 @@ func TestPruneArchives(t *testing.T) {
 		t.Errorf("left %q, want %q", left, want)
 	}
 }
+
+func TestRemoveAbandoned(t *testing.T) {
+	ns, err := userns.New()
+	if err != nil {
+		t.Skipf("no namespaces on this machine: %v", err)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"dead.work/root", "alive.work/root"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"dead.tar.partial", "alive.tar.partial", "dead.tar"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, unlock, err := lockFile(t.Context(), filepath.Join(dir, "alive.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	if err := removeAbandoned(ns, dir); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range left {
+		left[i] = filepath.Base(left[i])
+	}
+	if want := []string{"alive.lock", "alive.tar.partial", "alive.work", "dead.lock", "dead.tar"}; !slices.Equal(left, want) {
+		t.Errorf("left %q, want %q", left, want)
+	}
+}
