@@ -7,11 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // supervise starts the supervisor process, detached from the caller's terminal
@@ -34,6 +37,10 @@ func (h Host) supervise(ctx context.Context, dir, verb string) error {
 	cmd := exec.Command(h.Supervisor[0], argv...) // not bound to ctx: it outlives the caller
 	cmd.Stdout, cmd.Stderr = w, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// What the caller inherited, such as the descriptor of a flock(1) it runs
+	// under, must not live as long as the machine. Everything that Go opens is
+	// marked so already.
+	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // best effort: Linux 5.11
 	err = cmd.Start()
 	w.Close()
 	if err != nil {

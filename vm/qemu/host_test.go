@@ -378,6 +378,32 @@ func TestHost_Start_disks(t *testing.T) {
 	}
 }
 
+func TestHost_Start_inheritsNothing(t *testing.T) {
+	f := newFixture(t, "")
+	file, err := os.Create(filepath.Join(t.TempDir(), "caller.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	inherited, err := syscall.Dup(int(file.Fd())) // without close-on-exec, as flock(1) passes it on
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(inherited)
+	state := f.start()
+	for _, p := range append(state.Processes, state.Supervisor) {
+		links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.PID))
+		if len(links) == 0 {
+			t.Errorf("%s has no descriptors to look at", p.Name)
+		}
+		for _, link := range links {
+			if target, _ := os.Readlink(link); target == file.Name() {
+				t.Errorf("%s holds the caller's file open", p.Name)
+			}
+		}
+	}
+}
+
 func TestHost_names(t *testing.T) {
 	f := newFixture(t, "")
 	for _, name := range []string{"", "..", "a/b", "UPPER"} {
