@@ -64,8 +64,7 @@ type Image struct {
 	SHA256      string `json:"sha256"`           // of Disk, from the manifest: the image's identity
 	Kernel      string `json:"kernel,omitempty"` // needed for BootKernel
 	Initrd      string `json:"initrd,omitempty"`
-	RootUUID    string `json:"rootUUID,omitempty"`    // file system UUID of the root, needed for BootKernel
-	CommandLine string `json:"commandLine,omitempty"` // further kernel parameters
+	CommandLine string `json:"commandLine,omitempty"` // of the kernel, needed for BootKernel
 	Suite       string `json:"suite,omitempty"`       // for display
 }
 
@@ -162,8 +161,8 @@ func (c Config) Validate() error {
 	if c.Image.Disk == "" {
 		fault("no image given: build one with `go tool mage rootvm:build`")
 	}
-	if c.Boot == BootKernel && (c.Image.Kernel == "" || c.Image.Initrd == "" || c.Image.RootUUID == "") {
-		fault("direct kernel boot needs the image's kernel, initrd and root UUID: build the image again, or boot with bios or uefi")
+	if c.Boot == BootKernel && (c.Image.Kernel == "" || c.Image.Initrd == "" || c.Image.CommandLine == "") {
+		fault("direct kernel boot needs the image's kernel, initrd and command line: build the image again, or boot with bios or uefi")
 	}
 	if c.Boot == BootBIOS && c.Architecture != "amd64" {
 		fault("arm64 has no BIOS: boot with kernel or uefi")

@@ -6,7 +6,7 @@ import (
 )
 
 func validConfig() Config {
-	c := Config{Image: Image{Disk: "/i.qcow2", Kernel: "/k", Initrd: "/r", RootUUID: "u"}}
+	c := Config{Image: Image{Disk: "/i.qcow2", Kernel: "/k", Initrd: "/r", CommandLine: "root=UUID=u"}}
 	c.FillDefaults()
 	return c
 }

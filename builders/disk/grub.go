@@ -15,13 +15,14 @@ import (
 
 // KernelCommandLine is what the guest's kernel is booted with, by GRUB and by
 // launchers that load the kernel themselves. The last console= is the guest's
-// /dev/console; one that the machine lacks is passed over.
+// /dev/console; one that the machine lacks is passed over. Every line on an
+// emulated serial port costs time, so the kernel is quiet but for errors.
 func KernelCommandLine(spec builders.Spec, extra ...string) string {
 	consoles := []string{"console=tty0", "console=hvc0", "console=ttyS0,115200"}
 	if spec.Architecture == "arm64" {
 		consoles = []string{"console=tty0", "console=ttyAMA0,115200", "console=hvc0"}
 	}
-	args := append([]string{"root=UUID=" + RootUUID(spec), "rootfstype=ext4", "rw"}, consoles...)
+	args := append([]string{"root=UUID=" + RootUUID(spec), "rootfstype=ext4", "rw", "quiet"}, consoles...)
 	return strings.Join(append(args, extra...), " ")
 }
 

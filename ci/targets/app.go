@@ -93,7 +93,7 @@ func (a *App) image(ctx context.Context) (vm.Image, error) {
 }
 
 func (a *App) imageOf(m builders.Manifest) (vm.Image, error) {
-	image := vm.Image{RootUUID: m.RootUUID, CommandLine: m.CommandLine, Suite: m.Suite}
+	image := vm.Image{CommandLine: m.CommandLine, Suite: m.Suite}
 	for format, path := range map[string]*string{"qcow2": &image.Disk, "kernel": &image.Kernel, "initrd": &image.Initrd} {
 		f, ok := m.Artifact(format)
 		if !ok {

@@ -88,14 +88,3 @@ func TestTrialArgs(t *testing.T) {
 	golden(t, "trial-bios", TrialArgs(vm.AccelKVM, "amd64", "", nil))
 	golden(t, "trial-arm64", TrialArgs(vm.AccelKVM, "arm64", "/dist/vmlinuz", nil))
 }
-
-func TestCommandLine(t *testing.T) {
-	c := vm.Config{Architecture: "amd64", Image: vm.Image{RootUUID: "abc", CommandLine: "quiet"}}
-	if got, want := CommandLine(c), "root=UUID=abc ro console=tty0 console=ttyS0,115200 quiet"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	c = vm.Config{Architecture: "arm64", Image: vm.Image{RootUUID: "abc"}}
-	if got, want := CommandLine(c), "root=UUID=abc ro console=tty0 console=ttyAMA0"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}

@@ -93,7 +93,7 @@ func (d *Driver) options(ctx context.Context, inst vm.Instance, note func(string
 				return o, fmt.Errorf("the image's kernel: %w: %s", err, rebuild)
 			}
 		}
-		o.Kernel, o.Initrd, o.CommandLine = c.Image.Kernel, c.Image.Initrd, CommandLine(c)
+		o.Kernel, o.Initrd, o.CommandLine = c.Image.Kernel, c.Image.Initrd, c.Image.CommandLine
 	case vm.BootUEFI:
 		if d.Programs.OVMFCode == "" {
 			return o, errors.New("no UEFI firmware is known: install the package ovmf (amd64) or qemu-efi-aarch64 (arm64), or boot with kernel")
@@ -104,19 +104,6 @@ func (d *Driver) options(ctx context.Context, inst vm.Instance, note func(string
 		o.FirmwareCode = d.Programs.OVMFCode
 	}
 	return o, nil
-}
-
-// CommandLine is the kernel's, for direct boots.
-func CommandLine(c vm.Config) string {
-	console := "ttyS0,115200"
-	if c.Architecture == "arm64" {
-		console = "ttyAMA0"
-	}
-	line := "root=UUID=" + c.Image.RootUUID + " ro console=tty0 console=" + console
-	if c.Image.CommandLine != "" {
-		line += " " + c.Image.CommandLine
-	}
-	return line
 }
 
 func (d *Driver) command(name string, program, args []string) vm.Command {

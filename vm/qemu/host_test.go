@@ -49,7 +49,7 @@ func newFixture(t *testing.T, mode string) *fixture {
 	f := &fixture{t: t, host: vm.Host{Dir: filepath.Join(dir, "instances"), Driver: driver, Supervisor: []string{self, "as-supervisor"}}}
 	f.cfg = vm.Config{
 		Name: "one", Memory: vm.GiB, CPUs: 1, Accel: vm.AccelTCG, Ports: vm.Ports{Dashboard: freePort(t)}, ShareDir: t.TempDir(), DataSize: vm.GiB,
-		Image: vm.Image{Disk: write("image.qcow2", "QFI\xfb image"), Kernel: write("vmlinuz", "k"), Initrd: write("initrd", "i"), RootUUID: "u"},
+		Image: vm.Image{Disk: write("image.qcow2", "QFI\xfb image"), Kernel: write("vmlinuz", "k"), Initrd: write("initrd", "i"), CommandLine: "root=UUID=u"},
 	}
 	t.Cleanup(func() {
 		if err := f.host.Destroy(context.Background(), "one"); err != nil {
