@@ -17,13 +17,13 @@ import (
 // launchers that load the kernel themselves. The last console= is the guest's
 // /dev/console; one that the machine lacks is passed over. Every line on an
 // emulated serial port costs time, so the kernel is quiet but for errors.
-func KernelCommandLine(spec builders.Spec, extra ...string) string {
+func KernelCommandLine(spec builders.Spec) string {
 	consoles := []string{"console=tty0", "console=hvc0", "console=ttyS0,115200"}
 	if spec.Architecture == "arm64" {
 		consoles = []string{"console=tty0", "console=ttyAMA0,115200", "console=hvc0"}
 	}
-	args := append([]string{"root=UUID=" + RootUUID(spec), "rootfstype=ext4", "rw", "quiet"}, consoles...)
-	return strings.Join(append(args, extra...), " ")
+	args := []string{"root=UUID=" + RootUUID(spec), "rootfstype=ext4", "rw", "quiet"}
+	return strings.Join(append(args, consoles...), " ")
 }
 
 // grubConfig is embedded in every GRUB image. GRUB's rescue parser runs it, so

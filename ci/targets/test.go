@@ -2,6 +2,7 @@ package targets
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/vm"
 )
 
 // Test runs the tests that need no root, no VM and no network. Tests that use
@@ -66,15 +68,52 @@ func (a *App) goFiles() []string {
 	return files
 }
 
-// E2E builds what is missing and runs the tests that boot VMs. Arguments of
-// `go test` may be given in E2E_FLAGS, such as "-run TestShare -v".
+// E2E builds what is missing and runs the tests that boot VMs: those of the
+// launcher, then those of the targets. Arguments of `go test` may be given in
+// E2E_FLAGS, such as "-run TestSSH".
 func (a *App) E2E(ctx context.Context) error {
 	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
 		return err
 	}
-	argv := []string{"go", "test", "-tags", "e2e", "-count=1", "-timeout=60m", "-v"}
+	dir, err := os.MkdirTemp("", "rockpool-vm-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	under, err := a.underTest(ctx, dir)
+	if err != nil {
+		return err
+	}
+	argv := []string{"go", "test", "-tags", "e2e", "-count=1", "-p=1", "-timeout=60m", "-v"}
 	argv = append(argv, strings.Fields(os.Getenv("E2E_FLAGS"))...)
-	return a.run(ctx, nil, append(argv, "./ci/e2e")...)
+	return a.run(ctx, []string{"ROCKPOOL_E2E=" + under}, append(argv, "./vm", "./ci/e2e")...)
+}
+
+// underTest writes the file that vm's tests of real machines read: the built
+// image, and an instance with ports of its own.
+func (a *App) underTest(ctx context.Context, dir string) (string, error) {
+	image, err := a.image(ctx)
+	if err != nil {
+		return "", err
+	}
+	host, err := a.host(ctx)
+	if err != nil {
+		return "", err
+	}
+	cfg := vm.Config{
+		Image: image, Architecture: a.Settings.Spec.Architecture,
+		Memory: 2 * vm.GiB, CPUs: 2, DataSize: 8 * vm.GiB,
+		Ports: vm.Ports{SSH: 9322, Dashboard: 9380, IDE: 9381, Preview: 9382},
+	}
+	cfg.FillDefaults()
+	b, err := json.Marshal(map[string]any{
+		"dir": dir, "supervisor": host.Supervisor, "driver": host.Driver, "config": cfg, "health": true,
+	})
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "under-test.json")
+	return path, os.WriteFile(path, b, 0o600)
 }
 
 // run runs a command in the checkout and passes its output on.
