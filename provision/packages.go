@@ -16,7 +16,7 @@ import (
 func Packages(suite, arch string) []string {
 	var all []string
 	for _, part := range []string{"", "." + suite, "." + arch} {
-		b, err := FS.ReadFile("packages/rootvm" + part + ".txt")
+		b, err := lists.ReadFile("packages/rootvm" + part + ".txt")
 		if err != nil {
 			continue
 		}

@@ -28,20 +28,20 @@ func TestPackages(t *testing.T) {
 // TestPackages_ListsParse covers every list, also those of suites and
 // architectures that no other test names.
 func TestPackages_ListsParse(t *testing.T) {
-	lists, err := fs.Glob(FS, "packages/*.txt")
-	if err != nil || len(lists) == 0 {
+	names, err := fs.Glob(lists, "packages/*.txt")
+	if err != nil || len(names) == 0 {
 		t.Fatalf("no lists: %v", err)
 	}
-	for _, list := range lists {
-		b, err := FS.ReadFile(list)
+	for _, list := range names {
+		b, err := lists.ReadFile(list)
 		if err != nil {
 			t.Fatal(err)
 		}
-		names, err := parsePackages(string(b))
+		packages, err := parsePackages(string(b))
 		if err != nil {
 			t.Errorf("%s: %v", list, err)
 		}
-		if sorted := slices.Sorted(slices.Values(names)); len(slices.Compact(sorted)) != len(names) {
+		if sorted := slices.Sorted(slices.Values(packages)); len(slices.Compact(sorted)) != len(packages) {
 			t.Errorf("%s names a package twice", list)
 		}
 	}

@@ -82,11 +82,10 @@ type run struct {
 	ui     packersdk.Ui
 	watch  builders.Stopwatch
 
-	fetcher  *bootstrap.Fetcher
-	lock     *bootstrap.PackageLock
-	tools    *bootstrap.Tools
-	layers   *userns.Layers
-	manifest builders.Manifest
+	fetcher *bootstrap.Fetcher
+	lock    *bootstrap.PackageLock
+	tools   *bootstrap.Tools
+	layers  *userns.Layers
 }
 
 // step is one named part of the build. Packer runs the steps in order and
@@ -106,7 +105,7 @@ func (s *step) Run(ctx context.Context, state multistep.StateBag) multistep.Step
 		return multistep.ActionHalt
 	}
 	last := s.build.watch.Steps[len(s.build.watch.Steps)-1]
-	s.build.ui.Message(describe(last))
+	s.build.ui.Say(describe(last))
 	return multistep.ActionContinue
 }
 

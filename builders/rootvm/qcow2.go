@@ -88,6 +88,6 @@ func (p *QCOW2) PostProcess(ctx context.Context, ui packersdk.Ui, in packersdk.A
 	if err := manifest.Write(manifestPath); err != nil {
 		return nil, false, false, err
 	}
-	ui.Message(fmt.Sprintf("%s, %d MB", filepath.Base(out), artifact.Size/1e6))
+	ui.Say(fmt.Sprintf("%s, %d MB", filepath.Base(out), artifact.Size/1e6))
 	return &Artifact{Manifest: manifestPath, Raw: raw, Name: in.Id()}, false, false, nil
 }

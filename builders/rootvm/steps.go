@@ -66,7 +66,7 @@ func (r *run) fetch(ctx context.Context) (bool, error) {
 	r.fetcher = &bootstrap.Fetcher{
 		Cache:    bootstrap.Cache{Dir: r.config.CacheDirectory},
 		Mirrors:  mirrors,
-		Progress: progress(r.ui.Message),
+		Progress: progress(r.ui.Say),
 	}
 	return false, r.fetcher.Fetch(ctx, lock)
 }
@@ -109,7 +109,7 @@ func (r *run) provision(ctx context.Context) (bool, error) {
 		"PackerRunUUID": os.Getenv("PACKER_RUN_UUID"),
 	})
 	hits, misses := r.layers.Hits()
-	r.ui.Message(fmt.Sprintf("%d commands from the cache, %d run", hits, misses))
+	r.ui.Say(fmt.Sprintf("%d commands from the cache, %d run", hits, misses))
 	return misses == 0, err
 }
 

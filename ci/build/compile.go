@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/provision"
 	"github.com/rockpool/rootvm/templates"
 )
 
@@ -36,7 +37,7 @@ func (p *Pipeline) compile(ctx context.Context, stage string) error {
 		return err
 	}
 	queue := filepath.Join(p.Settings.Source, "provision", "queue")
-	if err := p.goBuild(ctx, queue, "github.com/Admiral-Piett/goaws/app/cmd", filepath.Join(stage, "rockpool-queue"), static, "CGO_ENABLED=0"); err != nil {
+	if err := p.goBuild(ctx, queue, provision.QueuePackage, filepath.Join(stage, "rockpool-queue"), static, "CGO_ENABLED=0"); err != nil {
 		return err
 	}
 	if err := p.goBuild(ctx, p.Settings.Source, "./cmd/packer-plugin-rootvm", p.plugin(), static, "CGO_ENABLED=0"); err != nil {
