@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rockpool/rootvm/builders"
 )
 
 // ownership holds, for each suite, the paths that are not plainly root's.
