@@ -13,6 +13,13 @@ import (
 	"time"
 )
 
+// Version and Prerelease are those of the whole product: the plugin, the agent
+// and the image. Packer installs a prerelease by path only if it is "dev".
+const (
+	Version    = "0.1.0"
+	Prerelease = "dev"
+)
+
 // Values a [Spec] may take.
 var (
 	Suites        = []string{"trixie", "bookworm"}

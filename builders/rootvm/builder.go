@@ -17,14 +17,8 @@ import (
 	"github.com/rockpool/rootvm/builders/userns"
 )
 
-const (
-	// BuilderID is how Packer tells our artifacts from others'.
-	BuilderID = "rockpool.rootvm"
-	// Version and Prerelease are the plugin's; a "dev" prerelease may be
-	// installed by path.
-	Version    = "0.1.0"
-	Prerelease = "dev"
-)
+// BuilderID is how Packer tells our artifacts from others'.
+const BuilderID = "rockpool.rootvm"
 
 // Builder makes a Root VM's disk. Its life cycle is Packer's: Prepare, then
 // perhaps Run.

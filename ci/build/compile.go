@@ -21,7 +21,7 @@ import (
 var staticCgo = []string{
 	"-trimpath", "-buildvcs=false",
 	"-tags", "netgo osusergo sqlite_omit_load_extension",
-	"-ldflags", "-linkmode external -extldflags -static -s -w -buildid=",
+	"-ldflags", "-linkmode external -extldflags -static -s -w -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
 }
 
 // static is the same for programs without C.

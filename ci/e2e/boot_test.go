@@ -97,11 +97,11 @@ func driverPrograms(t *testing.T) qemu.Programs {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var d qemu.Driver
-	if err := json.Unmarshal(b, &d); err != nil || len(d.Programs.QEMU) == 0 {
+	var d struct{ Settings qemu.Driver }
+	if err := json.Unmarshal(b, &d); err != nil || len(d.Settings.Programs.QEMU) == 0 {
 		t.Fatalf("driver.json has no QEMU: %v\n%s", err, b)
 	}
-	return d.Programs
+	return d.Settings.Programs
 }
 
 func defaultImage(t *testing.T) string {

@@ -124,7 +124,7 @@ func TestRebuild_KeepsData(t *testing.T) {
 
 // shareCache gives a new cache directory the downloads and programs of the
 // usual one, but none of the built trees.
-func shareCache(t *testing.T, dir string) {
+func shareCache(t testing.TB, dir string) {
 	t.Helper()
 	for _, part := range []string{"debs", "tools", "packer", "npm", "bin"} {
 		from := filepath.Join(cacheDir(t), part)
@@ -139,7 +139,7 @@ func shareCache(t *testing.T, dir string) {
 	}
 }
 
-func cacheDir(t *testing.T) string {
+func cacheDir(t testing.TB) string {
 	t.Helper()
 	if dir := os.Getenv("ROCKPOOL_CACHE"); dir != "" {
 		return dir

@@ -86,7 +86,7 @@ var (
 )
 
 // up starts the instance, once for all tests that only look at it.
-func (i *instance) up(t *testing.T) *instance {
+func (i *instance) up(t testing.TB) *instance {
 	t.Helper()
 	i.once.Do(func() { i.mage(t, "up") })
 	if state := i.status(t); state.Status != vm.Ready {
@@ -122,7 +122,7 @@ func (i *instance) tryMage(ctx context.Context, args ...string) (string, error) 
 }
 
 // mage runs a target that must succeed.
-func (i *instance) mage(t *testing.T, args ...string) string {
+func (i *instance) mage(t testing.TB, args ...string) string {
 	t.Helper()
 	start := time.Now()
 	out, err := i.tryMage(t.Context(), args...)
@@ -165,7 +165,7 @@ func (i *instance) trySh(ctx context.Context, script string) (string, error) {
 	return i.tryMage(ctx, "vm:ssh", "--", "bash", "-euc", script)
 }
 
-func (i *instance) status(t *testing.T) vm.State {
+func (i *instance) status(t testing.TB) vm.State {
 	t.Helper()
 	out, err := i.tryMage(t.Context(), "vm:status", "--json")
 	if err != nil {

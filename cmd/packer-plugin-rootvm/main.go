@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/version"
 	"golang.org/x/sys/unix"
 
+	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/rootvm"
 )
 
@@ -23,7 +24,7 @@ func main() {
 	set := plugin.NewSet()
 	set.RegisterBuilder(plugin.DEFAULT_NAME, new(rootvm.Builder))
 	set.RegisterPostProcessor("qcow2", new(rootvm.QCOW2))
-	set.SetVersion(version.NewPluginVersion(rootvm.Version, rootvm.Prerelease, ""))
+	set.SetVersion(version.NewPluginVersion(builders.Version, builders.Prerelease, ""))
 	if err := set.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
