@@ -25,7 +25,7 @@ func BenchmarkBuild_Cold(b *testing.B) {
 		b.StopTimer()
 		cache := b.TempDir()
 		shareCache(b, cache)
-		i := &instance{name: "rockpool-bench", env: []string{"FORCE=1", "ROCKPOOL_CACHE=" + cache}}
+		i := builds.with("FORCE=1", "ROCKPOOL_CACHE="+cache)
 		b.StartTimer()
 		i.mage(b, "rootvm:build")
 	}
@@ -40,8 +40,7 @@ func BenchmarkBuild_LastStepChanged(b *testing.B) {
 	seal := filepath.Join(clone, "provision", "steps", "90-seal.sh")
 	defer func(dir string) { checkout = dir }(checkout)
 	checkout = clone
-	i := &instance{name: "rockpool-bench"}
-	i.mage(b, "rootvm:build")
+	builds.mage(b, "rootvm:build")
 	for b.Loop() {
 		script, err := os.ReadFile(seal)
 		if err != nil {
@@ -50,7 +49,7 @@ func BenchmarkBuild_LastStepChanged(b *testing.B) {
 		if err := os.WriteFile(seal, append(script, "# changed\n"...), 0o755); err != nil {
 			b.Fatal(err)
 		}
-		i.mage(b, "rootvm:build")
+		builds.mage(b, "rootvm:build")
 	}
 	reportSteps(b)
 }

@@ -21,7 +21,7 @@ func TestBuild_SameBytes(t *testing.T) {
 	before := readManifest(t, "trixie")
 	cache := t.TempDir()
 	shareCache(t, cache)
-	build := &instance{name: "rockpool-build", env: []string{"FORCE=1", "ROCKPOOL_CACHE=" + cache}}
+	build := builds.with("FORCE=1", "ROCKPOOL_CACHE="+cache)
 	build.mage(t, "rootvm:build")
 	after := readManifest(t, "trixie")
 	for _, a := range before.Artifacts {
@@ -44,7 +44,7 @@ func TestBuild_SameBytes(t *testing.T) {
 func TestBuild_Killed(t *testing.T) {
 	primary.mage(t, "rootvm:build")
 	before := readManifest(t, "trixie")
-	build := &instance{name: "rockpool-build", env: []string{"FORCE=1"}}
+	build := builds.with("FORCE=1")
 	for _, stage := range []string{"Bootstrap the root file system", "seal", "Make the disk", "Pack as qcow2"} {
 		killAt(t, build, stage)
 		if m := readManifest(t, "trixie"); m.Artifacts[0].SHA256 != before.Artifacts[0].SHA256 {
@@ -98,7 +98,7 @@ func killAt(t *testing.T, i *instance, stage string) {
 
 // TestBuild_BadSettings expects every fault in one message.
 func TestBuild_BadSettings(t *testing.T) {
-	bad := &instance{name: "rockpool-build", env: []string{"SUITE=sid", "DISK_SIZE=1M", "FORMATS=vhd"}}
+	bad := builds.with("SUITE=sid", "DISK_SIZE=1M", "FORMATS=vhd")
 	bad.fails(t, []string{"SUITE", "DISK_SIZE", "FORMATS"}, "rootvm:build")
 }
 
@@ -131,10 +131,8 @@ func shareCache(t testing.TB, dir string) {
 		if _, err := os.Stat(from); err != nil {
 			continue
 		}
-		if out, err := exec.Command("cp", "-al", from, filepath.Join(dir, part)).CombinedOutput(); err != nil {
-			if out2, err := exec.Command("cp", "-a", from, dir).CombinedOutput(); err != nil {
-				t.Fatalf("copy the cache: %v: %s%s", err, out, out2)
-			}
+		if out, err := exec.Command("cp", "-a", "--reflink=auto", from, dir).CombinedOutput(); err != nil {
+			t.Fatalf("copy the cache: %v: %s", err, out)
 		}
 	}
 }

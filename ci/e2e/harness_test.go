@@ -83,6 +83,8 @@ var (
 	primary = &instance{name: "rockpool-test", ssh: 9022, web: 9080}
 	// other is for tests that need different settings.
 	other = &instance{name: "rockpool-other", ssh: 9122, web: 9180}
+	// builds never starts; it is for tests of rootvm:build.
+	builds = &instance{name: "rockpool-builds", ssh: 9522, web: 9580}
 )
 
 // up starts the instance, once for all tests that only look at it.
@@ -119,6 +121,11 @@ func (i *instance) tryMage(ctx context.Context, args ...string) (string, error) 
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
 	return out.String(), err
+}
+
+// with is the instance with more in its environment.
+func (i *instance) with(env ...string) *instance {
+	return &instance{name: i.name, ssh: i.ssh, web: i.web, project: i.project, env: env}
 }
 
 // mage runs a target that must succeed.
@@ -162,7 +169,7 @@ func (i *instance) sh(t *testing.T, script string) string {
 }
 
 func (i *instance) trySh(ctx context.Context, script string) (string, error) {
-	return i.tryMage(ctx, "vm:ssh", "--", "bash", "-euc", script)
+	return i.tryMage(ctx, "vm:ssh", "--", "bash", "-ec", script)
 }
 
 func (i *instance) status(t testing.TB) vm.State {
