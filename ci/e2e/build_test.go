@@ -116,7 +116,7 @@ func TestRebuild_KeepsData(t *testing.T) {
 	if after := primary.status(t).ImageSHA256; after == before || after == "" {
 		t.Errorf("image = %s, was %s", after, before)
 	}
-	out := primary.sh(t, "cat /opt/rockpool/over-the-update; sudo test ! -e /root/on-the-root-disk")
+	out := primary.sh(t, "sudo cat /opt/rockpool/over-the-update; sudo test ! -e /root/on-the-root-disk")
 	if out != "kept" {
 		t.Errorf("the data disk says %q", out)
 	}

@@ -56,15 +56,22 @@ func run(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
+	end := []string{"vm:destroy", "--yes"}
+	if code != 0 {
+		end = []string{"vm:stop"}
+	}
 	for _, i := range []*instance{primary, other} {
-		_, _ = i.tryMage(context.Background(), "vm:destroy", "--yes")
+		if out, err := i.tryMage(context.Background(), end...); err != nil {
+			fmt.Fprintln(os.Stderr, out, err)
+			code = 1
+		}
 	}
-	if code == 0 {
-		_ = os.RemoveAll(stateDir)
-	} else {
+	if code != 0 {
 		fmt.Fprintln(os.Stderr, "instances, logs and state files are kept in", stateDir)
+		return code
 	}
-	return code
+	_ = os.RemoveAll(stateDir)
+	return 0
 }
 
 // instance is one VM under test, addressed through mage.

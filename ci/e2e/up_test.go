@@ -229,7 +229,7 @@ func TestDown_KeepsData(t *testing.T) {
 	}
 	primary.mage(t, "down")
 	primary.mage(t, "up")
-	if got := primary.sh(t, "cat /opt/rockpool/marker"); got != "kept" {
+	if got := primary.sh(t, "sudo cat /opt/rockpool/marker"); got != "kept" {
 		t.Errorf("marker = %q", got)
 	}
 	if primary.password(t) != password {
