@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"errors"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -117,7 +118,8 @@ func TestFetcher_Tools_KilledBefore(t *testing.T) {
 	l := toolsLock(t, f.Cache)
 	dir := filepath.Join(f.Dir, "tools", l.Digest()[:32])
 	for _, left := range []string{dir, dir + ".partial"} { // without a loader
-		if err := os.MkdirAll(filepath.Join(left, "usr/bin/tool"), 0o555); err != nil {
+		bin := filepath.Join(left, "usr/bin")
+		if err := errors.Join(os.MkdirAll(filepath.Join(bin, "tool"), 0o755), os.Chmod(bin, 0o555)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -143,8 +143,8 @@ func (p *Pipeline) checkHost() error {
 		return fmt.Errorf("make the cache directory: %w", err)
 	}
 	return errors.Join(
-		needSpace(p.Settings.CacheDir, 6*builders.GiB, "ROCKPOOL_CACHE"),
-		needSpace(p.Settings.Source, 2*builders.GiB, "the checkout"),
+		needSpace(p.Settings.CacheDir, 6*builders.GiB, "set ROCKPOOL_CACHE to a directory elsewhere"),
+		needSpace(p.Settings.Source, 2*builders.GiB, "move the checkout"),
 	)
 }
 

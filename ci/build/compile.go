@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -70,15 +69,16 @@ func (p *Pipeline) goBuild(ctx context.Context, dir, pkg, out string, args []str
 // shares for the two that are supported.
 func hostArchitecture() string { return runtime.GOARCH }
 
-// needSpace fails when the file system of dir has fewer free bytes.
-func needSpace(dir string, want int64, what string) error {
+// needSpace fails when the file system of dir has fewer free bytes. hint says
+// what the user can do besides freeing some.
+func needSpace(dir string, want int64, hint string) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return fmt.Errorf("look for free space in %s: %w", dir, err)
 	}
 	if free := int64(st.Bavail) * st.Bsize; free < want {
-		return fmt.Errorf("%s (%s) has %.1f GiB free and the build needs %d: free some, or point %s elsewhere",
-			dir, what, float64(free)/float64(builders.GiB), want/builders.GiB, strings.TrimPrefix(what, "the "))
+		return fmt.Errorf("%s has %.1f GiB free and the build needs %.1f GiB there: free some, or %s",
+			dir, float64(free)/float64(builders.GiB), float64(want)/float64(builders.GiB), hint)
 	}
 	return nil
 }

@@ -43,6 +43,15 @@ func TestUp(t *testing.T) {
 	}
 }
 
+// TestDestroy_AsksFirst leaves everything as it is without an answer.
+func TestDestroy_AsksFirst(t *testing.T) {
+	primary.up(t)
+	primary.fails(t, []string{"permanently deletes", "nothing was deleted"}, "vm:destroy")
+	if state := primary.status(t); state.Status != vm.Ready {
+		t.Errorf("state = %s", state.Status)
+	}
+}
+
 func TestHTTP_AuthenticationAndOrigins(t *testing.T) {
 	primary.up(t)
 	password := primary.password(t)
@@ -121,6 +130,14 @@ func TestSSH(t *testing.T) {
 		out := primary.mage(t, "vm:ssh", "--", "printf", "%s|", "a b", "$HOME", "'")
 		if strings.TrimSpace(out) != "a b|$HOME|'|" {
 			t.Errorf("printed %q", out)
+		}
+	})
+	t.Run("SeesTheProject", func(t *testing.T) {
+		if err := os.WriteFile(filepath.Join(primary.project, "hello.txt"), []byte("from the host\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out := primary.mage(t, "vm:ssh", "--", "cat", "/mnt/rockpool/hello.txt"); out != "from the host\n" {
+			t.Errorf("the guest reads %q", out)
 		}
 	})
 	t.Run("RefusesPasswordsAndRoot", func(t *testing.T) {
