@@ -1,8 +1,8 @@
 package bootstrap
 
 import (
-	"errors"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
