@@ -20,11 +20,17 @@ func (a *App) Test(ctx context.Context) error {
 	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
 		return err
 	}
-	var env []string
-	if tools, ok := (bootstrap.Cache{Dir: a.Settings.CacheDir}).CachedTools(); ok {
-		env = append(env, "ROCKPOOL_TEST_TOOLS="+tools.Dir)
+	return a.run(ctx, a.testTools(), "go", "test", "./...")
+}
+
+// testTools points the tests that use the tools tree to it, when the cache has
+// one.
+func (a *App) testTools() []string {
+	tools, ok := (bootstrap.Cache{Dir: a.Settings.CacheDir}).CachedTools()
+	if !ok {
+		return nil
 	}
-	return a.run(ctx, env, "go", "test", "./...")
+	return []string{"ROCKPOOL_TEST_TOOLS=" + tools.Dir}
 }
 
 // Check runs the linters. Their findings are printed; any is a failure.
@@ -68,8 +74,8 @@ func (a *App) goFiles() []string {
 	return files
 }
 
-// E2E builds what is missing and runs the tests that boot VMs: those of the
-// launcher, then those of the targets. Arguments of `go test` may be given in
+// E2E builds what is missing and runs the tests that take real parts: those of
+// the disk with its tools, of the launcher with real VMs, then of the targets. Arguments of `go test` may be given in
 // E2E_FLAGS, such as "-run TestSSH".
 func (a *App) E2E(ctx context.Context) error {
 	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
@@ -86,7 +92,8 @@ func (a *App) E2E(ctx context.Context) error {
 	}
 	argv := []string{"go", "test", "-tags", "e2e", "-count=1", "-p=1", "-timeout=60m", "-v"}
 	argv = append(argv, strings.Fields(os.Getenv("E2E_FLAGS"))...)
-	return a.run(ctx, []string{"ROCKPOOL_E2E=" + under}, append(argv, "./vm", "./ci/e2e")...)
+	env := append(a.testTools(), "ROCKPOOL_E2E="+under)
+	return a.run(ctx, env, append(argv, "./builders/disk", "./vm", "./ci/e2e")...)
 }
 
 // underTest writes the file that vm's tests of real machines read: the built
