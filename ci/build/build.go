@@ -219,6 +219,16 @@ func move(from, to string) error {
 	return os.Remove(from)
 }
 
+// Older tells in a sentence that the image is not of the checkout's revision,
+// or nothing.
+func (p *Pipeline) Older(ctx context.Context, m builders.Manifest) string {
+	now := revision(ctx, p.Settings.Source)
+	if now == "" || now == m.Revision {
+		return ""
+	}
+	return fmt.Sprintf("the image is of revision %s, the checkout of %s: `go tool mage rootvm:build` updates it", m.Revision, now)
+}
+
 // revision names the sources: the commit, with "-dirty" when files differ.
 func revision(ctx context.Context, dir string) string {
 	out, err := exec.CommandContext(ctx, "git", "-C", dir, "describe", "--always", "--abbrev=12", "--dirty").Output()

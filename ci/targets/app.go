@@ -88,6 +88,8 @@ func (a *App) image(ctx context.Context) (vm.Image, error) {
 		if m, err = p.Build(ctx); err != nil {
 			return vm.Image{}, err
 		}
+	} else if note := p.Older(ctx, m); note != "" {
+		a.say("  %s", note)
 	}
 	return a.imageOf(m)
 }
