@@ -69,6 +69,9 @@ func (c *channel) talk(ctx context.Context, conn io.ReadWriteCloser) {
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue
 		}
+		for _, text := range []*string{&e.Phase, &e.Version, &e.Unit, &e.Message} {
+			*text = cleanLine(*text)
+		}
 		select {
 		case c.events <- e:
 		case <-ctx.Done():

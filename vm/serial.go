@@ -64,10 +64,21 @@ func (w *crashWatch) feed(b []byte) string {
 	return ""
 }
 
-var control = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+var control = regexp.MustCompile("\x1b\\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f\u0080-\u009f]")
 
 // cleanLine removes what a terminal would obey.
 func cleanLine(s string) string { return strings.TrimRight(control.ReplaceAllString(s, ""), " \t\r\n") }
+
+// cleanWriter passes on what the guest wrote without what a terminal would
+// obey.
+type cleanWriter struct{ w io.Writer }
+
+func (c cleanWriter) Write(b []byte) (int, error) {
+	if _, err := c.w.Write(control.ReplaceAll(b, nil)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
 
 // lastLines returns at most n lines from the end of the file at path, made
 // safe to print.

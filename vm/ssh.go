@@ -151,6 +151,7 @@ func (h Host) serialLog(ctx context.Context, name string, opts LogOptions, w io.
 		return err
 	}
 	path := inst.Path(SerialLog)
+	w = cleanWriter{w}
 	var offset int64
 	if opts.Lines > 0 {
 		for _, line := range lastLines(path, opts.Lines) {

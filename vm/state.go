@@ -72,8 +72,14 @@ type State struct {
 // On says whether the machine runs, as far as this host can tell.
 func (s State) On() bool { return len(s.Processes) > 0 && s.Processes[0].Alive() }
 
+// maxPhases bounds what a guest can make this host keep.
+const maxPhases = 32
+
 // phase records that the guest reached a phase; false when it was known.
 func (s *State) phase(name string, seconds float64) bool {
+	if len(s.Phases) >= maxPhases {
+		return false
+	}
 	for _, p := range s.Phases {
 		if p.Name == name {
 			return false
