@@ -19,6 +19,7 @@ import (
 // Settings is everything that the targets need to know.
 type Settings struct {
 	Spec     builders.Spec
+	EpochErr error    // why Spec has no SourceDateEpoch; only a build needs one
 	Mirrors  []string // MIRROR: Debian archives, tried in order; empty means the host's own
 	Force    bool     // FORCE: build even when nothing changed
 	Source   string   // the checkout
@@ -61,12 +62,14 @@ func Load(source string, host Host) (Settings, error) {
 	}
 	s.Spec.SourceDateEpoch = int64(r.number("SOURCE_DATE_EPOCH", 0))
 	if s.Spec.SourceDateEpoch == 0 {
-		if t, err := host.CommitTime(source); err == nil {
-			s.Spec.SourceDateEpoch = t
-		}
+		s.Spec.SourceDateEpoch, s.EpochErr = host.CommitTime(source)
 	}
 	s.Spec.FillDefaults()
-	r.fail(s.Spec.Validate())
+	valid := s.Spec
+	if s.EpochErr != nil {
+		valid.SourceDateEpoch = 1
+	}
+	r.fail(valid.Validate())
 	s.VM = loadVM(&r, source, s.Spec.Architecture)
 	s.MemoryAsked = host.Getenv("ROOT_VM_MEMORY") != ""
 	s.CPUsAsked = host.Getenv("ROOT_VM_CPUS") != ""
@@ -205,7 +208,12 @@ func (r *reader) directory(source, own, xdg, fallback string) string {
 func GitCommitTime(dir string) (int64, error) {
 	out, err := exec.Command("git", "-C", dir, "log", "-1", "--format=%ct").Output()
 	if err != nil {
-		return 0, fmt.Errorf("read the commit's time: %w", err)
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			first, _, _ := strings.Cut(string(exit.Stderr), "\n")
+			return 0, fmt.Errorf("git: %s", first)
+		}
+		return 0, err
 	}
 	return strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
 }

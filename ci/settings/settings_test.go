@@ -78,3 +78,18 @@ func TestLoad_NoHome(t *testing.T) {
 		t.Errorf("error = %v", err)
 	}
 }
+
+// TestLoad_NoCommit works outside a git checkout: only a build needs the time.
+func TestLoad_NoCommit(t *testing.T) {
+	s, err := settings.Load("/src", settings.Host{
+		Getenv:     func(string) string { return "" },
+		HomeDir:    func() (string, error) { return "/home/u", nil },
+		CommitTime: func(string) (int64, error) { return 0, errors.New("no commit") },
+	})
+	if err != nil || s.EpochErr == nil {
+		t.Errorf("errors = %v, %v", err, s.EpochErr)
+	}
+	if _, err := settings.GitCommitTime(t.TempDir()); err == nil || !strings.Contains(err.Error(), "git: ") {
+		t.Errorf("error = %v", err)
+	}
+}
