@@ -92,4 +92,5 @@ make_users
 write_fstab
 write_apt_sources
 write_locale
-update-initramfs -u -k all
+# The times in the initramfs are those of the build, but for this cap.
+SOURCE_DATE_EPOCH=1 update-initramfs -u -k all
