@@ -10,7 +10,7 @@ import (
 
 // guestEvent is a line that the guest sends on the channel.
 type guestEvent struct {
-	Event   string  `json:"event"` // phase, ready, failed or stopped
+	Event   string  `json:"event"` // phase, ready, failed, stopping or stopped
 	Phase   string  `json:"phase"`
 	Seconds float64 `json:"seconds"` // since the guest's kernel started
 	Version string  `json:"version"`

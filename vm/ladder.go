@@ -11,26 +11,25 @@ import (
 type ladder struct {
 	machine       Machine
 	exited        <-chan struct{}
-	stopped       <-chan struct{}       // the guest has stopped its workspaces and synced its disks
-	ask           func(context.Context) // passes the request to the guest; nil when nobody listens there
+	stopped       <-chan struct{}             // the guest has stopped its workspaces and synced its disks
+	ask           func(context.Context) error // passes the request to the guest, which says that it heard; nil when nobody listens there
 	skipPowerDown bool
 	rung          chan<- string
 	log           *slog.Logger
 	total         time.Duration
 }
 
-// Limits of the hard rungs. They are below what a user waits for.
+// Limits of the hard rungs, and of the guest's first word. They are below what
+// a user waits for.
 const (
+	hearLimit = 5 * time.Second
 	quitLimit = 5 * time.Second
 	killLimit = 5 * time.Second
 )
 
 // climb takes rung after rung until the machine is off or the last is tried.
 func (l ladder) climb(ctx context.Context) {
-	if l.ask != nil && l.wait(ctx, "asked the guest", l.total*6/10, l.stopped, func(ctx context.Context) error {
-		l.ask(ctx)
-		return nil
-	}) {
+	if l.ask != nil && l.wait(ctx, "asked the guest", l.total*6/10, l.stopped, l.ask) {
 		return
 	}
 	if !l.skipPowerDown && l.wait(ctx, "power button", l.total*4/10, nil, l.method(PowerDown)) {

@@ -54,6 +54,7 @@ type supervisor struct {
 	subscribers []subscriber
 	guest       *channel
 	guestSpoke  bool
+	asked       chan struct{} // closed when the guest says that it heard the request to stop
 	stopped     chan struct{} // closed when the guest says that it has stopped
 	exited      chan struct{} // closed when the machine is off
 	stopping    bool
@@ -72,7 +73,7 @@ func newSupervisor(ctx context.Context, dir string, o SuperviseOptions) (*superv
 	}
 	s := &supervisor{
 		inst: inst, log: o.Log, unlock: lock.Unlock,
-		requests: make(chan demand), stopped: make(chan struct{}), exited: make(chan struct{}), rung: make(chan string, 8), told: make(chan Event),
+		requests: make(chan demand), asked: make(chan struct{}), stopped: make(chan struct{}), exited: make(chan struct{}), rung: make(chan string, 8), told: make(chan Event),
 	}
 	if s.listener, err = listenUnix(dir, ControlSocket); err == nil { // before anybody is told that the machine runs
 		err = s.takeOver(ctx, o)
@@ -213,12 +214,41 @@ func (s *supervisor) heard(e guestEvent) {
 	case "failed":
 		s.log.Error("guest failed", "unit", e.Unit, "message", e.Message)
 		s.fail(e.Unit, cleanLine(e.Message))
+	case "stopping":
+		closeOnce(s.asked)
 	case "stopped":
-		select {
-		case <-s.stopped:
-		default:
-			close(s.stopped)
-		}
+		closeOnce(s.asked)
+		closeOnce(s.stopped)
+	}
+}
+
+// askGuest has the guest stop its workspaces. A guest whose agent is dead does
+// not say that it heard, and is not waited for.
+func (s *supervisor) askGuest(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, hearLimit, errors.New("the guest's agent does not answer"))
+	defer cancel()
+	select {
+	case s.guest.send <- "shutdown":
+	case <-s.exited:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-s.asked:
+	case <-s.exited:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// closeOnce closes a channel that only this goroutine closes.
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
 	}
 }
 
@@ -368,13 +398,7 @@ func (s *supervisor) stop(ctx context.Context, r request) {
 	}
 	l := ladder{machine: s.machine, exited: s.exited, stopped: s.stopped, rung: s.rung, log: s.log, total: total}
 	if s.guestSpoke && !r.Force && !crashed {
-		l.ask = func(ctx context.Context) {
-			select {
-			case s.guest.send <- "shutdown":
-			case <-s.exited:
-			case <-ctx.Done():
-			}
-		}
+		l.ask = s.askGuest
 	}
 	l.skipPowerDown = r.Force || crashed
 	if !s.guestSpoke { // early in its boot a guest does not feel the button

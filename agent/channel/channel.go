@@ -202,6 +202,7 @@ func (p *Port) handle(ctx context.Context, line []byte, w *writer) {
 		_ = w.say(p.messages(events)...)
 	case RequestShutdown:
 		p.Log.Info("shutdown requested by the host")
+		_ = w.say(Message{Event: "stopping"})
 		if err := p.Shutdown(ctx); err != nil {
 			p.Log.Error("shutdown is not clean", "err", err)
 		}

@@ -75,6 +75,7 @@ func TestPort_Run(t *testing.T) {
 	expect(t, r, ready)
 	expect(t, r, failed)
 	say(t, w, `{"request":"shutdown"}`)
+	expect(t, r, `{"event":"stopping"}`)
 	expect(t, r, `{"event":"stopped"}`)
 	if stopped != 1 {
 		t.Errorf("stopped %d times", stopped)
