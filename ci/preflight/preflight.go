@@ -100,7 +100,7 @@ func (h Host) InstallMissing(ctx context.Context, out io.Writer) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	packages := packagesOf(missing)
+	packages := Packages(missing)
 	command := "apt-get install --yes --no-install-recommends " + strings.Join(packages, " ")
 	if _, err := h.LookPath("apt-get"); err != nil {
 		return fmt.Errorf("this host lacks %s and has no apt-get: install what provides them, then run the command again", strings.Join(packages, ", "))
@@ -118,7 +118,7 @@ func (h Host) InstallMissing(ctx context.Context, out io.Writer) error {
 		}
 	}
 	if left := h.Missing(); len(left) > 0 {
-		return fmt.Errorf("still missing after the installation: %s", strings.Join(packagesOf(left), ", "))
+		return fmt.Errorf("still missing after the installation: %s", strings.Join(Packages(left), ", "))
 	}
 	return nil
 }
@@ -137,7 +137,8 @@ func (h Host) asRoot(ctx context.Context) ([]string, error) {
 	return []string{"sudo"}, nil
 }
 
-func packagesOf(needs []Need) []string {
+// Packages lists the Debian packages of needs, each once.
+func Packages(needs []Need) []string {
 	var names []string
 	for _, n := range needs {
 		if !slices.Contains(names, n.Package) {

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/ci/build"
@@ -184,17 +183,6 @@ func (a *App) Doctor(ctx context.Context) error {
 		return fmt.Errorf("%d of %d checks failed", bad, len(checks))
 	}
 	return nil
-}
-
-// names lists the packages of needs.
-func names(needs []preflight.Need) []string {
-	var out []string
-	for _, n := range needs {
-		if !slices.Contains(out, n.Package) {
-			out = append(out, n.Package)
-		}
-	}
-	return out
 }
 
 // Lock resolves the package locks anew.

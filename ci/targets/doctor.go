@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/builders/userns"
+	"github.com/rockpool/rootvm/ci/preflight"
 	"github.com/rockpool/rootvm/vm"
 	"github.com/rockpool/rootvm/vm/qemu"
 )
@@ -36,7 +37,7 @@ func (a *App) checks(ctx context.Context) []check {
 
 func (a *App) checkPackages() check {
 	if missing := a.Host.Missing(); len(missing) > 0 {
-		return check{name: "host packages", err: fmt.Errorf("missing %s: `go tool mage up` installs them", strings.Join(names(missing), ", "))}
+		return check{name: "host packages", err: fmt.Errorf("missing %s: `go tool mage up` installs them", strings.Join(preflight.Packages(missing), ", "))}
 	}
 	return check{name: "host packages", text: "all there"}
 }

@@ -1,0 +1,64 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+)
+
+// button is a machine that goes off when its power button is pressed.
+type button struct {
+	exited  chan struct{}
+	pressed []StopMethod
+}
+
+func (*button) Processes() []Process { return nil }
+func (*button) Events() <-chan Event { return nil }
+func (*button) Channel(context.Context) (io.ReadWriteCloser, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (b *button) Stop(_ context.Context, how StopMethod) error {
+	b.pressed = append(b.pressed, how)
+	close(b.exited)
+	return nil
+}
+
+// TestLadder_GuestDoesNotHear goes on at once: the hour is never waited for.
+func TestLadder_GuestDoesNotHear(t *testing.T) {
+	m := &button{exited: make(chan struct{})}
+	rungs := make(chan string, 8)
+	l := ladder{
+		machine: m, exited: m.exited, stopped: make(chan struct{}), rung: rungs,
+		log: slog.New(slog.DiscardHandler), total: time.Hour,
+		ask: func(context.Context) error { return errors.New("the guest's agent does not answer") },
+	}
+	l.climb(t.Context())
+	close(rungs)
+	var taken []string
+	for r := range rungs {
+		taken = append(taken, r)
+	}
+	if !slices.Equal(taken, []string{"asked the guest", "power button"}) || !slices.Equal(m.pressed, []StopMethod{PowerDown}) {
+		t.Errorf("took %q, pressed %v", taken, m.pressed)
+	}
+}
+
+// TestLadder_GuestStopsItself presses the button as soon as the guest is done.
+func TestLadder_GuestStopsItself(t *testing.T) {
+	m := &button{exited: make(chan struct{})}
+	stopped := make(chan struct{})
+	l := ladder{
+		machine: m, exited: m.exited, stopped: stopped, rung: make(chan string, 8),
+		log: slog.New(slog.DiscardHandler), total: time.Hour,
+		ask: func(context.Context) error { close(stopped); return nil },
+	}
+	l.climb(t.Context())
+	if !slices.Equal(m.pressed, []StopMethod{PowerDown}) {
+		t.Errorf("pressed %v", m.pressed)
+	}
+}
