@@ -92,10 +92,6 @@ func (a *App) Stop(ctx context.Context) error {
 	name := a.Settings.VM.Name
 	start := time.Now()
 	state, err := a.instances().Stop(ctx, name, vm.StopOptions{Timeout: a.Settings.StopLimit}, a.progress)
-	if errors.Is(err, vm.ErrNotFound) {
-		a.say("%s does not exist: nothing to stop", name)
-		return nil
-	}
 	if err != nil {
 		return err
 	}
@@ -153,10 +149,7 @@ func (a *App) Status(ctx context.Context, args []string) error {
 		return err
 	}
 	state, err := a.instances().Status(ctx, a.Settings.VM.Name)
-	if errors.Is(err, vm.ErrNotFound) {
-		state, err = vm.State{Name: a.Settings.VM.Name, Status: vm.Stopped}, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, vm.ErrNotFound) { // one that does not exist is stopped
 		return err
 	}
 	if *asJSON {
