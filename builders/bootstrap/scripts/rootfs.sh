@@ -48,3 +48,7 @@ mmdebstrap --quiet --mode=root --variant=minbase --format=directory \
   --setup-hook='/mnt/sources-aside "$1"' \
   --customize-hook='/mnt/finish "$1"' \
   "$suite" /mnt/root
+
+# As real root, mmdebstrap makes device files and removes them again; otherwise
+# it does not. Neither may show.
+touch --date="@$SOURCE_DATE_EPOCH" /mnt/root/dev
