@@ -213,7 +213,7 @@ func TestAgent_BrokenDatabase(t *testing.T) {
 		echo this is no database, not at all, nothing like it >/opt/rockpool/rockpool.db; chown rockpool: /opt/rockpool/rockpool.db'`)
 	_, cursor, _ := strings.Cut(primary.sh(t, `sudo journalctl --quiet -n 0 --show-cursor`), "-- cursor: ")
 	primary.sh(t, "sudo systemctl start rockpool-agent || true")
-	lines := primary.sh(t, `sudo journalctl -u rockpool-agent --after-cursor='`+cursor+`' -o cat --no-pager | grep ^rockpool-agent`)
+	lines := primary.sh(t, `sudo journalctl -u rockpool-agent --after-cursor='`+cursor+`' -o cat --no-pager | grep '^rockpool-agent serve:'`)
 	if strings.Count(lines, "\n") != 0 || !strings.Contains(lines, "/opt/rockpool/rockpool.db") || !strings.Contains(lines, "is corrupt") || !strings.Contains(lines, "restore a backup") {
 		t.Errorf("want one clear line, the journal says:\n%s", lines)
 	}
