@@ -28,9 +28,9 @@ type Pipeline struct {
 	Out      io.Writer // progress for people
 }
 
-// Fetcher returns what brings Debian packages and the tools tree into the
+// fetcher returns what brings Debian packages and the tools tree into the
 // cache, saying its progress on p.Out.
-func (p *Pipeline) Fetcher(ctx context.Context) (*bootstrap.Fetcher, error) {
+func (p *Pipeline) fetcher(ctx context.Context) (*bootstrap.Fetcher, error) {
 	mirrors := p.Settings.Mirrors
 	if len(mirrors) == 0 {
 		var err error
@@ -101,7 +101,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 		run  func() (bool, error)
 	}{
 		{"Compile the agent, the queue and the Packer plugin", func() (bool, error) { return false, p.compile(ctx, stage) }},
-		{"Fetch the tools tree", func() (cached bool, err error) { tools, err = p.tools(ctx); return false, err }},
+		{"Fetch the tools tree", func() (cached bool, err error) { tools, err = p.Tools(ctx); return false, err }},
 		{"Fetch Node.js, npm and PM2", func() (cached bool, err error) { node, cached, err = p.node(ctx, tools); return cached, err }},
 		{"Find Packer", func() (cached bool, err error) { packer, cached, err = p.packer(ctx); return cached, err }},
 	}
@@ -151,8 +151,13 @@ func (p *Pipeline) checkHost() error {
 	)
 }
 
-func (p *Pipeline) tools(ctx context.Context) (*bootstrap.Tools, error) {
-	f, err := p.Fetcher(ctx)
+// Tools returns the tools tree. It looks for mirrors, and fetches, only when
+// the cache has none.
+func (p *Pipeline) Tools(ctx context.Context) (*bootstrap.Tools, error) {
+	if tools, ok := (bootstrap.Cache{Dir: p.Settings.CacheDir}).CachedTools(); ok {
+		return tools, nil
+	}
+	f, err := p.fetcher(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 // Locks resolves every package lock anew from the archive of today and writes
 // it into the checkout. Review the difference like any other change.
 func (p *Pipeline) Locks(ctx context.Context) error {
-	f, err := p.Fetcher(ctx)
+	f, err := p.fetcher(ctx)
 	if err != nil {
 		return err
 	}

@@ -140,11 +140,7 @@ func (a *App) programs(ctx context.Context) (qemu.Programs, error) {
 			return p, err
 		}
 	}
-	f, err := a.pipeline().Fetcher(ctx)
-	if err != nil {
-		return qemu.Programs{}, err
-	}
-	tools, err := f.Tools(ctx)
+	tools, err := a.pipeline().Tools(ctx)
 	if err != nil {
 		return qemu.Programs{}, err
 	}
