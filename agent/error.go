@@ -17,6 +17,7 @@ const (
 	CodeTooLarge         = "payload_too_large"
 	CodeUnsupportedMedia = "unsupported_media_type"
 	CodeInternal         = "internal_error"
+	CodeUnavailable      = "unavailable" // something outside does not answer; trying later may help
 )
 
 // Error is a fault whose text is meant for the user. Anything that is not an
