@@ -22,6 +22,7 @@ import (
 	"github.com/rockpool/rootvm/agent/boot"
 	"github.com/rockpool/rootvm/agent/channel"
 	"github.com/rockpool/rootvm/agent/http"
+	"github.com/rockpool/rootvm/agent/metrics"
 	"github.com/rockpool/rootvm/agent/setup"
 	"github.com/rockpool/rootvm/agent/sqlite"
 	"github.com/rockpool/rootvm/agent/systemd"
@@ -105,6 +106,7 @@ func serveAPI(ctx context.Context, o serveOptions, config agent.GuestConfig, db 
 	defer cancel()
 	server := &http.Server{
 		Database: db,
+		Metrics:  metrics.New(nil, version, log),
 		Ports:    config.Ports,
 		Username: config.Credentials.Username,
 		Version:  version,
