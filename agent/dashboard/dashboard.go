@@ -25,12 +25,13 @@ import (
 	"github.com/rockpool/rootvm/agent"
 )
 
-// Dashboard has what the pages need. All fields must be set.
+// Dashboard has what the pages need. All fields but Closing must be set.
 type Dashboard struct {
 	ControlPlane agent.ControlPlane
 	Ports        agent.GuestPorts // on the host, to build addresses a browser can use
 	Version      string
 	Now          func() time.Time
+	Closing      <-chan struct{} // closed when the agent ends: streams end then; nil is never
 	Log          *slog.Logger
 }
 
@@ -86,10 +87,12 @@ func (d *Dashboard) Handler() http.Handler {
 
 // statuses maps the codes of faults to HTTP statuses of pages.
 var statuses = map[string]int{
-	agent.CodeValidation: http.StatusBadRequest,
-	agent.CodeNotFound:   http.StatusNotFound,
-	agent.CodeConflict:   http.StatusConflict,
-	agent.CodeTooLarge:   http.StatusRequestEntityTooLarge,
+	agent.CodeValidation:  http.StatusBadRequest,
+	agent.CodeNotFound:    http.StatusNotFound,
+	agent.CodeConflict:    http.StatusConflict,
+	agent.CodeTooLarge:    http.StatusRequestEntityTooLarge,
+	agent.CodeUnavailable: http.StatusServiceUnavailable,
+	agent.CodeNoSpace:     http.StatusInsufficientStorage,
 }
 
 // explain splits a fault into its status and what the user is told. What is

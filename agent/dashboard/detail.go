@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -60,6 +61,7 @@ func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) er
 	if v.Steps, err = d.ControlPlane.Steps(ctx, id); err != nil {
 		return err
 	}
+	v.Steps = slices.DeleteFunc(v.Steps, func(s agent.Step) bool { return s.Name == agent.StepCommit })
 	v.Total = total(v.Steps)
 	if err := d.readPreferences(ctx, &v.preferencesView, v.Now); err != nil {
 		return err

@@ -21,6 +21,8 @@ const (
 	// beat is how often a quiet stream says that it lives, so that both ends
 	// notice a broken connection.
 	beat = 15 * time.Second
+	// writeLimit is how long a browser may take to read what was written.
+	writeLimit = 30 * time.Second
 	// logTail is how many lines of a log a page begins with.
 	logTail = 200
 )
@@ -37,7 +39,8 @@ type follow struct {
 // at first. It ends when the browser goes or something fails; the browser then
 // comes again.
 func (d *Dashboard) live(w http.ResponseWriter, r *http.Request, f follow) error {
-	ctx := r.Context()
+	ctx, cancel := d.streaming(r)
+	defer cancel()
 	events, _ := d.ControlPlane.Events(ctx, "", 0) // before the first look, so that nothing falls between
 	s := stream{w: w, control: http.NewResponseController(w), sent: map[string]string{}}
 	now, err := f.render(ctx)
@@ -72,6 +75,20 @@ func (d *Dashboard) live(w http.ResponseWriter, r *http.Request, f follow) error
 			return nil
 		}
 	}
+}
+
+// streaming is r's context, which also ends with the agent: a stream has no
+// end of its own that a shutdown could wait for.
+func (d *Dashboard) streaming(r *http.Request) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(r.Context())
+	go func() {
+		select {
+		case <-d.Closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // stream writes server-sent events.
@@ -144,6 +161,7 @@ func (s *stream) event(name string, data any) error {
 }
 
 func (s *stream) write(text string) error {
+	_ = s.control.SetWriteDeadline(time.Now().Add(writeLimit)) // not all writers have one
 	if _, err := io.WriteString(s.w, text); err != nil {
 		return err
 	}
@@ -153,12 +171,14 @@ func (s *stream) write(text string) error {
 // log streams what the workspace's processes write, as plain text, until they
 // end or the browser goes.
 func (d *Dashboard) log(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := d.streaming(r)
+	defer cancel()
 	out := &logWriter{w: w, control: http.NewResponseController(w)}
-	err := d.ControlPlane.Logs(r.Context(), r.PathValue("id"), logTail, true, out)
+	err := d.ControlPlane.Logs(ctx, r.PathValue("id"), logTail, true, out)
 	if err != nil && !out.begun {
 		return err
 	}
-	if err != nil && r.Context().Err() == nil {
+	if err != nil && ctx.Err() == nil {
 		d.Log.Warn("log ended early", "workspace", r.PathValue("id"), "err", err)
 	}
 	return out.begin()
@@ -189,6 +209,7 @@ func (l *logWriter) Write(p []byte) (int, error) {
 	if err := l.begin(); err != nil {
 		return 0, err
 	}
+	_ = l.control.SetWriteDeadline(time.Now().Add(writeLimit))
 	if _, err := l.w.Write(l.filter.clean(p)); err != nil {
 		return 0, err
 	}

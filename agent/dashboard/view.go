@@ -152,8 +152,6 @@ func stepTitle(s agent.Step) string {
 		return "Ending its processes"
 	case agent.StepRemove:
 		return "Removing the container and its files"
-	case agent.StepCommit:
-		return "Finishing"
 	}
 	return s.Title
 }
