@@ -43,7 +43,7 @@ func (a *attempt) run(ctx context.Context) error {
 	a.rec = rec
 	if a.job.Attempts > a.c.cfg.Attempts { // each one ended with the agent
 		a.step.Title = "The work"
-		return agent.Errorf(agent.CodeConflict, "The work on this workspace was interrupted %d times. Try again.", a.c.cfg.Attempts)
+		return fmt.Errorf("%w: %w", errInterrupted, agent.Errorf(agent.CodeInternal, "The work on this workspace was interrupted %d times. Try again.", a.c.cfg.Attempts))
 	}
 	var before *work
 	for i, w := range a.plan() {

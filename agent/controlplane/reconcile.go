@@ -100,9 +100,14 @@ func (c *ControlPlane) Reconcile(ctx context.Context) error {
 		return err
 	}
 	refs, err := c.cfg.Inventory.List(ctx)
-	c.saw(ctx, err)
+	returned := c.saw(ctx, err)
 	if err != nil {
 		return fmt.Errorf("list containers: %w", err)
+	}
+	if returned {
+		if err := c.hurry(ctx); err != nil {
+			return err
+		}
 	}
 	found := map[string]agent.ContainerStatus{}
 	for _, ref := range refs {
@@ -143,9 +148,9 @@ func (c *ControlPlane) records(ctx context.Context) (map[string]agent.Record, er
 	return recs, err
 }
 
-// saw remembers whether the runtime answered; when it does again, the jobs
-// that wait for it are looked at.
-func (c *ControlPlane) saw(ctx context.Context, err error) {
+// saw remembers whether the runtime answered, and reports whether it does
+// again after it did not.
+func (c *ControlPlane) saw(ctx context.Context, err error) bool {
 	c.view.mu.Lock()
 	defer c.view.mu.Unlock()
 	if err != nil {
@@ -153,12 +158,33 @@ func (c *ControlPlane) saw(ctx context.Context, err error) {
 			c.view.err = err
 			c.view.failures++
 		}
-		return
+		return false
 	}
-	if c.view.err != nil {
-		c.cfg.Log.Info("the container runtime answers again")
-	}
+	returned := c.view.err != nil
 	c.view.err, c.view.failures, c.view.at = nil, 0, c.now()
+	return returned
+}
+
+// hurry makes the jobs due that wait for their next attempt: what they waited
+// for is over.
+func (c *ControlPlane) hurry(ctx context.Context) error {
+	c.cfg.Log.Info("the container runtime answers again")
+	return c.update(ctx, func(ch *change) error {
+		jobs, err := ch.Jobs("")
+		if err != nil {
+			return err
+		}
+		for _, j := range jobs {
+			if j.State != agent.JobQueued {
+				continue
+			}
+			j.RunAt, ch.jobs = ch.now, true
+			if err := ch.UpdateJob(j); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // agree brings one workspace into agreement with its container, as it was

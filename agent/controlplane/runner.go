@@ -17,6 +17,9 @@ import (
 // there are any: a clock that jumped delays a job no longer than this.
 const idleLook = 30 * time.Second
 
+// errInterrupted says that a job's attempts all ended with the agent.
+var errInterrupted = errors.New("interrupted too often")
+
 // errLost says that a job's lease is somebody else's now, or its row is gone.
 var errLost = errors.New("lease lost")
 
@@ -52,7 +55,7 @@ func (c *ControlPlane) runJobs(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	slots := make(chan struct{}, c.cfg.Concurrency)
-	for {
+	for failures := 0; ; {
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
@@ -70,7 +73,10 @@ func (c *ControlPlane) runJobs(ctx context.Context) {
 		<-slots
 		if err != nil && ctx.Err() == nil {
 			c.cfg.Log.Error("cannot look for jobs", "err", err)
-			wait = c.cfg.MaxBackoff
+			failures++
+			wait = c.backoff(failures)
+		} else {
+			failures = 0
 		}
 		if !c.sleep(ctx, wait, c.wake) {
 			return
@@ -262,8 +268,7 @@ func (a *attempt) park(ch *change, j agent.Job) error {
 		return err
 	}
 	rec.Status, rec.ErrorMessage, rec.Address = agent.StatusError, j.LastError, ""
-	a.c.tokens.forget(j.WorkspaceID)
-	return ch.put(&rec)
+	return ch.put(&rec) // a clone's token is kept for another start
 }
 
 // backoff is the time before the next attempt after n of them: doubled each
@@ -309,7 +314,20 @@ func (a *attempt) explain(err error) failure {
 	}
 	return failure{
 		text:  a.c.tokens.scrub(a.job.WorkspaceID, e.Message),
-		final: e.Code == agent.CodeValidation || e.Code == agent.CodeConflict || e.Code == agent.CodeTooLarge,
+		final: a.final(err, e.Code),
 		waits: e.Code == agent.CodeUnavailable,
 	}
+}
+
+// final reports whether trying again cannot help. A conflict is the user's
+// folder when it comes from the clone; from elsewhere it is a container that
+// ended meanwhile.
+func (a *attempt) final(err error, code string) bool {
+	switch code {
+	case agent.CodeValidation, agent.CodeTooLarge:
+		return true
+	case agent.CodeConflict:
+		return a.step.Name == agent.StepClone
+	}
+	return errors.Is(err, errInterrupted)
 }
