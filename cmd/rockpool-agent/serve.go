@@ -21,6 +21,8 @@ import (
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/boot"
 	"github.com/rockpool/rootvm/agent/channel"
+	"github.com/rockpool/rootvm/agent/dashboard"
+	"github.com/rockpool/rootvm/agent/github"
 	"github.com/rockpool/rootvm/agent/http"
 	"github.com/rockpool/rootvm/agent/metrics"
 	"github.com/rockpool/rootvm/agent/setup"
@@ -39,12 +41,15 @@ type serveOptions struct {
 	runDir   string // what setup left
 	channel  string
 	probe    string // address through Caddy
+	runtime  string
+	delay    time.Duration // of the stub's changes
+	github   string        // API
 	logLevel slog.Level
 }
 
 func parseServe(args []string, s streams, env func(string) string) (serveOptions, error) {
 	var o serveOptions
-	level := ""
+	level, delay := "", ""
 	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
 	text := func(p *string, name, variable, value, usage string) {
 		if v := env(variable); v != "" {
@@ -57,12 +62,19 @@ func parseServe(args []string, s streams, env func(string) string) (serveOptions
 	text(&o.runDir, "setup", "ROCKPOOL_SETUP_DIR", setup.RunDir, "directory that rockpool-agent setup filled")
 	text(&o.channel, "channel", "ROCKPOOL_CHANNEL", "/dev/virtio-ports/dev.rockpool.host", "virtio-serial port to the host")
 	text(&o.probe, "probe", "ROCKPOOL_PROBE_URL", "http://127.0.0.1:8080/api/health", "address that answers OK when the VM serves")
+	text(&o.runtime, "runtime", "RUNTIME", "stub", "what runs workspaces: stub")
+	text(&o.github, "github-api", "GITHUB_API_URL", "https://api.github.com", "base address of the GitHub API")
+	text(&delay, "stub-delay", "ROCKPOOL_STUB_DELAY", "0s", "how long each step of the stub takes")
 	text(&level, "log-level", "LOG_LEVEL", "info", "debug, info, warn or error")
-	if err := parse(fs, args, s); err != nil {
+	err := parse(fs, args, s)
+	if err != nil {
 		return o, err
 	}
 	if err := o.logLevel.UnmarshalText([]byte(level)); err != nil {
 		return o, configError{fmt.Errorf("log level %q is none of debug, info, warn, error", level)}
+	}
+	if o.delay, err = time.ParseDuration(delay); err != nil {
+		return o, configError{fmt.Errorf("stub delay: %w", err)}
 	}
 	return o, nil
 }
@@ -104,9 +116,33 @@ func serveAPI(ctx context.Context, o serveOptions, config agent.GuestConfig, db 
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
+	e, closeEngine, err := openEngine(o.runtime, o.delay)
+	if err != nil {
+		return err
+	}
+	defer closeEngine()
+	plane, err := newPlane(ctx, db, e, log)
+	if err != nil {
+		return err
+	}
+	wg.Go(func() {
+		if err := plane.Run(ctx); err != nil {
+			log.Error("control plane ended", "err", err)
+		}
+	})
+	repositories, err := github.New(o.github, time.Now)
+	if err != nil {
+		return configError{err}
+	}
 	server := &http.Server{
-		Database: db,
-		Metrics:  metrics.New(nil, version, log),
+		Database:     db,
+		ControlPlane: plane,
+		Runtime:      e,
+		Repositories: repositories,
+		Metrics:      metrics.New(nil, version, log),
+		Dashboard: (&dashboard.Dashboard{
+			ControlPlane: plane, Ports: config.Ports, Version: version, Now: time.Now, Closing: ctx.Done(), Log: log,
+		}).Handler(),
 		Ports:    config.Ports,
 		Username: config.Credentials.Username,
 		Version:  version,
