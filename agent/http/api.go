@@ -69,7 +69,7 @@ func (s *Server) routes() []route {
 		{"/api/runtime/{id}/writeFile", []string{"path"}, put(s.runtimeWriteFile)},
 
 		{"/app", nil, get(s.enter)},
-		{"/app/", nil, get(s.dashboard)},
+		{"/app/", nil, methods{http.MethodGet: s.dashboard, http.MethodPost: s.dashboard}},
 		{"/workspace/", nil, get(s.toIDE)},
 	}
 }
