@@ -70,6 +70,13 @@ var ErrRuntimeUnavailable = errors.New("the container engine does not answer")
 // and does nothing. All wait until the effect is there or ctx ends. Unknown
 // ids are a [CodeNotFound] error except where a method says otherwise. Foreign
 // containers are never touched.
+//
+// The code of an [Error] tells what trying again is worth: [CodeUnavailable]
+// when the runtime itself does not answer (work waits until it does),
+// [CodeNoSpace] when its disk is full, [CodeValidation] and [CodeConflict]
+// when trying again cannot help (the image is not there, the clone's folder
+// is the user's). Their texts, and those of other Errors, are shown to the
+// user. Anything that is not an Error is logged and tried again.
 type Runtime interface {
 	// Create makes the container and its volume, stopped. A container that was
 	// made for other values of c is made anew; the volume stays.
@@ -86,9 +93,10 @@ type Runtime interface {
 	// Address is the host:port that reaches the IDE from the VM.
 	Address(ctx context.Context, id string) (string, error)
 	// Configure writes the IDE's configuration into the workspace, which must
-	// run. What the user changed elsewhere in the home directory stays.
+	// run ([CodeConflict] otherwise). What the user changed elsewhere in the home directory stays.
 	Configure(ctx context.Context, id string, c IDEConfig) error
-	// Clone puts a repository into the workspace, which must run. A work tree
+	// Clone puts a repository into the workspace, which must run
+	// ([CodeConflict] otherwise). A work tree
 	// that an earlier Clone finished is left alone; the remains of one that
 	// failed are replaced; a directory of the user's is a [CodeConflict].
 	Clone(ctx context.Context, id string, c Clone) error
@@ -97,7 +105,7 @@ type Runtime interface {
 	// [CodeNotFound].
 	ReadFile(ctx context.Context, id, path string) ([]byte, error)
 	// WriteFile replaces a file of the workspace as its user, making missing
-	// directories.
+	// directories. Content above the limit is [CodeTooLarge].
 	WriteFile(ctx context.Context, id, path string, content []byte) error
 }
 

@@ -61,16 +61,21 @@ type RouteRequest struct {
 	Path    string // escaped path of the request, without the query
 }
 
-// Route says where such a request goes. The path begins with a slash.
+// Route says where such a request goes: to an upstream, or the browser
+// elsewhere. Exactly one of Upstream and Redirect is set.
 type Route struct {
-	Upstream string // host:port to dial
-	Redirect string // or the path to send the browser to, when not ""
+	Workspace string // its name
+	Upstream  string // host:port to dial
+	Port      int    // of a preview: the application's port behind the upstream's /proxy/<port>/; else 0
+	Redirect  string // path to send the browser to: the same with a slash at its end
 }
 
 // Routes decides where requests go.
 type Routes interface {
 	// Route returns where r goes. What is not there is [CodeNotFound]; a
-	// workspace that does not run is [CodeConflict].
+	// workspace that does not run is [CodeConflict]; a path that two programs
+	// could read differently (encoded names, dot segments, double slashes) is
+	// [CodeValidation]. It is asked for every request: it reads memory only.
 	Route(ctx context.Context, r RouteRequest) (Route, error)
 }
 

@@ -20,6 +20,8 @@ var statuses = map[string]int{
 	agent.CodeTooLarge:         http.StatusRequestEntityTooLarge,
 	agent.CodeUnsupportedMedia: http.StatusUnsupportedMediaType,
 	agent.CodeInternal:         http.StatusInternalServerError,
+	agent.CodeUnavailable:      http.StatusServiceUnavailable,
+	agent.CodeNoSpace:          http.StatusInsufficientStorage,
 }
 
 // errorBody is the shape of every error. Message is there twice for clients
