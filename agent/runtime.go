@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"io"
 	"time"
 )
@@ -58,12 +57,6 @@ type Clone struct {
 	Folder string // absolute directory in the workspace that will hold the work tree
 	Token  string // secret: given to git for this one command and kept nowhere; "" is none
 }
-
-// ErrRuntimeUnavailable is in the chain of the error that any method of a
-// [Runtime], [Inventory] or [Observer] returns when the engine behind it does
-// not answer at all: nothing is wrong with the workspace, and the same call
-// may succeed later.
-var ErrRuntimeUnavailable = errors.New("the container engine does not answer")
 
 // Runtime runs the containers behind workspaces. Every method that changes
 // something is an "ensure": when the wanted state is there already it succeeds

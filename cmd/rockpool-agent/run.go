@@ -48,6 +48,7 @@ func commands() []command {
 		{"serve", "the daemon: API and pages on a unix socket, the channel to the host", serve},
 		{"setup", "as root, early on each boot: disks, accounts, keys, credentials", setUp},
 		{"mount-share", "as root: mount the host's directory at /mnt/rockpool", mountShare},
+		{"slot", "as root, for rockpool-slots.socket: make a view of the workspace image", makeView},
 		{"version", "print the version", printVersion},
 	}
 }
