@@ -85,7 +85,7 @@ func foreign(r *http.Request, asked *url.URL) bool {
 // noRoute says why a request goes nowhere.
 func (s *Server) noRoute(w http.ResponseWriter, r *http.Request, asked *url.URL, err error) {
 	switch agent.ErrorCode(err) {
-	case agent.CodeNotFound:
+	case agent.CodeNotFound, agent.CodeValidation:
 		s.refuse(w, r, http.StatusNotFound, err, missing(asked.Path))
 	case agent.CodeConflict, agent.CodeUnavailable:
 		w.Header().Set("Retry-After", "2")

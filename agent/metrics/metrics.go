@@ -23,6 +23,8 @@ const sourceLimit = 2 * time.Second
 type Counts struct {
 	Workspaces map[agent.Status]int
 	Jobs       map[Job]int
+	Orphans    int  // containers and volumes without a workspace
+	RuntimeUp  bool // the runtime answered when it was asked last
 }
 
 // Job is a group of jobs.
@@ -143,6 +145,8 @@ func (m *Metrics) count(begun map[string]time.Time, e agent.Event) {
 var (
 	workspacesDesc = prometheus.NewDesc("rockpool_workspaces", "Workspaces by status.", []string{"status"}, nil)
 	jobsDesc       = prometheus.NewDesc("rockpool_jobs", "Jobs by kind and state.", []string{"kind", "state"}, nil)
+	orphansDesc    = prometheus.NewDesc("rockpool_orphans", "Containers and volumes without a workspace.", nil, nil)
+	runtimeDesc    = prometheus.NewDesc("rockpool_runtime_up", "1 while the container runtime answers, else 0.", nil, nil)
 )
 
 // stored is the collector of what a source counts.
@@ -150,8 +154,9 @@ type stored struct{ source Source }
 
 // Describe implements [prometheus.Collector].
 func (s stored) Describe(ch chan<- *prometheus.Desc) {
-	ch <- workspacesDesc
-	ch <- jobsDesc
+	for _, d := range []*prometheus.Desc{workspacesDesc, jobsDesc, orphansDesc, runtimeDesc} {
+		ch <- d
+	}
 }
 
 // Collect implements [prometheus.Collector]. Every status and every kind and
@@ -175,4 +180,10 @@ func (s stored) Collect(ch chan<- prometheus.Metric) {
 			gauge(jobsDesc, counts.Jobs[Job{kind, state}], string(kind), string(state))
 		}
 	}
+	gauge(orphansDesc, counts.Orphans)
+	up := 0
+	if counts.RuntimeUp {
+		up = 1
+	}
+	gauge(runtimeDesc, up)
 }

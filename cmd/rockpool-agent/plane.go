@@ -8,8 +8,15 @@ import (
 
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/controlplane"
+	"github.com/rockpool/rootvm/agent/metrics"
 	"github.com/rockpool/rootvm/agent/sqlite"
 	"github.com/rockpool/rootvm/agent/stub"
+)
+
+// The runtimes.
+const (
+	runtimePodman = "podman"
+	runtimeStub   = "stub"
 )
 
 // engine is what runs the workspaces.
@@ -20,15 +27,15 @@ type engine interface {
 	agent.IDEHealth
 }
 
-// openEngine returns the runtime called name, and what ends it.
-func openEngine(name string, delay time.Duration) (engine, func(), error) {
-	switch name {
-	case "stub":
-		hook := func(ctx context.Context, c stub.Call) error { return pause(ctx, c, delay) }
-		rt := stub.New(stub.Options{Hook: hook, Serve: true})
-		return rt, rt.Close, nil
+// openEngine returns the engine of o, and what ends it.
+func openEngine(o engineOptions, log *slog.Logger) (engine, func(), error) {
+	if o.runtime == runtimePodman {
+		e, err := openPodman(o, log)
+		return e, func() {}, err
 	}
-	return nil, nil, configError{fmt.Errorf("RUNTIME %q is not one that this agent has", name)}
+	hook := func(ctx context.Context, c stub.Call) error { return pause(ctx, c, o.delay) }
+	e := stub.New(stub.Options{Hook: hook, Serve: true})
+	return e, e.Close, nil
 }
 
 // pause makes the stub's changes take as long as people can watch.
@@ -52,8 +59,40 @@ func pause(ctx context.Context, c stub.Call, delay time.Duration) error {
 }
 
 // newPlane is the control plane over the database and an engine.
-func newPlane(ctx context.Context, db *sqlite.DB, e engine, log *slog.Logger) (*controlplane.ControlPlane, error) {
+func newPlane(ctx context.Context, db *sqlite.DB, e engine, o serveOptions, log *slog.Logger) (*controlplane.ControlPlane, error) {
 	return controlplane.New(ctx, controlplane.Config{
 		Store: db, Runtime: e, Inventory: e, Observer: e, Health: e, Log: log,
+		CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
 	})
+}
+
+// counted implements [metrics.Source].
+type counted struct {
+	db    *sqlite.DB
+	plane *controlplane.ControlPlane
+}
+
+// Counts reads what is stored, and what reconciliation saw last.
+func (c counted) Counts(ctx context.Context) (metrics.Counts, error) {
+	state, err := c.plane.State(ctx)
+	if err != nil {
+		return metrics.Counts{}, err
+	}
+	counts := metrics.Counts{
+		Workspaces: state.Workspaces,
+		Jobs:       map[metrics.Job]int{},
+		Orphans:    len(state.Orphans),
+		RuntimeUp:  state.RuntimeError == "",
+	}
+	err = c.db.View(ctx, func(tx agent.Tx) error {
+		jobs, err := tx.Jobs("")
+		for _, j := range jobs {
+			counts.Jobs[metrics.Job{Kind: j.Kind, State: j.State}]++
+		}
+		return err
+	})
+	if err != nil {
+		return metrics.Counts{}, fmt.Errorf("count jobs: %w", err)
+	}
+	return counts, nil
 }
