@@ -27,6 +27,10 @@ type Machine struct {
 	RestartAgent func(ctx context.Context) error
 	// Reboot returns when the machine serves again; nil when it cannot.
 	Reboot func(ctx context.Context) error
+	// Pace makes every step of provisioning take so long, for those who look
+	// at the middle of it; nil when steps take their own time. The agent is
+	// restarted.
+	Pace func(ctx context.Context, delay string) error
 	// Exec runs a shell script in the machine and returns what it printed;
 	// nil when there is none.
 	Exec func(ctx context.Context, script string) (string, error)
@@ -131,8 +135,8 @@ func (s *Suite) control(ctx context.Context) (address string, end func(), err er
 	return "http://" + l.Addr().String(), func() { _ = srv.Close(); <-done }, nil
 }
 
-// maxScript bounds a script, in bytes.
-const maxScript = 1 << 20
+// maxBody bounds what a test sends, in bytes.
+const maxBody = 1 << 20
 
 func (m Machine) handler() http.Handler {
 	mux := http.NewServeMux()
@@ -144,15 +148,21 @@ func (m Machine) handler() http.Handler {
 	}
 	action("/restart-agent", m.RestartAgent)
 	action("/reboot", m.Reboot)
-	if m.Exec != nil {
-		mux.HandleFunc("POST /exec", func(w http.ResponseWriter, r *http.Request) {
-			script, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxScript))
+	with := func(pattern string, f func(context.Context, string) (string, error)) {
+		mux.HandleFunc("POST "+pattern, func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 			out := ""
 			if err == nil {
-				out, err = m.Exec(r.Context(), string(script))
+				out, err = f(r.Context(), string(body))
 			}
 			answer(w, out, err)
 		})
+	}
+	if m.Exec != nil {
+		with("/exec", m.Exec)
+	}
+	if m.Pace != nil {
+		with("/pace", func(ctx context.Context, delay string) (string, error) { return "", m.Pace(ctx, delay) })
 	}
 	return mux
 }

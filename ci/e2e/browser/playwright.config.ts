@@ -20,7 +20,8 @@ export default defineConfig({
     httpCredentials: { username: "admin", password },
     locale: "en-GB",
     timezoneId: "UTC",
-    trace: "retain-on-failure",
+    trace: { mode: "retain-on-failure", screenshots: false, snapshots: true, sources: false },
+    contextOptions: { reducedMotion: "reduce" }, // drawing without a GPU is most of the work
     screenshot: "only-on-failure",
     navigationTimeout: stub ? 30_000 : 120_000,
     launchOptions: {

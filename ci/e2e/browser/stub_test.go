@@ -41,7 +41,7 @@ func TestStub(t *testing.T) {
 	suite := &browser.Suite{
 		Dir: ".", Artifacts: artifacts, Mode: "stub",
 		Dashboard: s.address(0), IDE: s.address(1), Preview: s.address(2), Password: password,
-		Machine: browser.Machine{RestartAgent: s.restartAgent},
+		Machine: browser.Machine{RestartAgent: s.restartAgent, Pace: s.pace},
 		Args:    strings.Fields(os.Getenv("E2E_BROWSER_ARGS")),
 		Out:     os.Stdout,
 	}
@@ -58,6 +58,7 @@ type stack struct {
 	dir      string
 	ports    [3]int
 	agent    *exec.Cmd
+	delay    string // of each step of the stub
 	agentLog log
 	caddyLog log
 }
@@ -71,7 +72,7 @@ func (s *stack) address(server int) string {
 
 func newStack(t *testing.T, root string) *stack {
 	t.Helper()
-	s := &stack{dir: t.TempDir(), ports: freePorts(t)}
+	s := &stack{dir: t.TempDir(), ports: freePorts(t), delay: "0s"}
 	build := exec.Command("go", "build", "-o", filepath.Join(s.dir, "rockpool-agent"), "./cmd/rockpool-agent")
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
@@ -112,7 +113,7 @@ func freePorts(t *testing.T) (ports [3]int) {
 func (s *stack) startAgent() error {
 	s.agent = exec.Command(filepath.Join(s.dir, "rockpool-agent"), "serve")
 	s.agent.Stdout, s.agent.Stderr = &s.agentLog, &s.agentLog
-	s.agent.Env = append(os.Environ(), "RUNTIME=stub", "ROCKPOOL_STUB_DELAY=150ms",
+	s.agent.Env = append(os.Environ(), "RUNTIME=stub", "ROCKPOOL_STUB_DELAY="+s.delay,
 		"ROCKPOOL_DATABASE="+filepath.Join(s.dir, "rockpool.db"), "ROCKPOOL_SOCKET="+filepath.Join(s.dir, "agent.sock"),
 		"ROCKPOOL_SETUP_DIR="+s.dir, "ROCKPOOL_CHANNEL="+filepath.Join(s.dir, "no-channel"),
 		"ROCKPOOL_PROBE_URL="+s.address(0)+"/api/health", "GITHUB_API_URL=http://127.0.0.1:9/")
@@ -134,6 +135,11 @@ func (s *stack) restartAgent(ctx context.Context) error {
 		return fmt.Errorf("start the agent: %w", err)
 	}
 	return s.serves(ctx)
+}
+
+func (s *stack) pace(ctx context.Context, delay string) error {
+	s.delay = delay
+	return s.restartAgent(ctx)
 }
 
 // startCaddy runs it with the VM's own Caddyfile.

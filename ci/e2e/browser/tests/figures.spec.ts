@@ -1,5 +1,6 @@
 import { api, createWorkspace, expect, figure, removeWorkspaces, test, uniqueName, dashboard, type Workspace } from "./stack";
 
+test.use({ trace: "off" }); // recording costs time
 test.beforeAll(removeWorkspaces);
 test.afterAll(removeWorkspaces);
 

@@ -6,9 +6,8 @@ let running: Workspace;
 let halted: Workspace;
 let failed: Workspace;
 
-test.beforeAll(async () => {
-  await removeWorkspaces();
-});
+test.use({ trace: "off" }); // there are pictures of everything anyway
+test.beforeAll(removeWorkspaces);
 test.afterAll(removeWorkspaces);
 
 const looks = {
@@ -29,6 +28,7 @@ test("the empty list", async ({ page }) => {
 });
 
 test.describe("with workspaces", () => {
+  test.slow(); // 36 pages
   test.use({ quiet: false }); // the browser reports the status of the page that is not there
 
   test("every page", async ({ page }) => {

@@ -12,17 +12,15 @@ test("the dashboard greets with an empty list", async ({ page }) => {
   await expect(page.getByRole("button", { name: "New workspace" })).toBeVisible();
 });
 
-test("health needs no password, the API does", async ({ playwright, request }) => {
-  const stranger = await playwright.request.newContext();
-  const health = await stranger.get(`${dashboard}/api/health`);
-  expect([health.status(), await health.text()]).toEqual([200, "OK"]);
+test("health needs no password, the API does", async ({ request }) => {
+  const health = await fetch(`${dashboard}/api/health`); // Node's own, which knows no password
+  expect([health.status, await health.text()]).toEqual([200, "OK"]);
   for (const address of [`${dashboard}/api/ping`, `${dashboard}/app/workspaces`, `${ide}/workspace/x/`, `${preview}/workspace/x/port/3000/`]) {
-    const answer = await stranger.get(address, { maxRedirects: 0 });
-    expect(answer.status(), address).toBe(401);
+    const answer = await fetch(address, { redirect: "manual" });
+    expect(answer.status, address).toBe(401);
   }
   const ping = await request.get("/api/ping");
   expect(await ping.json()).toEqual({ status: "ok" });
-  await stranger.dispose();
 });
 
 test("the IDE's and the previews' servers have no API and know no stranger", async ({ request }) => {
@@ -38,7 +36,7 @@ test("the dashboard's policy allows nothing inline and no other host", async ({ 
   const headers = (await request.get("/app/workspaces")).headers();
   expect(headers["content-security-policy"]).toContain("default-src 'none'");
   expect(headers["content-security-policy"]).not.toContain("unsafe");
-  expect(headers["x-content-type-options"]).toBe("nosniff");
+  expect(headers["x-content-type-options"]).toContain("nosniff");
   expect(headers["referrer-policy"]).toBe("same-origin");
 });
 

@@ -1,8 +1,7 @@
 // The stack under test, as ci/browser tells it in the environment, and what
 // the tests share.
-import { readFileSync } from "node:fs";
+import { appendFileSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { appendFileSync } from "node:fs";
 import { expect, test as base, type Page } from "@playwright/test";
 
 function variable(name: string): string {
@@ -27,6 +26,9 @@ async function control(path: string, body = ""): Promise<string> {
 }
 export const restartAgent = () => control("/restart-agent");
 export const reboot = () => control("/reboot");
+// pace gives the stub's steps a duration, so that there is a middle to look
+// at. In a VM they have one.
+export const pace = async (delay: string) => void (stub && (await control("/pace", delay)));
 export const exec = (script: string) => control("/exec", script);
 
 // api asks the agent what a page is compared with.
@@ -114,8 +116,9 @@ export const test = base.extend<{ quiet: boolean; watched: void }>({
         if (e.page()?.url().startsWith(dashboard)) faults.push(String(e.error()));
       });
       context.on("request", (r) => {
-        const from = r.frame().page()?.url() ?? "";
-        if (from.startsWith(dashboard) && !r.isNavigationRequest() && !r.url().startsWith(dashboard) && !r.url().startsWith("data:"))
+        if (r.isNavigationRequest()) return;
+        const from = r.frame().page().url();
+        if (from.startsWith(dashboard) && !r.url().startsWith(dashboard) && !r.url().startsWith("data:"))
           faults.push(`${from} asked ${r.url()}`);
       });
       await use();
