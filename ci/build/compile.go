@@ -21,11 +21,12 @@ import (
 const Tags = "containers_image_openpgp exclude_graphdriver_btrfs remote"
 
 // staticCgo are the arguments that link the agent with SQLite into one static
-// file, the same bytes every time.
+// file, the same bytes every time. The linker would warn of PKCS #11, which
+// comes along with the container modules and is never used.
 var staticCgo = []string{
 	"-trimpath", "-buildvcs=false",
 	"-tags", "netgo osusergo sqlite_omit_load_extension " + Tags,
-	"-ldflags", "-linkmode external -extldflags -static -s -w -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
+	"-ldflags", "-linkmode external -extldflags '-static -Wl,--no-warnings' -s -w -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
 }
 
 // static is the same for programs without C.
