@@ -222,3 +222,5 @@ func stepNames(steps []agent.Step) string {
 	}
 	return strings.Join(names, " ")
 }
+
+var discard = slog.New(slog.DiscardHandler)
