@@ -2,7 +2,6 @@ package controlplane_test
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -100,7 +99,7 @@ func TestControlPlane_Events_slowReader(t *testing.T) {
 		for i, before := 0, uint64(0); i < 1000; i++ {
 			e := <-recent
 			if before != 0 && e.Seq != before+1 {
-				t.Fatal(fmt.Sprintf("event %d after %d", e.Seq, before))
+				t.Fatalf("event %d after %d", e.Seq, before)
 			}
 			before = e.Seq
 		}
