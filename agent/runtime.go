@@ -23,6 +23,18 @@ const (
 	ContainerPids   = 4096
 )
 
+// A slot is a range of user and group ids that one workspace's container has
+// for itself. They lie behind each other in the user namespace of the account
+// that runs the containers, after one range for the image store.
+const (
+	ContainerSlots = 256   // how many there are
+	SlotSize       = 65536 // ids in each
+)
+
+// SlotFirstID is the id, in the user namespace of the account that runs the
+// containers, that is id 0 in containers of the slot.
+func SlotFirstID(slot int) int { return 1 + (slot+1)*SlotSize }
+
 // Container says what to run for a workspace. It depends only on the
 // workspace's row, so that creating it again makes the same container.
 type Container struct {

@@ -63,6 +63,7 @@ func commands() []command {
 		{"doctor", "look at everything that the agent needs, and say what to do", doctor},
 		{"backup", "copy the database to a file, also while it is in use", backup},
 		{"restore", "replace the database by a backup, while the agent is stopped", restore},
+		{"slot", "as root, for rockpool-slots.socket: make a view of the workspace image", makeView},
 		{"version", "print the version", printVersion},
 	}
 }
