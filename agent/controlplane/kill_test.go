@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -54,12 +56,16 @@ func (g grave) runtime() string  { return filepath.Join(g.dir, "runtime.json") }
 // given, as it is with real containers.
 func (g grave) open(point string) (*stub.Runtime, error) {
 	var rt *stub.Runtime
+	var saving sync.Mutex // one after the other, so that no older state replaces a newer one
 	rt = stub.New(stub.Options{Hook: func(_ context.Context, c stub.Call) error {
 		if !c.After && point == string(c.Op)+":before" {
 			die()
 		}
-		if c.After {
-			if err := g.save(rt); err != nil {
+		if c.After && slices.Contains(changing, c.Op) {
+			saving.Lock()
+			err := g.save(rt)
+			saving.Unlock()
+			if err != nil {
 				return err
 			}
 		}
@@ -77,6 +83,9 @@ func (g grave) open(point string) (*stub.Runtime, error) {
 	}
 	return rt, rt.Restore(b)
 }
+
+// changing are the methods that have an effect.
+var changing = []stub.Op{stub.OpCreate, stub.OpStart, stub.OpStop, stub.OpRemove, stub.OpConfigure, stub.OpClone, stub.OpWriteFile}
 
 func (g grave) save(rt *stub.Runtime) error {
 	b, err := rt.Snapshot()
