@@ -15,11 +15,16 @@ import (
 	"github.com/rockpool/rootvm/templates"
 )
 
+// podmanTags are the tags with which the agent has Podman's bindings: the
+// remote client alone, and neither of the C libraries that the server would
+// want.
+const podmanTags = "remote containers_image_openpgp exclude_graphdriver_btrfs"
+
 // staticCgo are the arguments that link the agent with SQLite into one static
 // file, the same bytes every time.
 var staticCgo = []string{
 	"-trimpath", "-buildvcs=false",
-	"-tags", "netgo osusergo sqlite_omit_load_extension",
+	"-tags", "netgo osusergo sqlite_omit_load_extension " + podmanTags,
 	"-ldflags", "-linkmode external -extldflags -static -s -w -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
 }
 
