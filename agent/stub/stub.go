@@ -11,6 +11,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -257,7 +258,8 @@ const (
 )
 
 // Clone implements [agent.Runtime]: the work tree has a README.md that names
-// its origin, as real ones often do.
+// its origin, as real ones often do. Hosts below .invalid (RFC 2606) are not
+// known to anybody.
 func (r *Runtime) Clone(ctx context.Context, id string, c agent.Clone) error {
 	return r.do(ctx, OpClone, id, func() error {
 		if _, err := r.findRunning(id); err != nil {
@@ -266,6 +268,9 @@ func (r *Runtime) Clone(ctx context.Context, id string, c agent.Clone) error {
 		home, marker := r.homes[id], path.Join(c.Folder, ".git/config")
 		if _, done := home[marker]; done {
 			return nil
+		}
+		if u, err := url.Parse(c.URL); err == nil && strings.HasSuffix(u.Hostname(), ".invalid") {
+			return agent.Errorf(agent.CodeValidation, "The repository was not cloned: there is no host %s", u.Hostname())
 		}
 		for name := range home {
 			if strings.HasPrefix(name, c.Folder+"/") {

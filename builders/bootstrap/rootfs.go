@@ -32,42 +32,80 @@ var rootfsScript string
 // l.Date. A caller that clamps times to an epoch of its own does so when it
 // archives the finished tree. The lock's packages must have been fetched.
 func (f *Fetcher) Rootfs(ctx context.Context, ns *userns.Namespace, l *PackageLock, dir string) (cached bool, err error) {
+	cached = true
+	for range 2 {
+		a, made, err := f.RootfsArchive(ctx, ns, l)
+		if err != nil {
+			return false, err
+		}
+		cached = cached && made
+		err = untarVerified(ctx, ns, a.File, dir)
+		if err == nil {
+			return cached, nil
+		}
+		if !errors.Is(err, errCorrupt) {
+			return false, fmt.Errorf("bootstrap: %w", err)
+		}
+		// Made again, once.
+		if err := os.Remove(a.File); err != nil {
+			return false, fmt.Errorf("bootstrap: %w", err)
+		}
+	}
+	return false, fmt.Errorf("bootstrap %s %s: the archive is damaged each time it is written: check the disk", l.Suite, l.Architecture)
+}
+
+// Archive is a root file system in the cache: an uncompressed POSIX tar.
+type Archive struct {
+	File   string // absolute when the cache's directory is
+	SHA256 string // of the file when it was written, in hexadecimal
+}
+
+// RootfsArchive makes the cache hold the system that the packages of the lock
+// make, as Rootfs does, and returns it as an archive. It does not read an
+// archive that is there: who extracts it compares its SHA256.
+func (f *Fetcher) RootfsArchive(ctx context.Context, ns *userns.Namespace, l *PackageLock) (a Archive, cached bool, err error) {
 	key, err := rootfsKey(ctx, l)
 	if err != nil {
-		return false, fmt.Errorf("bootstrap %s %s: %w", l.Suite, l.Architecture, err)
+		return a, false, fmt.Errorf("bootstrap %s %s: %w", l.Suite, l.Architecture, err)
 	}
 	parent := filepath.Join(f.Dir, "rootfs")
 	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return false, fmt.Errorf("bootstrap: %w", err)
+		return a, false, fmt.Errorf("bootstrap: %w", err)
 	}
-	final := filepath.Join(parent, key+".tar")
-	if err := untarVerified(ctx, ns, final, dir); err == nil {
-		return true, nil
-	} else if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errCorrupt) {
-		return false, fmt.Errorf("bootstrap: %w", err)
+	a.File = filepath.Join(parent, key+".tar")
+	if a.SHA256, err = archived(a.File); err == nil {
+		return a, true, nil
 	}
 	_, unlock, err := lockFile(ctx, filepath.Join(parent, key+".lock"))
 	if err != nil {
-		return false, fmt.Errorf("bootstrap: %w", err)
+		return a, false, fmt.Errorf("bootstrap: %w", err)
 	}
 	defer unlock()
-	// Another builder may have been first; or what it left is damaged.
-	if err := untarVerified(ctx, ns, final, dir); err == nil {
-		return true, nil
+	if a.SHA256, err = archived(a.File); err == nil {
+		return a, true, nil // another builder was first
 	}
 	if err := removeAbandoned(ns, parent); err != nil {
-		return false, fmt.Errorf("bootstrap: %w", err)
+		return a, false, fmt.Errorf("bootstrap: %w", err)
 	}
-	if err := f.bootstrap(ctx, ns, l, final); err != nil {
-		return false, fmt.Errorf("bootstrap %s %s: %w", l.Suite, l.Architecture, err)
+	if err := f.bootstrap(ctx, ns, l, a.File); err != nil {
+		return a, false, fmt.Errorf("bootstrap %s %s: %w", l.Suite, l.Architecture, err)
 	}
-	if err := untarVerified(ctx, ns, final, dir); err != nil {
-		return false, fmt.Errorf("bootstrap: %w", err)
+	if a.SHA256, err = archived(a.File); err != nil {
+		return a, false, fmt.Errorf("bootstrap: %w", err)
 	}
 	if err := pruneArchives(parent, keptArchives); err != nil {
-		return false, fmt.Errorf("bootstrap: remove old archives: %w", err)
+		return a, false, fmt.Errorf("bootstrap: remove old archives: %w", err)
 	}
-	return false, nil
+	return a, false, nil
+}
+
+// archived returns the SHA-256 that tarVerified wrote beside file.
+func archived(file string) (string, error) {
+	if _, err := os.Stat(file); err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(file + ".sha256")
+	return strings.TrimSpace(string(b)), err
 }
 
 // removeAbandoned removes what killed builders left: work directories whose
@@ -97,8 +135,8 @@ func removeAbandoned(ns *userns.Namespace, dir string) error {
 }
 
 // keptArchives is how many root file systems stay in the cache: one for each
-// suite and architecture.
-const keptArchives = 4
+// set, suite and architecture.
+const keptArchives = 8
 
 // pruneArchives removes all but the newest archives of dir. They are made
 // again when they are asked for.

@@ -55,6 +55,7 @@ func (p place) env(name string) string {
 		"ROCKPOOL_SETUP_DIR": p.path("setup"),
 		"ROCKPOOL_CHANNEL":   p.path("none"),
 		"ROCKPOOL_PROBE_URL": "http://127.0.0.1:1/",
+		"RUNTIME":            "stub",
 	}[name]
 }
 

@@ -12,7 +12,7 @@ CREATE TABLE workspace (
     error_message TEXT    NOT NULL,
     created_at    INTEGER NOT NULL,
     updated_at    INTEGER NOT NULL,
-    slot          INTEGER NOT NULL UNIQUE CHECK (slot BETWEEN 0 AND 255),
+    slot          INTEGER NOT NULL UNIQUE CHECK (slot >= 0),
     loopback_port INTEGER NOT NULL UNIQUE CHECK (loopback_port BETWEEN 1024 AND 65535),
     cloned        INTEGER NOT NULL CHECK (cloned IN (0, 1))
 ) STRICT, WITHOUT ROWID;

@@ -37,6 +37,7 @@ sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) \([^ ]*\) \(.*\)$/Types: deb\nURIs
   /mnt/sources.list >"$1/etc/apt/sources.list.d/debian.sources"
 # What mmdebstrap copied from this host, and what is no two times alike.
 rm -f "$1/etc/hostname" "$1"/etc/ssh/ssh_host_*
+rm -rf "$1"/var/cache/man/* "$1"/var/cache/ldconfig/aux-cache "$1"/var/cache/debconf/*-old "$1"/var/lib/dpkg/*-old
 if [ ! -L "$1/etc/resolv.conf" ]; then rm -f "$1/etc/resolv.conf"; fi
 HOOK
 chmod 0755 /mnt/sources-aside /mnt/finish

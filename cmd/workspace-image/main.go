@@ -1,0 +1,28 @@
+// Command workspace-image builds the workspace image with Buildah, in process.
+// It is a program of its own because Buildah starts helpers from it.
+//
+//	workspace-image build <request.json    builds what images.Request asks for
+//	workspace-image push [--plain-http] LAYOUT REFERENCE
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/rockpool/rootvm/images/buildah"
+)
+
+func main() {
+	if buildah.Reexec() {
+		return
+	}
+	logrus.SetLevel(logrus.WarnLevel) // the libraries' own log
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
