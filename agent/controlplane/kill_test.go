@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -54,12 +56,16 @@ func (g grave) runtime() string  { return filepath.Join(g.dir, "runtime.json") }
 // given, as it is with real containers.
 func (g grave) open(point string) (*stub.Runtime, error) {
 	var rt *stub.Runtime
+	var saving sync.Mutex // one after the other, so that no older state replaces a newer one
 	rt = stub.New(stub.Options{Hook: func(_ context.Context, c stub.Call) error {
 		if !c.After && point == string(c.Op)+":before" {
 			die()
 		}
-		if c.After {
-			if err := g.save(rt); err != nil {
+		if c.After && slices.Contains(changing, c.Op) {
+			saving.Lock()
+			err := g.save(rt)
+			saving.Unlock()
+			if err != nil {
 				return err
 			}
 		}
@@ -77,6 +83,9 @@ func (g grave) open(point string) (*stub.Runtime, error) {
 	}
 	return rt, rt.Restore(b)
 }
+
+// changing are the methods that have an effect.
+var changing = []stub.Op{stub.OpCreate, stub.OpStart, stub.OpStop, stub.OpRemove, stub.OpConfigure, stub.OpClone, stub.OpWriteFile}
 
 func (g grave) save(rt *stub.Runtime) error {
 	b, err := rt.Snapshot()
@@ -294,6 +303,7 @@ func TestKill(t *testing.T) {
 		agent.JobStop:   {"enqueue", "readFile", "stop", "commit"},
 		agent.JobDelete: {"enqueue", "remove", "commit"},
 	} {
+		ready := prepare(t, kind)
 		for _, op := range ops {
 			for _, when := range []string{"before", "after"} {
 				if op == "readFile" && when == "after" {
@@ -301,15 +311,14 @@ func TestKill(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%s/%s:%s", kind, op, when), func(t *testing.T) {
 					t.Parallel()
-					killAt(t, kind, op+":"+when)
+					killAt(t, ready.copy(t), kind, op+":"+when)
 				})
 			}
 		}
 	}
 }
 
-func killAt(t *testing.T, kind agent.JobKind, point string) {
-	g := prepare(t, kind)
+func killAt(t *testing.T, g grave, kind agent.JobKind, point string) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), envDir+"="+g.dir, envJob+"="+string(kind), envPoint+"="+point)
 	out, err := cmd.CombinedOutput()

@@ -383,7 +383,7 @@ func TestRunner_ClockJumps(t *testing.T) {
 				return errors.New("once")
 			}
 			jump.Store(int64(8760 * time.Hour)) // its lease seems long over
-			time.Sleep(5 * time.Minute)
+			time.Sleep(4 * time.Minute)
 			return nil
 		})
 		p := w.live(t, func(c *controlplane.Config) {

@@ -1,9 +1,11 @@
 package controlplane_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -221,4 +223,23 @@ func stepNames(steps []agent.Step) string {
 		names = append(names, s.Name+":"+string(s.State))
 	}
 	return strings.Join(names, " ")
+}
+
+var discard = slog.New(slog.DiscardHandler)
+
+// assertNowhere looks for a secret in the database and its companions.
+func assertNowhere(t *testing.T, database, secret string) {
+	t.Helper()
+	files, err := filepath.Glob(database + "*")
+	must(t, err)
+	if len(files) == 0 {
+		t.Fatal("there is no database")
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		must(t, err)
+		if bytes.Contains(b, []byte(secret)) {
+			t.Errorf("%s has the secret", f)
+		}
+	}
 }

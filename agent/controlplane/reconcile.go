@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -99,26 +100,16 @@ func (c *ControlPlane) Reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	refs, err := c.cfg.Inventory.List(ctx)
-	returned := c.saw(ctx, err)
+	refs, err := c.look(ctx)
 	if err != nil {
-		return fmt.Errorf("list containers: %w", err)
-	}
-	if returned {
-		if err := c.hurry(ctx); err != nil {
-			return err
-		}
+		return err
 	}
 	found := map[string]agent.ContainerStatus{}
 	for _, ref := range refs {
 		found[ref.ID] = ref.Status
 	}
 	for _, id := range slices.Sorted(maps.Keys(before)) {
-		status, ok := found[id]
-		if !ok {
-			status = agent.ContainerNotFound
-		}
-		if err := c.agree(ctx, before[id], status); err != nil {
+		if err := c.agree(ctx, before[id], cmp.Or(found[id], agent.ContainerNotFound)); err != nil {
 			return err
 		}
 	}
@@ -134,6 +125,20 @@ func (c *ControlPlane) Reconcile(ctx context.Context) error {
 		return was || is
 	}))
 	return nil
+}
+
+// look lists what the runtime holds. When it answers again after it did not,
+// the jobs that wait for it are due.
+func (c *ControlPlane) look(ctx context.Context) ([]agent.ContainerRef, error) {
+	refs, err := c.cfg.Inventory.List(ctx)
+	returned := c.saw(ctx, err)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	if returned {
+		err = c.hurry(ctx)
+	}
+	return refs, err
 }
 
 func (c *ControlPlane) records(ctx context.Context) (map[string]agent.Record, error) {

@@ -4,7 +4,7 @@ package main
 
 import (
 	"log/slog"
-	"net/http"
+	nethttp "net/http"
 	"os"
 	"time"
 
@@ -12,20 +12,24 @@ import (
 	"github.com/rockpool/rootvm/agent/slots"
 )
 
-// openPodman is the user's Podman service. It need not answer yet.
-func openPodman(o engineOptions, log *slog.Logger) (engine, error) {
-	return podmanEngine{&podman.Engine{
-		Socket:  o.podman,
-		Views:   slots.Client{Socket: slots.Socket},
-		Carried: podman.Carried{FS: os.DirFS(podman.CarriedDir)},
-		Cgroups: os.DirFS("/sys/fs/cgroup"),
-		Now:     time.Now,
-		Log:     log,
-	}, podman.Health{Client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}}, nil
-}
-
-// podmanEngine is the service, and what asks the IDEs in its containers.
+// podmanEngine is Podman with the look at an IDE that goes past it.
 type podmanEngine struct {
 	*podman.Engine
 	podman.Health
+}
+
+// openPodman returns the user's Podman service. It is asked nothing yet: the
+// agent serves also while Podman is away.
+func openPodman(o engineOptions, log *slog.Logger) (engine, error) {
+	return podmanEngine{
+		&podman.Engine{
+			Socket:  o.podman,
+			Views:   slots.Client{Socket: slots.Socket},
+			Carried: podman.Carried{FS: os.DirFS(podman.CarriedDir)},
+			Cgroups: os.DirFS("/sys/fs/cgroup"),
+			Now:     time.Now,
+			Log:     log,
+		},
+		podman.Health{Client: &nethttp.Client{Transport: &nethttp.Transport{DisableKeepAlives: true}}},
+	}, nil
 }
