@@ -3,7 +3,7 @@ import { api, createWorkspace, expect, readFile, removeWorkspaces, test, writeFi
 test.afterAll(removeWorkspaces);
 
 // Nothing was saved before: the stack is new.
-test("preferences are saved from a workspace and arrive in the next", async ({ page }) => {
+test("preferences are saved from a workspace and arrive in the next @both", async ({ page }) => {
   await page.goto("/app/settings");
   await expect(page.getByRole("row").filter({ hasText: "Never" })).toHaveCount(3);
   await expect(page.getByRole("button", { name: "Save all" })).toBeDisabled();
