@@ -86,7 +86,8 @@ document.addEventListener("submit", async (e) => {
     const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const regions = page.querySelectorAll("[data-region]");
-    if (!regions.length) return location.reload(); // a fault with a page of its own
+    // A fault with a page of its own; what is gone was deleted meanwhile.
+    if (!regions.length) return answer.status === 404 ? location.assign("/app/workspaces") : location.reload();
     if (answer.ok) form.reset();
     const follows = source?.readyState === EventSource.OPEN;
     for (const r of regions) {
