@@ -305,7 +305,7 @@ func isolationTest(t *testing.T, i *instance, one, two remote) {
 		t.Fatalf("address of the other workspace: %v", err)
 	}
 	inVM := []string{
-		guestSeen + ":22", guestSeen + ":8080", guestSeen + ":8081", guestSeen + ":8082",
+		guestSeen + ":22", guestSeen + ":8081", guestSeen + ":8082",
 		hostSeen + ":" + strconv.Itoa(i.ssh), hostSeen + ":" + strconv.Itoa(i.web),
 		"127.0.0.1:" + other, "127.0.0.1:22", "127.0.0.1:8081",
 	}
@@ -350,28 +350,39 @@ func powerCutTest(t *testing.T, i *instance, w remote) {
 	i.api(t, "GET", "/api/workspaces/"+w.ID+"/ports", nil, http.StatusOK)
 }
 
-// contractTest runs the runtime's contract suite inside the guest, as the
-// agent runs there.
-func contractTest(t *testing.T, i *instance) {
+// runInGuest compiles the tests of a package, without C so that they need
+// nothing of the guest, and runs some of them there.
+func runInGuest(t *testing.T, i *instance, pkg, as, run string) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "podman.test")
-	cmd := exec.Command("go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-tags", build.Tags+" netgo osusergo", "-o", binary, "./agent/podman")
+	name := filepath.Base(pkg) + ".test"
+	cmd := exec.Command("go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-tags", build.Tags+" netgo osusergo", "-o", filepath.Join(i.project, name), pkg)
 	cmd.Dir, cmd.Env = checkout, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("compile the suite: %v\n%s", err, out)
+		t.Fatalf("compile the tests of %s: %v\n%s", pkg, err, out)
 	}
-	if err := exec.Command("cp", binary, filepath.Join(i.project, "podman.test")).Run(); err != nil {
-		t.Fatal(err)
+	out := i.sh(t, fmt.Sprintf(`cp /mnt/rockpool/%[1]s /tmp/; chmod 755 /tmp/%[1]s; rm /mnt/rockpool/%[1]s
+		%[2]s /tmp/%[1]s -test.v -test.run '%[3]s'; rm /tmp/%[1]s`, name, as, run))
+	t.Log(indent(out))
+	if strings.Contains(out, "--- SKIP") || !strings.Contains(out, "--- PASS") {
+		t.Errorf("tests of %s did not run in the guest", pkg)
 	}
+	return out
+}
+
+// contractTest runs the runtime's contract suite inside the guest, in
+// system.slice as the agent runs there.
+func contractTest(t *testing.T, i *instance) {
+	t.Helper()
 	git := gitServer(t, "")
 	i.allow(t, git)
-	out := i.sh(t, fmt.Sprintf(`cp /mnt/rockpool/podman.test /tmp/; chmod 755 /tmp/podman.test; rm /mnt/rockpool/podman.test
-		sudo systemd-run --quiet --uid=rockpool --pipe --wait -E ROCKPOOL_TEST_REPOSITORY=http://%s:%d/me/project /tmp/podman.test -test.v -test.run Contract`, hostSeen, git))
-	t.Log(indent(out))
-	if !strings.Contains(out, "--- PASS: TestEngine_Contract/Remove") {
+	as := fmt.Sprintf("sudo systemd-run --quiet --uid=rockpool --pipe --wait -E ROCKPOOL_TEST_REPOSITORY=http://%s:%d/me/project", hostSeen, git)
+	if out := runInGuest(t, i, "./agent/podman", as, "Contract"); !strings.Contains(out, "--- PASS: TestEngine_Contract/Remove") {
 		t.Error("the contract suite did not run to its end")
 	}
 }
+
+// TestCaddy runs the tests of the Caddyfile with the guest's own Caddy.
+func TestCaddy(t *testing.T) { runInGuest(t, primary.up(t), "./templates", "", "TestCaddy") }
 
 // TestRuntime_Contract holds Podman 5 with pasta to the runtime's contract.
 func TestRuntime_Contract(t *testing.T) { contractTest(t, primary.up(t)) }
