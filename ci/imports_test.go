@@ -20,6 +20,9 @@ var allowed = map[string][]string{
 	"cmd/rockpool-agent":       {"agent/..."},
 	"cmd/packer-plugin-rootvm": {"builders/..."},
 	"cmd/rockpool-vm":          {"vm/..."},
+	"cmd/workspace-image":      {"images/..."},
+	"images":                   {},
+	"images/":                  {"images"},
 	"builders":                 {},
 	"builders/bootstrap":       {"builders", "builders/userns"},
 	"builders/userns":          {"builders"},
@@ -31,7 +34,7 @@ var allowed = map[string][]string{
 	"vm/qemu":                  {"vm"},
 	"agent":                    {},
 	"agent/":                   {"agent"},
-	"ci":                       {"builders/...", "provision", "templates", "vm/...", "ci/..."},
+	"ci":                       {"builders/...", "provision", "templates", "images", "images/oci", "images/spdx", "vm/...", "ci/..."},
 }
 
 type goPackage struct {

@@ -26,6 +26,14 @@ var staticCgo = []string{
 // static is the same for programs without C.
 var static = []string{"-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid="}
 
+// buildah are the arguments for the program that builds the workspace image.
+// The tags leave out what would need C libraries.
+var buildah = []string{
+	"-trimpath", "-buildvcs=false",
+	"-tags", "containers_image_openpgp exclude_graphdriver_btrfs",
+	"-ldflags", "-s -w -buildid=",
+}
+
 // compile builds what goes into the image, into stage, and the plugin that
 // builds it, into the cache.
 func (p *Pipeline) compile(ctx context.Context, stage string) error {
