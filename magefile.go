@@ -22,6 +22,9 @@ type Rootvm mg.Namespace
 // Vm runs the instance.
 type Vm mg.Namespace
 
+// Ws runs workspaces in the instance.
+type Ws mg.Namespace
+
 // with runs a target that takes no arguments.
 func with(ctx context.Context, f func(*targets.App, context.Context) error) error {
 	app, err := targets.New()
@@ -107,6 +110,42 @@ func (Vm) Ssh(ctx context.Context) error {
 		return err
 	}
 	code, err := app.SSH(ctx, rest("vm:ssh"))
+	if err != nil {
+		return err
+	}
+	os.Exit(code)
+	return nil
+}
+
+// List lists the workspaces: [--json].
+func (Ws) List(ctx context.Context) error { return workspace(ctx, "list") }
+
+// Create creates a workspace: NAME [--repository R] [--image I] [--token-stdin] [--no-wait] [--json].
+func (Ws) Create(ctx context.Context) error { return workspace(ctx, "create") }
+
+// Start starts a workspace: NAME [--no-wait] [--json].
+func (Ws) Start(ctx context.Context) error { return workspace(ctx, "start") }
+
+// Stop stops a workspace: NAME [--no-wait] [--json].
+func (Ws) Stop(ctx context.Context) error { return workspace(ctx, "stop") }
+
+// Rm deletes a workspace with its files: NAME [--no-wait].
+func (Ws) Rm(ctx context.Context) error { return workspace(ctx, "rm") }
+
+// Logs prints what a workspace's processes wrote: NAME [-f] [-n lines] [--steps].
+func (Ws) Logs(ctx context.Context) error { return workspace(ctx, "logs") }
+
+// Open prints the address of a workspace's IDE: NAME.
+func (Ws) Open(ctx context.Context) error { return workspace(ctx, "open") }
+
+// workspace runs a command of the agent on workspaces and ends with its exit
+// code.
+func workspace(ctx context.Context, verb string) error {
+	app, err := targets.New()
+	if err != nil {
+		return err
+	}
+	code, err := app.Workspaces(ctx, verb, rest("ws:"+verb))
 	if err != nil {
 		return err
 	}

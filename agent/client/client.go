@@ -109,7 +109,15 @@ func (c *Client) send(ctx context.Context, q request) (*http.Response, error) {
 // unreachable says that a request got no answer, and why.
 type unreachable struct{ err error }
 
-func (u unreachable) Error() string        { return fmt.Sprintf("%v: %v", ErrUnreachable, u.err) }
+// Error leaves the address out, which for a unix socket is made up.
+func (u unreachable) Error() string {
+	cause := u.err
+	if e, ok := errors.AsType[*url.Error](cause); ok {
+		cause = e.Err
+	}
+	return fmt.Sprintf("%v: %v", ErrUnreachable, cause)
+}
+
 func (u unreachable) Unwrap() error        { return u.err }
 func (u unreachable) Is(target error) bool { return target == ErrUnreachable }
 

@@ -85,6 +85,9 @@ func TestApp_NoInstance(t *testing.T) {
 			t.Errorf("output lacks %q:\n%s", want, out)
 		}
 	}
+	if code, err := a.Workspaces(t.Context(), "list", nil); err == nil || code == 0 || !strings.Contains(err.Error(), "mage up") {
+		t.Errorf("ws:list: %d, %v", code, err)
+	}
 	if code, err := a.SSH(t.Context(), []string{"--", "true"}); err == nil || code == 0 || !strings.Contains(err.Error(), "mage up") {
 		t.Errorf("ssh: %d, %v", code, err)
 	}

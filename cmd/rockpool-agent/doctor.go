@@ -18,6 +18,7 @@ import (
 
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/client"
+	"github.com/rockpool/rootvm/agent/slots"
 	"github.com/rockpool/rootvm/agent/sqlite"
 )
 
@@ -61,8 +62,8 @@ func parseDoctor(args []string, s streams, env func(string) string) (doctorOptio
 	fs.text(&o.socket, "socket", "ROCKPOOL_SOCKET", defaultSocket, "unix socket of the agent")
 	fs.text(&o.probe, "probe", "ROCKPOOL_PROBE_URL", defaultProbe, "address that answers OK when the VM serves")
 	fs.engine(&o.engine, &delay)
-	fs.text(&o.image, "image", "ROCKPOOL_IMAGE_DIR", "/usr/share/rockpool/workspace", "directory of the workspace image that the VM carries")
-	fs.text(&o.slots, "slots", "ROCKPOOL_SLOTS_SOCKET", "/run/rockpool-slots.sock", "unix socket that makes views of the image")
+	fs.text(&o.image, "image", "ROCKPOOL_IMAGE_DIR", filepath.Dir(slots.Rootfs), "directory of the workspace image that the VM carries")
+	fs.text(&o.slots, "slots", "ROCKPOOL_SLOTS_SOCKET", slots.Socket, "unix socket that makes views of the image")
 	fs.text(&o.storage, "storage", "ROCKPOOL_STORAGE", "/home/rockpool/.local/share/containers", "directory of the containers")
 	fs.BoolVar(&o.json, "json", false, "print JSON")
 	if err := parse(fs.FlagSet, args, s); err != nil {

@@ -40,7 +40,8 @@ type serveOptions struct {
 type engineOptions struct {
 	runtime string // podman or stub
 	podman  string // socket of the user's Podman service
-	delay   time.Duration
+	delay   time.Duration // of each step of the stub
+	pages   bool          // the stub serves a page for each running workspace
 }
 
 // settings reads flags whose defaults may be set in the environment.
@@ -63,6 +64,7 @@ func (s settings) text(p *string, name, variable, value, usage string) {
 
 // engine adds the flags of what runs workspaces.
 func (s settings) engine(o *engineOptions, delay *string) {
+	s.BoolVar(&o.pages, "stub-pages", s.env("ROCKPOOL_STUB_PAGES") != "0", "the stub serves a page for each workspace that runs (ROCKPOOL_STUB_PAGES)")
 	s.text(&o.runtime, "runtime", "RUNTIME", "podman", "what runs workspaces: podman, or stub, which only says it does")
 	s.text(&o.podman, "podman", "PODMAN_SOCKET", podmanSocket(s.env), "unix socket of the user's Podman service")
 	s.text(delay, "stub-delay", "ROCKPOOL_STUB_DELAY", "0s", "how long each step of the stub takes")

@@ -34,7 +34,7 @@ func openEngine(o engineOptions, log *slog.Logger) (engine, func(), error) {
 		return e, func() {}, err
 	}
 	hook := func(ctx context.Context, c stub.Call) error { return pause(ctx, c, o.delay) }
-	e := stub.New(stub.Options{Hook: hook, Serve: true})
+	e := stub.New(stub.Options{Hook: hook, Serve: o.pages})
 	return e, e.Close, nil
 }
 
