@@ -7,7 +7,7 @@ import (
 
 // MaxWorkspaces is how many workspaces there can be: each has a slot, a range
 // of user and group ids of its own.
-const MaxWorkspaces = 256
+const MaxWorkspaces = ContainerSlots
 
 // FirstLoopbackPort is the loopback port of the workspace in slot 0; the
 // others follow in order. The range ends below Linux's ephemeral ports

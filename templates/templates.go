@@ -40,6 +40,7 @@ type Server struct {
 	Port      int
 	Purpose   string
 	Dashboard bool // has the open health check and the security headers
+	Preview   bool // leads to what runs in workspaces, not to IDEs
 }
 
 // Defaults returns the parameters of the image.
@@ -57,7 +58,7 @@ func Defaults() Params {
 		Servers: []Server{
 			{Name: "srv0", Port: 8080, Purpose: "the dashboard and its API", Dashboard: true},
 			{Name: "srv1", Port: 8081, Purpose: "the workspaces' IDEs"},
-			{Name: "srv2", Port: 8082, Purpose: "previews of what runs in workspaces"},
+			{Name: "srv2", Port: 8082, Purpose: "previews of what runs in workspaces", Preview: true},
 		},
 	}
 }
@@ -66,8 +67,14 @@ func Defaults() Params {
 func (p Params) Socket() string { return p.RunDir + "/agent.sock" }
 
 // UnavailablePage is what a browser gets while the agent does not answer.
-func (p Params) UnavailablePage() (string, error) {
-	b, err := files.ReadFile("files/unavailable.html")
+func (p Params) UnavailablePage() (string, error) { return page("unavailable.html") }
+
+// SilentPage is what a browser gets when a workspace that runs does not
+// answer.
+func (p Params) SilentPage() (string, error) { return page("silent.html") }
+
+func page(name string) (string, error) {
+	b, err := files.ReadFile("files/" + name)
 	return strings.TrimSpace(string(b)), err
 }
 

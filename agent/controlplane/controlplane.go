@@ -114,15 +114,17 @@ func (c *ControlPlane) now() time.Time { return c.cfg.Now().UTC().Truncate(time.
 // ctx ends or [ControlPlane.Shutdown] is called. Then it interrupts the jobs,
 // hands their leases back, so that the next Run goes on with them at once,
 // and returns nil. Containers are left as they are: the agent may restart
-// without anybody's IDE noticing.
+// without anybody's IDE noticing. Faults of the store or the runtime do not
+// end it: it waits for them to be over. The only error is that of a second
+// Run, or of one after Shutdown.
 func (c *ControlPlane) Run(ctx context.Context) error {
 	ctx, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.ended()
-	if err := c.reclaim(ctx); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("take over jobs: %w", err)
+	if !c.reclaim(ctx) {
+		return nil
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { c.reconcileLoop(ctx) })

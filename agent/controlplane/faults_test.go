@@ -267,6 +267,30 @@ func TestStart_ClonesOnce(t *testing.T) {
 	})
 }
 
+// TestStart_ClonesAgain: the volume went with the disk.
+func TestStart_ClonesAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t)
+		ws := p.wait(p.create(agent.NewWorkspace{Name: "demo", RepositoryID: "a/b"}).ID, agent.StatusRunning)
+		must(t, w.rt.Remove(t.Context(), ws.ID))
+		eventually(t, "it is cloned again", func() bool {
+			return p.status(ws.ID) == agent.StatusRunning && strings.HasPrefix(p.file(ws.ID, "b/README.md"), "# https://github.com/a/b")
+		})
+	})
+}
+
+// TestRun_DatabaseFailsAtFirst: the start waits for the database.
+func TestRun_DatabaseFailsAtFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		faulty := &faultyStore{}
+		faulty.err.Store(agent.Errorf(agent.CodeUnavailable, "The database is in use."))
+		p := w.live(t, func(c *controlplane.Config) { faulty.Store, c.Store = c.Store, faulty })
+		time.Sleep(time.Hour)
+		faulty.err.Store(nil)
+		p.created("demo")
+	})
+}
+
 // TestStart_TokenOutlivesFailure: a clone that failed can be tried again
 // without asking for the token again; the database never has it.
 func TestStart_TokenOutlivesFailure(t *testing.T) {

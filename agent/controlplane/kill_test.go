@@ -303,6 +303,7 @@ func TestKill(t *testing.T) {
 		agent.JobStop:   {"enqueue", "readFile", "stop", "commit"},
 		agent.JobDelete: {"enqueue", "remove", "commit"},
 	} {
+		ready := prepare(t, kind)
 		for _, op := range ops {
 			for _, when := range []string{"before", "after"} {
 				if op == "readFile" && when == "after" {
@@ -310,15 +311,14 @@ func TestKill(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%s/%s:%s", kind, op, when), func(t *testing.T) {
 					t.Parallel()
-					killAt(t, kind, op+":"+when)
+					killAt(t, ready.copy(t), kind, op+":"+when)
 				})
 			}
 		}
 	}
 }
 
-func killAt(t *testing.T, kind agent.JobKind, point string) {
-	g := prepare(t, kind)
+func killAt(t *testing.T, g grave, kind agent.JobKind, point string) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), envDir+"="+g.dir, envJob+"="+string(kind), envPoint+"="+point)
 	out, err := cmd.CombinedOutput()

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,9 +42,12 @@ func (a *attempt) run(ctx context.Context) error {
 		return err
 	}
 	a.rec = rec
+	a.step.Title = "The work"              // until it comes to a step
 	if a.job.Attempts > a.c.cfg.Attempts { // each one ended with the agent
-		a.step.Title = "The work"
 		return fmt.Errorf("%w: %w", errInterrupted, agent.Errorf(agent.CodeInternal, "The work on this workspace was interrupted %d times. Try again.", a.c.cfg.Attempts))
+	}
+	if a.rec.Cloned, err = a.stillCloned(ctx); err != nil {
+		return err
 	}
 	var before *work
 	for i, w := range a.plan() {
@@ -56,6 +60,20 @@ func (a *attempt) run(ctx context.Context) error {
 		before = &w
 	}
 	return a.commit(ctx, before)
+}
+
+// stillCloned reports whether the work tree that was cloned once can be
+// there: not when the volume is gone, as after the restore of a database on
+// another disk.
+func (a *attempt) stillCloned(ctx context.Context) (bool, error) {
+	if !a.rec.Cloned || a.job.Kind == agent.JobStop || a.job.Kind == agent.JobDelete {
+		return a.rec.Cloned, nil
+	}
+	refs, err := a.c.cfg.Inventory.List(ctx)
+	if err != nil {
+		return false, fmt.Errorf("look for the volume: %w", err)
+	}
+	return slices.ContainsFunc(refs, func(ref agent.ContainerRef) bool { return ref.ID == a.rec.ID && ref.HasHome }), nil
 }
 
 func (a *attempt) limited(ctx context.Context, w work) error {

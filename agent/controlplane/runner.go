@@ -24,24 +24,38 @@ var errInterrupted = errors.New("interrupted too often")
 var errLost = errors.New("lease lost")
 
 // reclaim takes back the leases of lives that ended without handing them
-// back. This life holds the database's lock, so they cannot be alive.
-func (c *ControlPlane) reclaim(ctx context.Context) error {
-	return c.update(ctx, func(ch *change) error {
-		jobs, err := ch.Jobs("")
-		if err != nil {
+// back. This life holds the database's lock, so they cannot be alive. It does
+// not give up before ctx ends, and reports whether it succeeded.
+func (c *ControlPlane) reclaim(ctx context.Context) bool {
+	for n := 1; ; n++ {
+		err := c.update(ctx, reclaimAll)
+		if err == nil {
+			return true
+		}
+		if ctx.Err() == nil {
+			c.cfg.Log.Error("cannot take over jobs", "err", err)
+		}
+		if !c.sleep(ctx, c.backoff(n), nil) {
+			return false
+		}
+	}
+}
+
+func reclaimAll(ch *change) error {
+	jobs, err := ch.Jobs("")
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if j.State != agent.JobLeased {
+			continue
+		}
+		release(&j, ch.now)
+		if err := ch.UpdateJob(j); err != nil {
 			return err
 		}
-		for _, j := range jobs {
-			if j.State != agent.JobLeased {
-				continue
-			}
-			release(&j, ch.now)
-			if err := ch.UpdateJob(j); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // release puts a job back into the queue, to run at a time.

@@ -57,30 +57,30 @@ func (e *Engine) ReadFile(ctx context.Context, id, name string) ([]byte, error) 
 	}
 	var content []byte
 	err = e.call(ctx, "read file", func(ctx context.Context) error {
-		if _, err := inspect(ctx, id); err != nil {
+		return download(ctx, id, name, func(r io.Reader) error {
+			content, err = onlyFile(r, name)
 			return err
-		}
-		content, err = readFile(ctx, id, name)
-		return err
+		})
 	})
 	return content, err
 }
 
-func readFile(ctx context.Context, id, name string) ([]byte, error) {
+// download hands the archive of a file or directory of the container to read.
+func download(ctx context.Context, id, name string, read func(io.Reader) error) error {
 	r, w := io.Pipe()
 	copyAll, err := containers.CopyToArchive(ctx, containerName(id), name, w)
 	if isNotFound(err) {
-		return nil, agent.Errorf(agent.CodeNotFound, "The workspace has no file %s", name)
+		return agent.Errorf(agent.CodeNotFound, "The workspace has no file %s", name)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if copyAll == nil {
-		return nil, errors.New("podman answered with neither a file nor an error")
+		return errors.New("podman answered with neither a file nor an error")
 	}
 	go func() { _ = w.CloseWithError(copyAll()) }()
 	defer r.Close()
-	return onlyFile(r, name)
+	return read(r)
 }
 
 // onlyFile reads an archive of one file.
@@ -141,7 +141,7 @@ func (e *Engine) writeFile(ctx context.Context, id, name string, content []byte)
 func (e *Engine) put(ctx context.Context, id, dir string, files []file) error {
 	var missing []file
 	prefix := ""
-	for dir != "/" {
+	for dir != "/" && dir != agent.Home {
 		_, err := containers.Stat(ctx, containerName(id), dir)
 		if err == nil {
 			break
@@ -206,15 +206,19 @@ func upload(ctx context.Context, id, dir string, archive []byte) error {
 	return response.Process(nil)
 }
 
-// Configure implements [agent.Runtime]. The IDE reads its folder when it
-// starts, so a container whose folder has changed since is started anew.
+// Configure implements [agent.Runtime]. The IDE reads its configuration when
+// it starts, so a container is started anew when what it was not told by its
+// command line has changed since: the folder, and for images of the user's own
+// all of it.
 func (e *Engine) Configure(ctx context.Context, id string, c agent.IDEConfig) error {
 	return e.call(ctx, "configure", func(ctx context.Context) error {
 		container, err := running(ctx, id)
 		if err != nil {
 			return err
 		}
-		changed, err := e.writeConfig(ctx, id, c)
+		image := container.Config.Labels[labelImage]
+		told := image == "" || image == agent.DefaultImage
+		changed, err := e.writeConfig(ctx, id, c, told)
 		if err != nil {
 			return err
 		}
@@ -231,43 +235,80 @@ func (e *Engine) Configure(ctx context.Context, id string, c agent.IDEConfig) er
 
 // writeConfig makes the files say c, and returns when what only a new start
 // applies was last changed.
-func (e *Engine) writeConfig(ctx context.Context, id string, c agent.IDEConfig) (time.Time, error) {
-	name := containerName(id)
-	want := []file{
-		{name: path.Base(configFile), mode: 0o644, content: []byte("abs-proxy-base-path: " + basePath(c.Name) + "\n")},
-		{name: path.Base(folderFile), mode: 0o644, content: folderContent(c.Folder)},
-	}
-	var stale []file
-	for _, f := range want {
-		got, err := readFile(ctx, id, path.Join(configDir, f.name))
-		if err != nil && !isNotFound(err) {
-			return time.Time{}, err
-		}
-		if !bytes.Equal(got, f.content) {
-			stale = append(stale, f)
-		}
-	}
-	if c.Folder != "" && stale != nil {
-		// The IDE opens the folder from the start; Clone fills it.
-		if _, err := containers.Stat(ctx, name, c.Folder); errors.Is(err, podmancopy.ErrENOENT) {
-			if err := e.put(ctx, id, c.Folder, nil); err != nil {
-				return time.Time{}, err
-			}
-		}
-	}
-	if stale != nil {
-		if err := e.put(ctx, id, configDir, stale); err != nil {
-			return time.Time{}, err
-		}
-	}
-	st, err := containers.Stat(ctx, name, folderFile)
-	if errors.Is(err, podmancopy.ErrENOENT) {
-		return time.Time{}, nil
-	}
+func (e *Engine) writeConfig(ctx context.Context, id string, c agent.IDEConfig, told bool) (time.Time, error) {
+	now := e.Now()
+	there, changed, err := readConfig(ctx, id, told)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return st.ModTime, nil
+	folder := folderContent(c.Folder)
+	var stale []file
+	for _, f := range []file{
+		{name: path.Base(configFile), mode: 0o644, content: []byte("abs-proxy-base-path: " + basePath(c.Name) + "\n")},
+		{name: path.Base(folderFile), mode: 0o644, content: folder},
+	} {
+		if !bytes.Equal(there[f.name], f.content) {
+			stale = append(stale, f)
+		}
+	}
+	if stale == nil {
+		return changed, nil
+	}
+	if !told {
+		changed = now
+	}
+	if !bytes.Equal(there[path.Base(folderFile)], folder) {
+		changed = now
+		if err := e.ensureFolder(ctx, id, c.Folder); err != nil {
+			return time.Time{}, err
+		}
+	}
+	return changed, e.put(ctx, id, configDir, stale)
+}
+
+// ensureFolder makes a folder that is missing: the IDE opens it from the
+// start, Clone fills it.
+func (e *Engine) ensureFolder(ctx context.Context, id, folder string) error {
+	if folder == "" {
+		return nil
+	}
+	_, err := containers.Stat(ctx, containerName(id), folder)
+	if errors.Is(err, podmancopy.ErrENOENT) {
+		return e.put(ctx, id, folder, nil)
+	}
+	return err
+}
+
+// readConfig returns the IDE's files, and when those that only a new start
+// applies were last changed.
+func readConfig(ctx context.Context, id string, told bool) (there map[string][]byte, changed time.Time, err error) {
+	there = map[string][]byte{}
+	err = download(ctx, id, configDir, func(r io.Reader) error {
+		archive := tar.NewReader(r)
+		for {
+			h, err := archive.Next()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("read the IDE's configuration: %w", err)
+			}
+			if path.Dir(path.Clean(h.Name)) != path.Base(configDir) || h.Typeflag != tar.TypeReg || h.Size > agent.MaxFileSize {
+				continue
+			}
+			name := path.Base(h.Name)
+			if applies := name == path.Base(folderFile) || name == path.Base(configFile) && !told; applies && h.ModTime.After(changed) {
+				changed = h.ModTime
+			}
+			if there[name], err = io.ReadAll(archive); err != nil {
+				return fmt.Errorf("read the IDE's configuration: %w", err)
+			}
+		}
+	})
+	if isNotFound(err) {
+		err = nil
+	}
+	return there, changed, err
 }
 
 // folderContent is a line, or nothing for the home directory.

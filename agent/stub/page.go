@@ -1,7 +1,6 @@
 package stub
 
 import (
-	"errors"
 	"fmt"
 	"html"
 	"net"
@@ -21,19 +20,22 @@ func (r *Runtime) listen(c *container) error {
 		return err
 	}
 	srv := &http.Server{Handler: page(c.Spec.Name), ReadHeaderTimeout: 10 * time.Second}
-	r.servers[c.Spec.ID] = srv
-	go func() {
-		if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			_ = l.Close()
-		}
-	}()
+	r.servers[c.Spec.ID] = server{srv, l}
+	go func() { _ = srv.Serve(l) }() // until it is closed
 	return nil
+}
+
+// server is a page that is served. The server knows its listener only from
+// the moment it serves; the port must be free when the page is gone.
+type server struct {
+	*http.Server
+	listener net.Listener
 }
 
 // hangUp ends what listen began.
 func (r *Runtime) hangUp(id string) {
-	if srv := r.servers[id]; srv != nil {
-		_ = srv.Close()
+	if srv, ok := r.servers[id]; ok {
+		_, _ = srv.Close(), srv.listener.Close()
 		delete(r.servers, id)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"net/url"
 	"path"
 	"slices"
@@ -62,7 +61,7 @@ type Runtime struct {
 	mu         sync.Mutex
 	containers map[string]*container
 	homes      map[string]map[string][]byte // volumes: files by absolute path
-	servers    map[string]*http.Server
+	servers    map[string]server
 }
 
 // container is one container. Its fields are the snapshot's.
@@ -84,7 +83,7 @@ type Options struct {
 func New(o Options) *Runtime {
 	return &Runtime{
 		hook: o.Hook, serve: o.Serve,
-		containers: map[string]*container{}, homes: map[string]map[string][]byte{}, servers: map[string]*http.Server{},
+		containers: map[string]*container{}, homes: map[string]map[string][]byte{}, servers: map[string]server{},
 	}
 }
 

@@ -15,17 +15,18 @@ import (
 	"github.com/rockpool/rootvm/templates"
 )
 
-// podmanTags are the tags with which the agent has Podman's bindings: the
-// remote client alone, and neither of the C libraries that the server would
-// want.
-const podmanTags = "remote containers_image_openpgp exclude_graphdriver_btrfs"
+// Tags of the containers' modules: OpenPGP in Go instead of a C library, no
+// driver for btrfs, and Podman as a client only. Everything that is compiled or
+// checked from this module takes them.
+const Tags = "containers_image_openpgp exclude_graphdriver_btrfs remote"
 
 // staticCgo are the arguments that link the agent with SQLite into one static
-// file, the same bytes every time.
+// file, the same bytes every time. The linker would warn of PKCS #11, which
+// comes along with the container modules and is never used.
 var staticCgo = []string{
 	"-trimpath", "-buildvcs=false",
-	"-tags", "netgo osusergo sqlite_omit_load_extension " + podmanTags,
-	"-ldflags", "-linkmode external -extldflags -static -s -w -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
+	"-tags", "netgo osusergo sqlite_omit_load_extension " + Tags,
+	"-ldflags", "-linkmode external -extldflags '-static -Wl,--no-warnings' -s -w -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
 }
 
 // static is the same for programs without C.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/ci/build"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -20,7 +21,7 @@ func (a *App) Test(ctx context.Context) error {
 	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
 		return err
 	}
-	return a.run(ctx, a.testTools(), "go", "test", "./...")
+	return a.run(ctx, a.testTools(), "go", "test", "-tags", build.Tags, "./...")
 }
 
 // testTools points the tests that use the tools tree to it, when the cache has
@@ -43,10 +44,10 @@ func (a *App) Check(ctx context.Context) error {
 		return fmt.Errorf("not formatted; run gofmt -w on:\n%s", out)
 	}
 	for _, argv := range [][]string{
-		{"go", "vet", "./..."},
-		{"go", "vet", "-tags", "e2e", "./..."},
+		{"go", "vet", "-tags", build.Tags, "./..."},
+		{"go", "vet", "-tags", "e2e " + build.Tags, "./..."},
 		{"go", "vet", "-tags", "mage", "magefile.go"},
-		{"go", "tool", "staticcheck", "-tags", "e2e", "./..."},
+		{"go", "tool", "staticcheck", "-tags", "e2e " + build.Tags, "./..."},
 		{"go", "test", "./ci"},
 	} {
 		if err := a.run(ctx, nil, argv...); err != nil {
@@ -90,7 +91,7 @@ func (a *App) E2E(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{"go", "test", "-tags", "e2e", "-count=1", "-p=1", "-timeout=60m", "-v"}
+	argv := []string{"go", "test", "-tags", "e2e " + build.Tags, "-count=1", "-p=1", "-timeout=60m", "-v"}
 	argv = append(argv, strings.Fields(os.Getenv("E2E_FLAGS"))...)
 	env := append(a.testTools(), "ROCKPOOL_E2E="+under)
 	return a.run(ctx, env, append(argv, "./builders/disk", "./vm", "./ci/e2e")...)

@@ -86,6 +86,7 @@ document.addEventListener("submit", async (e) => {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const regions = page.querySelectorAll("[data-region]");
     if (!regions.length) return location.reload(); // a fault with a page of its own
+    if (answer.ok) form.reset();
     for (const r of regions) place({ name: r.dataset.region, hash: r.dataset.hash, html: r.innerHTML }, false);
     document.querySelector("[aria-invalid=true]")?.focus();
   } catch {

@@ -1,0 +1,39 @@
+import { defineConfig } from "@playwright/test";
+import { artifacts, dashboard, password, stub } from "./tests/stack";
+
+// The tests share one machine, so they run one after another. None is tried
+// again: a test that fails at times is a fault.
+export default defineConfig({
+  testDir: "tests",
+  outputDir: `${artifacts}/results`,
+  workers: 1,
+  retries: 0,
+  forbidOnly: true,
+  // Limits that fail a test; nothing waits for them to pass. A VM without KVM
+  // is some ten times slower than this machine.
+  timeout: stub ? 60_000 : 600_000,
+  expect: { timeout: stub ? 15_000 : 240_000 },
+  grepInvert: stub ? /@vm/ : /@stub/,
+  reporter: [["list"]],
+  use: {
+    baseURL: dashboard,
+    httpCredentials: { username: "admin", password },
+    locale: "en-GB",
+    timezoneId: "UTC",
+    trace: { mode: "retain-on-failure", screenshots: false, snapshots: true, sources: false },
+    contextOptions: { reducedMotion: "reduce" }, // drawing without a GPU is most of the work
+    screenshot: "only-on-failure",
+    navigationTimeout: stub ? 30_000 : 120_000,
+    launchOptions: {
+      executablePath: process.env.E2E_CHROMIUM,
+      args: [
+        ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+      ],
+    },
+  },
+});
