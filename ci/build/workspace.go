@@ -85,8 +85,9 @@ func (p *Pipeline) newWorkspace(ctx context.Context) (*workspace, error) {
 	return w, err
 }
 
-// definition are the paths of the checkout that decide the image.
-var definition = []string{"images", "cmd/workspace-image", "builders/bootstrap/locks"}
+// definition are the paths of the checkout that decide the image, as git takes
+// them.
+var definition = []string{"images", "cmd/workspace-image", "builders/bootstrap/locks", ":(exclude)*_test.go", ":(exclude)images/workspace/README.md"}
 
 // inputDigest names everything the image is made from. The modules that shape
 // its bytes stand for the builder's code that is not ours.
@@ -100,8 +101,12 @@ func (w *workspace) inputDigest() (string, error) {
 	for _, platform := range w.spec.Platforms {
 		fmt.Fprintln(h, platform, w.locks[platform].Digest())
 	}
-	for _, dir := range definition[:2] {
-		d, err := digestFiles(filepath.Join(w.Settings.Source, dir))
+	files, err := w.definitionFiles()
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		d, err := digestFiles(file)
 		if err != nil {
 			return "", err
 		}
@@ -117,6 +122,20 @@ func (w *workspace) inputDigest() (string, error) {
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// definitionFiles are the directory of the definition and the code that builds
+// it, without its tests.
+func (w *workspace) definitionFiles() ([]string, error) {
+	files := []string{filepath.Join(w.Settings.Source, "images", "workspace")}
+	for _, dir := range []string{"images", "images/*", "cmd/workspace-image"} {
+		code, err := filepath.Glob(filepath.Join(w.Settings.Source, dir, "*.go"))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, code...)
+	}
+	return slices.DeleteFunc(files, func(file string) bool { return strings.HasSuffix(file, "_test.go") }), nil
 }
 
 func (w *workspace) dist(suffix string) string {
@@ -215,12 +234,18 @@ func (w *workspace) build(ctx context.Context, lock *os.File, force bool) (Works
 	}
 	start := time.Now()
 	watch := builders.Stopwatch{Now: time.Now}
+	definition := filepath.Join(w.Settings.Source, "images", "workspace")
+	// The contexts follow from the lock files in it.
+	layers, err := digestFiles(definition)
+	if err != nil {
+		return WorkspaceManifest{}, err
+	}
 	request := images.Request{
 		Spec:       w.spec,
 		Bases:      map[string]images.Base{},
-		Definition: filepath.Join(w.Settings.Source, "images", "workspace"),
+		Definition: definition,
 		Contexts:   map[string]string{},
-		Inputs:     w.inputs,
+		Inputs:     layers[:32],
 		Storage:    filepath.Join(w.Settings.CacheDir, "workspace", "storage"),
 		Layout:     w.dist(""),
 	}
@@ -362,6 +387,11 @@ func (w *workspace) record(steps []builders.Step) (WorkspaceManifest, error) {
 			record.CompressedSize += l.Size
 		}
 		m.Images = append(m.Images, record)
+		bill, err := w.sbom(platform, img.Digest)
+		if err != nil {
+			return m, fmt.Errorf("bill of materials: %w", err)
+		}
+		m.Artifacts = append(m.Artifacts, bill)
 	}
 	archive, err := builders.Describe(w.dist(".oci.tar"), "oci-archive")
 	if err != nil {
