@@ -25,6 +25,9 @@ type Vm mg.Namespace
 // Ws runs workspaces in the instance.
 type Ws mg.Namespace
 
+// Workspace builds the image that workspaces run from.
+type Workspace mg.Namespace
+
 // with runs a target that takes no arguments.
 func with(ctx context.Context, f func(*targets.App, context.Context) error) error {
 	app, err := targets.New()
@@ -63,6 +66,9 @@ func Down(ctx context.Context) error { return with(ctx, (*targets.App).Stop) }
 // Setup installs the host packages that are missing, and nothing else.
 func Setup(ctx context.Context) error { return with(ctx, (*targets.App).Setup) }
 
+// SetupE2e installs the host packages of the end-to-end tests too: Chromium, Node.js, Caddy.
+func SetupE2e(ctx context.Context) error { return with(ctx, (*targets.App).SetupE2E) }
+
 // Doctor says what this host can and cannot do.
 func Doctor(ctx context.Context) error { return with(ctx, (*targets.App).Doctor) }
 
@@ -72,7 +78,7 @@ func Test(ctx context.Context) error { return with(ctx, (*targets.App).Test) }
 // Check runs the linters: gofmt, go vet, staticcheck, import directions.
 func Check(ctx context.Context) error { return with(ctx, (*targets.App).Check) }
 
-// E2e builds the image and tests it for real: boots, kills, shares, data.
+// E2e builds the image and tests it for real: boots, kills, shares, data, browser. RUNTIME=stub: the browser's tests without a VM.
 func E2e(ctx context.Context) error { return with(ctx, (*targets.App).E2E) }
 
 // Build makes the image of SUITE, ARCH, FORMATS and DISK_SIZE into dist/.
@@ -80,6 +86,11 @@ func (Rootvm) Build(ctx context.Context) error { return with(ctx, (*targets.App)
 
 // Lock resolves the package locks anew (maintainers).
 func (Rootvm) Lock(ctx context.Context) error { return with(ctx, (*targets.App).Lock) }
+
+// Image makes the workspace image into dist/: [--platform list] [--push reference].
+func (Workspace) Image(ctx context.Context) error {
+	return withArgs(ctx, "workspace:image", (*targets.App).Workspace)
+}
 
 // Start starts the instance and waits until it serves.
 func (Vm) Start(ctx context.Context) error { return with(ctx, (*targets.App).Start) }

@@ -124,3 +124,34 @@ func TestApp_DoctorNamesWhatIsMissing(t *testing.T) {
 		t.Errorf("said:\n%s", out)
 	}
 }
+
+// TestSetupE2E: a browser of any name is enough, and Ubuntu's users hear of
+// the snap before apt-get fails.
+func TestSetupE2E(t *testing.T) {
+	t.Setenv("ROCKPOOL_CHROMIUM", "")
+	have := func(names ...string) func(string) (string, error) {
+		return func(name string) (string, error) {
+			for _, n := range names {
+				if n == name {
+					return "/usr/bin/" + name, nil
+				}
+			}
+			return "", errors.New("not found")
+		}
+	}
+	var programs []string
+	for _, n := range append(preflight.Needs, preflight.BrowserNeeds...) {
+		if n.Program != "chromium" {
+			programs = append(programs, n.Program)
+		}
+	}
+	a, _ := app(t, "")
+	a.Host = preflight.Host{Exists: func(string) bool { return true }, LookPath: have(append(programs, "google-chrome")...)}
+	if err := a.SetupE2E(context.Background()); err != nil {
+		t.Error(err)
+	}
+	a.Host.LookPath = have(programs...)
+	if err := a.SetupE2E(context.Background()); err == nil || !strings.Contains(err.Error(), "snap install chromium") {
+		t.Errorf("error = %v", err)
+	}
+}

@@ -55,7 +55,7 @@ test("search leads from a repository to its name", async ({ page }) => {
   await expect(page.getByText("octocat/Hello-World")).toBeVisible();
 });
 
-test("a clone that fails says why, and can be tried again @stub", async ({ page }) => {
+test("a clone that fails says why, and can be tried again", async ({ page }) => {
   await page.goto("/app/workspaces/new/configure?repo=https%3A%2F%2Fgit.invalid%2Fa%2Fb");
   await page.getByLabel("Name").fill(uniqueName("failing"));
   await page.getByLabel("Access token").fill("s3cret-token");

@@ -7,7 +7,7 @@ test.describe("in the middle of provisioning", () => {
   test.beforeAll(() => pace("1m"));
   test.afterAll(() => pace("0s"));
 
-  test("a reload shows what is true, and a restart of the agent is survived", async ({ page }) => {
+  test("a reload shows what is true, and a restart of the agent is survived @both", async ({ page }) => {
     await page.goto("/app/workspaces/new/configure");
     await page.getByLabel("Name").fill(uniqueName("middle"));
     await page.getByRole("button", { name: "Create workspace" }).click();

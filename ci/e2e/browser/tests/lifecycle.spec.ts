@@ -1,9 +1,9 @@
-import { dashboard, expect, figure, ide, removeWorkspaces, test, uniqueName } from "./stack";
+import { dashboard, expect, figure, ide, removeWorkspaces, stub, test, uniqueName } from "./stack";
 
 test.afterAll(removeWorkspaces);
 
 // One workspace's life, as a person lives it: only by what can be seen.
-test("create, run, stop, start, delete", async ({ page, context }) => {
+test("create, run, stop, start, delete @both", async ({ page, context }) => {
   const name = uniqueName("life");
   await page.goto("/app/workspaces");
   await page.getByRole("button", { name: "New workspace" }).click();
@@ -27,7 +27,10 @@ test("create, run, stop, start, delete", async ({ page, context }) => {
   await expect(open).toHaveAttribute("href", `${ide}/workspace/${name}/`);
   const tab = context.waitForEvent("page");
   await open.click();
-  await (await tab).close();
+  const opened = await tab;
+  await expect(opened).toHaveURL(new RegExp(`^${ide}/workspace/${name}/`));
+  if (stub) await expect(opened.getByRole("heading", { name })).toBeVisible();
+  await opened.close();
 
   await page.getByRole("button", { name: "Stop" }).click();
   await expect(page.getByText("Stopping a workspace disconnects")).toBeVisible();

@@ -1,24 +1,9 @@
-import { api, createWorkspace, dashboard, expect, password, removeWorkspaces, test } from "./stack";
+import { api, createWorkspace, expect, readFile, removeWorkspaces, test, writeFile } from "./stack";
 
 test.afterAll(removeWorkspaces);
 
-const write = async (id: string, path: string, content: string) => {
-  const answer = await fetch(`${dashboard}/api/runtime/${id}/writeFile?path=${encodeURIComponent(path)}`, {
-    method: "PUT",
-    headers: { Authorization: "Basic " + Buffer.from(`admin:${password}`).toString("base64"), "Content-Type": "application/octet-stream" },
-    body: content,
-  });
-  expect(answer.ok, await answer.text()).toBe(true);
-};
-const read = async (id: string, path: string) => {
-  const answer = await fetch(`${dashboard}/api/runtime/${id}/readFile?path=${encodeURIComponent(path)}`, {
-    headers: { Authorization: "Basic " + Buffer.from(`admin:${password}`).toString("base64") },
-  });
-  return answer.text();
-};
-
 // Nothing was saved before: the stack is new.
-test("preferences are saved from a workspace and arrive in the next", async ({ page }) => {
+test("preferences are saved from a workspace and arrive in the next @both", async ({ page }) => {
   await page.goto("/app/settings");
   await expect(page.getByRole("row").filter({ hasText: "Never" })).toHaveCount(3);
   await expect(page.getByRole("button", { name: "Save all" })).toBeDisabled();
@@ -32,8 +17,8 @@ test("preferences are saved from a workspace and arrive in the next", async ({ p
 
   const git = "[user]\n\tname = Ümläut\n";
   const settings = '{\n  // a comment\n  "editor.fontSize": 17\n}\n';
-  await write(first.id, ".gitconfig", git);
-  await write(first.id, ".local/share/code-server/User/settings.json", settings);
+  await writeFile(first.id, ".gitconfig", git);
+  await writeFile(first.id, ".local/share/code-server/User/settings.json", settings);
   await page.goto(`/app/workspaces/${first.id}`);
   await expect(page.getByText("Preferences")).toBeVisible();
   await page.getByRole("button", { name: "Save all" }).click();
@@ -41,8 +26,8 @@ test("preferences are saved from a workspace and arrive in the next", async ({ p
   await expect(page.getByRole("row").filter({ hasText: "Editor Settings" })).toContainText("just now");
 
   const second = await createWorkspace("prefs");
-  expect(await read(second.id, ".gitconfig")).toBe(git);
-  expect(await read(second.id, ".local/share/code-server/User/settings.json")).toBe(settings);
+  expect(await readFile(second.id, ".gitconfig")).toBe(git);
+  expect(await readFile(second.id, ".local/share/code-server/User/settings.json")).toBe(settings);
   await page.goto("/app/settings");
   await expect(page.getByRole("row").filter({ hasText: "Never" })).toHaveCount(1);
   const saved = await api<{ name: string }[]>("GET", "/api/settings");

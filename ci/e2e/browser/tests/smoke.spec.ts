@@ -2,7 +2,7 @@ import { dashboard, expect, ide, password, preview, removeWorkspaces, test } fro
 
 test.beforeAll(removeWorkspaces);
 
-test("the dashboard greets with an empty list", async ({ page }) => {
+test("the dashboard greets with an empty list @both", async ({ page }) => {
   await page.goto("/");
   await expect(page).toHaveURL(`${dashboard}/app/workspaces`);
   await expect(page.getByRole("heading", { name: "Workspaces" })).toBeVisible();
@@ -12,7 +12,7 @@ test("the dashboard greets with an empty list", async ({ page }) => {
   await expect(page.getByRole("button", { name: "New workspace" })).toBeVisible();
 });
 
-test("health needs no password, the API does", async ({ request }) => {
+test("health needs no password, the API does @both", async ({ request }) => {
   const health = await fetch(`${dashboard}/api/health`); // Node's own, which knows no password
   expect([health.status, await health.text()]).toEqual([200, "OK"]);
   for (const address of [`${dashboard}/api/ping`, `${dashboard}/app/workspaces`, `${ide}/workspace/x/`, `${preview}/workspace/x/port/3000/`]) {
@@ -23,7 +23,7 @@ test("health needs no password, the API does", async ({ request }) => {
   expect(await ping.json()).toEqual({ status: "ok" });
 });
 
-test("the IDE's and the previews' servers have no API and know no stranger", async ({ request }) => {
+test("the IDE's and the previews' servers have no API and know no stranger @both", async ({ request }) => {
   for (const server of [ide, preview]) {
     expect((await request.get(`${server}/api/workspaces`)).status()).toBe(404);
     const answer = await request.get(`${server}/workspace/nobody${server === preview ? "/port/3000" : ""}/`);
@@ -32,7 +32,7 @@ test("the IDE's and the previews' servers have no API and know no stranger", asy
   }
 });
 
-test("the dashboard's policy allows nothing inline and no other host", async ({ request }) => {
+test("the dashboard's policy allows nothing inline and no other host @both", async ({ request }) => {
   const headers = (await request.get("/app/workspaces")).headers();
   expect(headers["content-security-policy"]).toContain("default-src 'none'");
   expect(headers["content-security-policy"]).not.toContain("unsafe");
@@ -40,7 +40,7 @@ test("the dashboard's policy allows nothing inline and no other host", async ({ 
   expect(headers["referrer-policy"]).toBe("same-origin");
 });
 
-test("a form of another origin is refused", async ({ request }) => {
+test("a form of another origin is refused @both", async ({ request }) => {
   const answer = await request.post("/app/workspaces/new/configure", {
     headers: { Origin: ide, "Sec-Fetch-Site": "same-site" },
     form: { name: "not-mine" },
@@ -50,7 +50,7 @@ test("a form of another origin is refused", async ({ request }) => {
 
 test.describe("with a wrong password", () => {
   test.use({ httpCredentials: { username: "admin", password: password + "x" }, quiet: false });
-  test("nothing is shown", async ({ page }) => {
+  test("nothing is shown @both", async ({ page }) => {
     // Chromium shows its own page for a 401 whose body is empty.
     const answer = await page.goto("/app/workspaces").catch(() => null);
     expect(answer?.status() ?? 401).toBe(401);

@@ -31,20 +31,29 @@ export const reboot = () => control("/reboot");
 export const pace = async (delay: string) => void (stub && (await control("/pace", delay)));
 export const exec = (script: string) => control("/exec", script);
 
-// api asks the agent what a page is compared with.
-export async function api<T>(method: string, path: string, body?: unknown): Promise<T> {
+// ask sends the agent a request and returns the text of its answer.
+async function ask(method: string, path: string, body?: string, type = "application/json"): Promise<string> {
   const answer = await fetch(dashboard + path, {
     method,
-    headers: {
-      Authorization: "Basic " + Buffer.from(`admin:${password}`).toString("base64"),
-      "Content-Type": "application/json",
-    },
-    body: body === undefined ? undefined : JSON.stringify(body),
+    headers: { Authorization: "Basic " + Buffer.from(`admin:${password}`).toString("base64"), ...(body === undefined ? {} : { "Content-Type": type }) },
+    body,
   });
   const text = await answer.text();
   if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+  return text;
+}
+
+// api asks the agent what a page is compared with.
+export async function api<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const text = await ask(method, path, body === undefined ? undefined : JSON.stringify(body));
   return (text ? JSON.parse(text) : undefined) as T;
 }
+
+// Files of a workspace. One that is not there is empty.
+const file = (id: string, verb: string, path: string) => `/api/runtime/${id}/${verb}?path=${encodeURIComponent(path)}`;
+export const readFile = (id: string, path: string) => ask("GET", file(id, "readFile", path)).catch(() => "");
+export const writeFile = (id: string, path: string, content: string) =>
+  ask("PUT", file(id, "writeFile", path), content, "application/octet-stream");
 
 export type Workspace = { id: string; name: string; status: string; errorMessage: string | null };
 
