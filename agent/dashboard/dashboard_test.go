@@ -25,8 +25,12 @@ import (
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
-func handler(p *plane) http.Handler {
+func handler(p *plane) http.Handler { return closingHandler(p, nil) }
+
+// closingHandler is of an agent that ends when closing is closed.
+func closingHandler(p *plane, closing <-chan struct{}) http.Handler {
 	return (&dashboard.Dashboard{
+		Closing:      closing,
 		ControlPlane: p,
 		Ports:        agent.GuestPorts{Dashboard: 9080, IDE: 9081, Preview: 9082},
 		Version:      "1.2",
@@ -480,6 +484,26 @@ func TestLive_usage(t *testing.T) {
 	p.mu.Unlock()
 	if now := e.regions(); len(now) != 1 || !strings.Contains(now["usage"], "125 %") || !strings.Contains(now["usage"], "2.0 GiB") {
 		t.Errorf("usage: %q", now)
+	}
+}
+
+// TestLive_closing: a stream does not keep the agent from ending, and a
+// request for its header alone has none.
+func TestLive_closing(t *testing.T) {
+	closing := make(chan struct{})
+	s := httptest.NewServer(closingHandler(newPlane("one"), closing))
+	defer s.Close()
+	if res, err := http.Head(s.URL + "/app/workspaces/live"); err != nil || res.Header.Get("Content-Type") != "text/event-stream" {
+		t.Errorf("HEAD: %v, %v", res, err)
+	}
+	res, err := http.Get(s.URL + "/app/workspaces/live")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	close(closing)
+	if _, err := io.ReadAll(res.Body); err != nil {
+		t.Errorf("the stream was cut: %v", err)
 	}
 }
 

@@ -48,6 +48,9 @@ func (d *Dashboard) live(w http.ResponseWriter, r *http.Request, f follow) error
 		return err
 	}
 	s.open()
+	if r.Method == http.MethodHead {
+		return nil
+	}
 	var tick <-chan time.Time
 	if f.every > 0 {
 		t := time.NewTicker(f.every)

@@ -71,8 +71,9 @@ addEventListener("pageshow", connect);
 
 // Forms --------------------------------------------------------------------
 
-// A form on a live page is sent without leaving it; the answer is the page,
-// whose regions are taken.
+// A form on a live page is sent without leaving it. The answer is the page as
+// it was a moment ago: regions that say what became of the form are taken from
+// it; the others come by the events, which may have been faster.
 document.addEventListener("submit", async (e) => {
   const form = e.target;
   if (form.dataset.busy) return e.preventDefault();
@@ -87,7 +88,11 @@ document.addEventListener("submit", async (e) => {
     const regions = page.querySelectorAll("[data-region]");
     if (!regions.length) return location.reload(); // a fault with a page of its own
     if (answer.ok) form.reset();
-    for (const r of regions) place({ name: r.dataset.region, hash: r.dataset.hash, html: r.innerHTML }, false);
+    const follows = source?.readyState === EventSource.OPEN;
+    for (const r of regions) {
+      if (follows && !("answer" in r.dataset)) continue;
+      place({ name: r.dataset.region, hash: r.dataset.hash, html: r.innerHTML }, false);
+    }
     document.querySelector("[aria-invalid=true]")?.focus();
   } catch {
     connection("The connection was lost. Nothing was changed; please try again.");

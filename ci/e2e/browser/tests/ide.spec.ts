@@ -12,13 +12,16 @@ async function openIDE(page: Page, name: string) {
   await expect(page.locator("[id='workbench.parts.activitybar']")).toBeVisible();
 }
 
-// command runs one of the editor's commands by its name.
+// command runs one of the editor's commands by its name. Some appear only when
+// the editor has all its parts, so the list is opened anew until it has it.
 async function command(page: Page, name: string) {
-  await page.keyboard.press("F1");
-  const input = page.locator(".quick-input-widget input");
-  await expect(input).toBeFocused();
-  await input.fill(`>${name}`);
-  await expect(page.locator(".quick-input-list .monaco-list-row").first()).toContainText(name);
+  const row = page.locator(".quick-input-list .monaco-list-row").first();
+  await expect(async () => {
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("F1");
+    await page.locator(".quick-input-widget input").fill(`>${name}`);
+    await expect(row).toContainText(name, { timeout: 3_000 });
+  }).toPass();
   await page.keyboard.press("Enter");
 }
 
