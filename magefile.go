@@ -92,6 +92,9 @@ func (Workspace) Image(ctx context.Context) error {
 	return withArgs(ctx, "workspace:image", (*targets.App).Workspace)
 }
 
+// Clean removes the layers of the workspace image from the cache.
+func (Workspace) Clean(ctx context.Context) error { return with(ctx, (*targets.App).CleanWorkspace) }
+
 // Start starts the instance and waits until it serves.
 func (Vm) Start(ctx context.Context) error { return with(ctx, (*targets.App).Start) }
 

@@ -87,7 +87,7 @@ func (p *Pipeline) newWorkspace(ctx context.Context) (*workspace, error) {
 
 // definition are the paths of the checkout that decide the image, as git takes
 // them.
-var definition = []string{"images", "cmd/workspace-image", "builders/bootstrap/locks", ":(exclude)*_test.go", ":(exclude)images/workspace/README.md"}
+var definition = []string{"images", "cmd/workspace-image", "builders/bootstrap/locks", ":(exclude)*_test.go"}
 
 // inputDigest names everything the image is made from. The modules that shape
 // its bytes stand for the builder's code that is not ours.
@@ -363,8 +363,12 @@ func (w *workspace) run(ctx context.Context, lock *os.File, r images.Request) (b
 	if err := json.Unmarshal([]byte(answer.String()), &result); err != nil {
 		return false, fmt.Errorf("read the builder's answer: %w", err)
 	}
+	if result.Cached == result.Steps {
+		w.say("  every step was cached")
+		return true, nil
+	}
 	w.say("  %d of %d steps were cached", result.Cached, result.Steps)
-	return result.Cached == result.Steps, nil
+	return false, nil
 }
 
 // record writes the manifest.
@@ -448,6 +452,24 @@ func (w *workspace) carried(m WorkspaceManifest) (file, digest string, err error
 		return "", "", err
 	}
 	return file, digest, img.Flatten(file, carriedAt)
+}
+
+// CleanWorkspace removes the storage of layers, files of the user's
+// subordinate ids included.
+func (p *Pipeline) CleanWorkspace(ctx context.Context) error {
+	if err := os.MkdirAll(p.Settings.CacheDir, 0o755); err != nil {
+		return fmt.Errorf("make the cache directory: %w", err)
+	}
+	lock, err := p.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	ns, err := userns.New()
+	if err != nil {
+		return err
+	}
+	return ns.RemoveAll(filepath.Join(p.Settings.CacheDir, "workspace"))
 }
 
 // Push copies the workspace image in dist/, which must be up to date, to a

@@ -221,5 +221,8 @@ func (a *App) Workspace(ctx context.Context, args []string) error {
 	return nil
 }
 
+// CleanWorkspace removes the layers of the workspace image from the cache.
+func (a *App) CleanWorkspace(ctx context.Context) error { return a.pipeline().CleanWorkspace(ctx) }
+
 // Lock resolves the package locks anew.
 func (a *App) Lock(ctx context.Context) error { return a.pipeline().Locks(ctx) }
