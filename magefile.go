@@ -25,6 +25,9 @@ type Vm mg.Namespace
 // Ws runs workspaces in the instance.
 type Ws mg.Namespace
 
+// Workspace builds the image that workspaces run from.
+type Workspace mg.Namespace
+
 // with runs a target that takes no arguments.
 func with(ctx context.Context, f func(*targets.App, context.Context) error) error {
 	app, err := targets.New()
@@ -83,6 +86,14 @@ func (Rootvm) Build(ctx context.Context) error { return with(ctx, (*targets.App)
 
 // Lock resolves the package locks anew (maintainers).
 func (Rootvm) Lock(ctx context.Context) error { return with(ctx, (*targets.App).Lock) }
+
+// Image makes the workspace image into dist/: [--platform list] [--push reference].
+func (Workspace) Image(ctx context.Context) error {
+	return withArgs(ctx, "workspace:image", (*targets.App).Workspace)
+}
+
+// Clean removes the layers of the workspace image from the cache.
+func (Workspace) Clean(ctx context.Context) error { return with(ctx, (*targets.App).CleanWorkspace) }
 
 // Start starts the instance and waits until it serves.
 func (Vm) Start(ctx context.Context) error { return with(ctx, (*targets.App).Start) }

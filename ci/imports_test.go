@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/rockpool/rootvm/ci/build"
 )
 
 const module = "github.com/rockpool/rootvm/"
@@ -20,6 +22,9 @@ var allowed = map[string][]string{
 	"cmd/rockpool-agent":       {"agent/..."},
 	"cmd/packer-plugin-rootvm": {"builders/..."},
 	"cmd/rockpool-vm":          {"vm/..."},
+	"cmd/workspace-image":      {"images/..."},
+	"images":                   {},
+	"images/":                  {"images"},
 	"builders":                 {},
 	"builders/bootstrap":       {"builders", "builders/userns"},
 	"builders/userns":          {"builders"},
@@ -31,7 +36,7 @@ var allowed = map[string][]string{
 	"vm/qemu":                  {"vm"},
 	"agent":                    {},
 	"agent/":                   {"agent"},
-	"ci":                       {"builders/...", "provision", "templates", "vm/...", "ci/..."},
+	"ci":                       {"builders/...", "provision", "templates", "images", "images/oci", "images/spdx", "vm/...", "ci/..."},
 }
 
 type goPackage struct {
@@ -114,7 +119,7 @@ func permits(rules []string, path string) bool {
 
 func list(t *testing.T) []goPackage {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd := exec.Command("go", "list", "-tags", build.PodmanTags, "-json=ImportPath,Imports", "./...")
 	cmd.Dir = ".."
 	out, err := cmd.Output()
 	if err != nil {

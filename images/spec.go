@@ -1,6 +1,6 @@
 // Package images holds what the workspace image is: its [Spec], what a build
-// of it is asked ([Request]) and leaves behind ([Manifest]), and, in workspace/,
-// its definition: Containerfile, scripts, files, package lists and npm locks.
+// of it is asked ([Request]) and answers ([Result]), and, in workspace/, its
+// definition: Containerfile, scripts, files, package lists and npm locks.
 // The directories below it each are one dependency. It imports nothing of this
 // project and owns no state.
 package images

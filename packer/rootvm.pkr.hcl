@@ -22,6 +22,7 @@ source "rootvm" "root" {
   cache_directory   = var.cache_directory
   work_directory    = var.work_directory
   output_directory  = var.output_directory
+  overlay_archive   = var.overlay_archive
   revision          = var.revision
   input_digest      = var.input_digest
 }

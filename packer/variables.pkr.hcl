@@ -59,6 +59,11 @@ variable "node_directory" {
   description = "The node_modules directory of provision/npm."
 }
 
+variable "overlay_archive" {
+  type        = string
+  description = "Tar archive to lay over the finished root file system: the workspace image."
+}
+
 variable "revision" {
   type        = string
   description = "Commit of the sources, for the manifest."

@@ -25,7 +25,7 @@ import (
 func live(t *testing.T, s *http.Server) (c *client.Client, stop func() error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "a.sock")
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // until after the clean-ups
 	l, err := http.Listen(ctx, path)
 	if err != nil {
 		t.Fatal(err)

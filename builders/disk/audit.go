@@ -25,6 +25,10 @@ import (
 //go:embed ownership
 var ownership embed.FS
 
+// carried is where the root file system of the workspace image lies, to be
+// seen through ID-mapped mounts.
+const carried = "/usr/share/rockpool/workspace/rootfs/"
+
 // audit is what one pass over a root file system's archive finds out.
 type audit struct {
 	epoch      time.Time
@@ -82,7 +86,9 @@ func (a *audit) fault(format string, args ...any) {
 // visit takes in one entry.
 func (a *audit) visit(name string, h *tar.Header, r io.Reader) error {
 	_, capability := h.PAXRecords["SCHILY.xattr.security.capability"]
-	if h.Mode&0o6000 != 0 || h.Uid != 0 || h.Gid != 0 || capability {
+	if strings.HasPrefix(name, carried) {
+		// Owners and modes of another system, by that system's packages.
+	} else if h.Mode&0o6000 != 0 || h.Uid != 0 || h.Gid != 0 || capability {
 		a.privileged = append(a.privileged, privileged{name, h.Mode & 0o7777, h.Uid, h.Gid, capability})
 	}
 	if h.ModTime.After(a.epoch) {

@@ -44,6 +44,10 @@ type Config struct {
 	// Mirrors are base addresses of Debian archives, tried in order. Empty
 	// means the build host's own.
 	Mirrors []string `mapstructure:"mirrors"`
+	// OverlayArchive is a tar whose members are laid over the finished root
+	// file system, where nothing but directories may be already. Empty means
+	// none.
+	OverlayArchive string `mapstructure:"overlay_archive"`
 	// Revision of the sources, recorded in the manifest.
 	Revision string `mapstructure:"revision"`
 	// InputDigest names everything the image is made from, recorded in the
@@ -75,6 +79,9 @@ func (c *Config) decode(raws ...any) error {
 		if !filepath.IsAbs(path) {
 			faults = append(faults, fmt.Errorf("%s %q must be an absolute path", name, path))
 		}
+	}
+	if c.OverlayArchive != "" && !filepath.IsAbs(c.OverlayArchive) {
+		faults = append(faults, fmt.Errorf("overlay_archive %q must be an absolute path", c.OverlayArchive))
 	}
 	if c.WorkDirectory != "" && within(c.OutputDirectory, c.WorkDirectory) {
 		faults = append(faults, errors.New("output_directory must not lie in work_directory, which is emptied"))

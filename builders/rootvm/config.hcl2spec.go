@@ -27,6 +27,7 @@ type FlatConfig struct {
 	WorkDirectory       *string           `mapstructure:"work_directory" required:"true" cty:"work_directory" hcl:"work_directory"`
 	OutputDirectory     *string           `mapstructure:"output_directory" required:"true" cty:"output_directory" hcl:"output_directory"`
 	Mirrors             []string          `mapstructure:"mirrors" cty:"mirrors" hcl:"mirrors"`
+	OverlayArchive      *string           `mapstructure:"overlay_archive" cty:"overlay_archive" hcl:"overlay_archive"`
 	Revision            *string           `mapstructure:"revision" cty:"revision" hcl:"revision"`
 	InputDigest         *string           `mapstructure:"input_digest" cty:"input_digest" hcl:"input_digest"`
 }
@@ -60,6 +61,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"work_directory":             &hcldec.AttrSpec{Name: "work_directory", Type: cty.String, Required: false},
 		"output_directory":           &hcldec.AttrSpec{Name: "output_directory", Type: cty.String, Required: false},
 		"mirrors":                    &hcldec.AttrSpec{Name: "mirrors", Type: cty.List(cty.String), Required: false},
+		"overlay_archive":            &hcldec.AttrSpec{Name: "overlay_archive", Type: cty.String, Required: false},
 		"revision":                   &hcldec.AttrSpec{Name: "revision", Type: cty.String, Required: false},
 		"input_digest":               &hcldec.AttrSpec{Name: "input_digest", Type: cty.String, Required: false},
 	}

@@ -3,6 +3,7 @@ package rootvm
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -123,10 +124,13 @@ func (r *run) archive(ctx context.Context) (bool, error) {
 	if err := r.ns.Tar(ctx, r.root(), w, r.spec.Epoch()); err != nil {
 		return false, err
 	}
-	if err := w.Flush(); err != nil {
+	if err := errors.Join(w.Flush(), f.Close()); err != nil {
 		return false, err
 	}
-	return false, f.Close()
+	if r.config.OverlayArchive == "" {
+		return false, nil
+	}
+	return false, overlay(r.tar(), r.config.OverlayArchive, r.spec.Epoch())
 }
 
 func (r *run) makeDisk(ctx context.Context) (bool, error) {

@@ -94,6 +94,14 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 	start := time.Now()
 	watch := builders.Stopwatch{Now: time.Now}
 	stage := filepath.Join(p.Settings.CacheDir, "stage", p.Settings.Spec.Name())
+	w, err := p.newWorkspace(ctx)
+	if err != nil {
+		return none, err
+	}
+	carried, workspace, err := p.carry(ctx, w, lock)
+	if err != nil {
+		return none, err
+	}
 	var tools *bootstrap.Tools
 	var packer, node string
 	steps := []struct {
@@ -102,7 +110,10 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 	}{
 		{"Compile the agent, the queue and the Packer plugin", func() (bool, error) { return false, p.compile(ctx, stage) }},
 		{"Fetch the tools tree", func() (cached bool, err error) { tools, err = p.Tools(ctx); return false, err }},
-		{"Fetch Node.js, npm and PM2", func() (cached bool, err error) { node, cached, err = p.node(ctx, tools); return cached, err }},
+		{"Fetch Node.js, npm and PM2", func() (cached bool, err error) {
+			node, cached, err = p.node(ctx, tools, "provision/npm")
+			return cached, err
+		}},
 		{"Find Packer", func() (cached bool, err error) { packer, cached, err = p.packer(ctx); return cached, err }},
 	}
 	for _, s := range steps {
@@ -111,7 +122,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 			return none, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	inputs, err := p.inputs(stage)
+	inputs, err := p.inputs(stage, workspace)
 	if err != nil {
 		return none, err
 	}
@@ -119,7 +130,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 		p.say("%s is up to date: nothing that goes into it has changed", p.Settings.Spec.Name())
 		return m, nil
 	}
-	out, err := p.runPacker(ctx, lock, packer, stage, node, inputs)
+	out, err := p.runPacker(ctx, lock, packer, stage, node, carried, inputs)
 	if err != nil {
 		return none, err
 	}
@@ -238,10 +249,22 @@ func (p *Pipeline) Older(ctx context.Context, m builders.Manifest) string {
 }
 
 // revision names the sources: the commit, with "-dirty" when files differ.
-func revision(ctx context.Context, dir string) string {
-	out, err := exec.CommandContext(ctx, "git", "-C", dir, "describe", "--always", "--abbrev=12", "--dirty").Output()
-	if err != nil {
+// With paths, only changes below those count.
+func revision(ctx context.Context, dir string, paths ...string) string {
+	if len(paths) == 0 {
+		out, err := exec.CommandContext(ctx, "git", "-C", dir, "describe", "--always", "--abbrev=12", "--dirty").Output()
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSpace(string(out))
+	}
+	out, err := exec.CommandContext(ctx, "git", append([]string{"-C", dir, "log", "-1", "--format=%H", "--"}, paths...)...).Output()
+	if err != nil || len(out) < 12 {
 		return ""
 	}
-	return strings.TrimSpace(string(out))
+	commit := string(out[:12])
+	if exec.CommandContext(ctx, "git", append([]string{"-C", dir, "diff", "--quiet", "HEAD", "--"}, paths...)...).Run() != nil {
+		commit += "-dirty"
+	}
+	return commit
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/images"
 	"github.com/rockpool/rootvm/provision"
 )
 
@@ -22,6 +23,12 @@ func (p *Pipeline) Locks(ctx context.Context) error {
 			if err := p.resolve(ctx, bootstrap.ResolveOptions{
 				Suite: suite, Architecture: arch, Set: "rootvm",
 				Include: provision.Packages(suite, arch), Base: true, Mirrors: f.Mirrors,
+			}); err != nil {
+				return err
+			}
+			if err := p.resolve(ctx, bootstrap.ResolveOptions{
+				Suite: suite, Architecture: arch, Set: "workspace",
+				Include: images.Packages(suite, arch), Base: true, Mirrors: f.Mirrors,
 			}); err != nil {
 				return err
 			}

@@ -69,7 +69,7 @@ func newEnough(answer string) bool {
 
 // runPacker installs the plugin and builds the template. It returns the
 // directory with the finished files.
-func (p *Pipeline) runPacker(ctx context.Context, lock *os.File, packer, stage, node, inputs string) (string, error) {
+func (p *Pipeline) runPacker(ctx context.Context, lock *os.File, packer, stage, node, carried, inputs string) (string, error) {
 	work := filepath.Join(p.Settings.CacheDir, "work", p.Settings.Spec.Name())
 	out := work + ".out"
 	if err := errors.Join(os.RemoveAll(out), os.MkdirAll(out, 0o755)); err != nil {
@@ -95,6 +95,7 @@ func (p *Pipeline) runPacker(ctx context.Context, lock *os.File, packer, stage, 
 		{"output_directory", out},
 		{"stage_directory", stage},
 		{"node_directory", node},
+		{"overlay_archive", carried},
 		{"root_uuid", spec.UUID("root")},
 		{"revision", revision(ctx, p.Settings.Source)},
 		{"input_digest", inputs},

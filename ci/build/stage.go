@@ -19,11 +19,11 @@ import (
 // cancelLimit is how long Packer may clean up after an interrupt.
 const cancelLimit = 30 * time.Second
 
-// node installs the npm lock of provision/npm with the tools tree's npm and
-// returns its node_modules directory. That is kept in the cache under the
-// digest of the lock.
-func (p *Pipeline) node(ctx context.Context, tools *bootstrap.Tools) (dir string, cached bool, err error) {
-	source := filepath.Join(p.Settings.Source, "provision", "npm")
+// node installs the npm lock of the directory source, a path in the checkout,
+// with the tools tree's npm and returns its node_modules directory. That is
+// kept in the cache under the digest of the lock.
+func (p *Pipeline) node(ctx context.Context, tools *bootstrap.Tools, source string) (dir string, cached bool, err error) {
+	source = filepath.Join(p.Settings.Source, source)
 	digest, err := digestFiles(source)
 	if err != nil {
 		return "", false, err
@@ -44,7 +44,7 @@ func (p *Pipeline) node(ctx context.Context, tools *bootstrap.Tools) (dir string
 	}
 	// --force: the lock names Node.js for both architectures, and npm 9 would
 	// refuse the other one's; the provisioning step keeps the right one.
-	npm := tools.NPM(ctx, ns, "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--force",
+	npm := tools.NPM(ctx, ns, "ci", "--ignore-scripts", "--omit=dev", "--legacy-peer-deps", "--no-audit", "--no-fund", "--force",
 		"--loglevel=error", "--cache", filepath.Join(root, "cache"))
 	npm.Dir, npm.Stdout, npm.Stderr = work, p.Out, p.Out
 	if err := npm.Run(); err != nil {
@@ -55,15 +55,15 @@ func (p *Pipeline) node(ctx context.Context, tools *bootstrap.Tools) (dir string
 
 // inputs names everything the image is made from: the Spec, the lock, the
 // template, the provisioning files and what was staged. The plugin stands for
-// the code that shapes the disk.
-func (p *Pipeline) inputs(stage string) (string, error) {
+// the code that shapes the disk, and its digest for the workspace image.
+func (p *Pipeline) inputs(stage, workspace string) (string, error) {
 	spec := p.Settings.Spec
 	lock, err := bootstrap.Lock(spec.Suite, spec.Architecture, "rootvm")
 	if err != nil {
 		return "", err
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %d %d %s\n", spec.Name(), spec.DiskSize, spec.SourceDateEpoch, lock.Digest())
+	fmt.Fprintf(h, "%s %d %d %s %s\n", spec.Name(), spec.DiskSize, spec.SourceDateEpoch, lock.Digest(), workspace)
 	for _, path := range []string{
 		filepath.Join(p.Settings.Source, "packer"),
 		filepath.Join(p.Settings.Source, "provision"),

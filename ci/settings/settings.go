@@ -13,19 +13,23 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/images"
 	"github.com/rockpool/rootvm/vm"
 )
 
 // Settings is everything that the targets need to know.
 type Settings struct {
 	Spec     builders.Spec
-	EpochErr error    // why Spec has no SourceDateEpoch; only a build needs one
-	Mirrors  []string // MIRROR: Debian archives, tried in order; empty means the host's own
-	Force    bool     // FORCE: build even when nothing changed
-	Source   string   // the checkout
-	Dist     string   // where finished images go
-	CacheDir string   // ROCKPOOL_CACHE: can be deleted at any time
-	StateDir string   // ROCKPOOL_STATE: instances and their data disks
+	EpochErr error // why Spec has no SourceDateEpoch; only a build needs one
+	// Workspace is the workspace image, without its SourceDateEpoch and
+	// Revision, which its definition decides.
+	Workspace images.Spec
+	Mirrors   []string // MIRROR: Debian archives, tried in order; empty means the host's own
+	Force     bool     // FORCE: build even when nothing changed
+	Source    string   // the checkout
+	Dist      string   // where finished images go
+	CacheDir  string   // ROCKPOOL_CACHE: can be deleted at any time
+	StateDir  string   // ROCKPOOL_STATE: instances and their data disks
 
 	VM          vm.Config     // without its Image
 	MemoryAsked bool          // ROOT_VM_MEMORY is set: do not shrink it
@@ -70,6 +74,13 @@ func Load(source string, host Host) (Settings, error) {
 		valid.SourceDateEpoch = 1
 	}
 	r.fail(valid.Validate())
+	s.Workspace = images.Spec{
+		Suite:     s.Spec.Suite,
+		Platforms: r.list("WORKSPACE_PLATFORMS"),
+		Base:      host.Getenv("BASE"),
+		Version:   builders.Version + "-" + builders.Prerelease,
+	}
+	s.Workspace.FillDefaults("linux/" + s.Spec.Architecture)
 	s.VM = loadVM(&r, source, s.Spec.Architecture)
 	s.MemoryAsked = host.Getenv("ROOT_VM_MEMORY") != ""
 	s.CPUsAsked = host.Getenv("ROOT_VM_CPUS") != ""

@@ -6,11 +6,13 @@ package targets
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/ci/build"
@@ -180,6 +182,47 @@ func (a *App) Doctor(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Workspace makes the workspace image into dist/: [--platform list]
+// [--push reference] [--plain-http].
+func (a *App) Workspace(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("workspace:image", flag.ContinueOnError)
+	flags.SetOutput(a.Err)
+	platforms := flags.String("platform", "", "platforms to build, such as linux/amd64,linux/arm64")
+	push := flags.String("push", "", "reference to push to, such as registry.example/rockpool/workspace:trixie")
+	plain := flags.Bool("plain-http", false, "the registry has no TLS, or a certificate nobody knows")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("workspace:image does not know %q", flags.Arg(0))
+	}
+	if *platforms != "" {
+		a.Settings.Workspace.Platforms = strings.Split(*platforms, ",")
+	}
+	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
+		return err
+	}
+	m, err := a.pipeline().Workspace(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range m.Artifacts {
+		a.say("  %-44s %8.1f MB", filepath.Join("dist", f.File), float64(f.Size)/1e6)
+	}
+	if *push == "" {
+		return nil
+	}
+	a.say("==> Push to %s", *push)
+	if err := a.pipeline().Push(ctx, m, *push, *plain); err != nil {
+		return err
+	}
+	a.say("pushed %s", m.Digest)
+	return nil
+}
+
+// CleanWorkspace removes the layers of the workspace image from the cache.
+func (a *App) CleanWorkspace(ctx context.Context) error { return a.pipeline().CleanWorkspace(ctx) }
 
 // Lock resolves the package locks anew.
 func (a *App) Lock(ctx context.Context) error { return a.pipeline().Locks(ctx) }

@@ -23,8 +23,19 @@ func (a *App) Test(ctx context.Context) error {
 	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
 		return err
 	}
-	return a.run(ctx, a.testTools(), "go", "test", "-tags", build.Tags, "./...")
+	for _, argv := range [][]string{
+		{"go", "test", "-tags", build.Tags, "./..."},
+		append([]string{"go", "test", "-tags", build.PodmanTags}, withPodman...),
+	} {
+		if err := a.run(ctx, a.testTools(), argv...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// withPodman are the packages that [build.PodmanTags] changes.
+var withPodman = []string{"./agent/podman", "./cmd/rockpool-agent"}
 
 // testTools points the tests that use the tools tree to it, when the cache has
 // one.
@@ -46,11 +57,12 @@ func (a *App) Check(ctx context.Context) error {
 		return fmt.Errorf("not formatted; run gofmt -w on:\n%s", out)
 	}
 	for _, argv := range [][]string{
-		{"go", "vet", "-tags", build.Tags, "./..."},
 		{"go", "vet", "-tags", "e2e " + build.Tags, "./..."},
 		{"go", "vet", "-tags", "mage", "magefile.go"},
+		append([]string{"go", "vet", "-tags", build.PodmanTags}, withPodman...),
 		{"go", "tool", "staticcheck", "-tags", "e2e " + build.Tags, "./..."},
-		{"go", "test", "./ci"},
+		append([]string{"go", "tool", "staticcheck", "-tags", build.PodmanTags}, withPodman...),
+		{"go", "test", "-tags", build.Tags, "./ci"},
 	} {
 		if err := a.run(ctx, nil, argv...); err != nil {
 			return err
@@ -156,7 +168,8 @@ func (a *App) underTest(ctx context.Context, dir string) (string, error) {
 func (a *App) run(ctx context.Context, env []string, argv ...string) error {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = a.Settings.Source, a.Out, a.Err
-	cmd.Env = append(os.Environ(), env...)
+	// What tests, linters and builds compile is compiled once.
+	cmd.Env = append(append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath"), env...)
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
 	}

@@ -38,8 +38,8 @@ type serveOptions struct {
 
 // engineOptions say what runs workspaces.
 type engineOptions struct {
-	runtime string // podman or stub
-	podman  string // socket of the user's Podman service
+	runtime string        // podman or stub
+	podman  string        // socket of the user's Podman service
 	delay   time.Duration // of each step of the stub
 	pages   bool          // the stub serves a page for each running workspace
 }

@@ -32,8 +32,9 @@ func (s *store) base(ctx context.Context, r images.Request, platform string, out
 	if !ok {
 		return "", "", errors.New("the request has no root file system for it")
 	}
-	reference = fmt.Sprintf("localhost/rockpool-workspace-base:%s-%s-%.12s", r.Spec.Suite, images.Architecture(platform), base.SHA256)
+	reference = fmt.Sprintf("%s%.12s", baseName(r.Spec, platform), base.SHA256)
 	if img, err := s.Image(reference); err == nil {
+		out.used[img.ID] = true
 		return reference, img.Digest.String(), nil
 	} else if !errors.Is(err, storage.ErrImageUnknown) {
 		return "", "", err

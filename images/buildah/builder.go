@@ -54,7 +54,11 @@ func (b *Builder) Build(ctx context.Context, r images.Request) (images.Result, e
 	if err != nil {
 		return result, explain(err)
 	}
-	out := &progress{out: b.Out, now: b.Now, start: b.Now()}
+	before, err := s.Images()
+	if err != nil {
+		return result, errors.Join(fmt.Errorf("list the images: %w", err), s.close())
+	}
+	out := &progress{out: b.Out, now: b.Now, start: b.Now(), used: map[string]bool{}}
 	built := make(map[string]string, len(r.Spec.Platforms))
 	for _, platform := range r.Spec.Platforms {
 		if built[platform], err = s.build(ctx, r, platform, out); err != nil {
@@ -65,7 +69,7 @@ func (b *Builder) Build(ctx context.Context, r images.Request) (images.Result, e
 		err = s.export(ctx, r, built, out)
 	}
 	if err == nil {
-		err = s.prune(r.Spec)
+		err = s.prune(r.Spec, before, out.used)
 	}
 	if ctx.Err() != nil {
 		err = fmt.Errorf("interrupted: %w: the layers that were finished are kept", context.Cause(ctx))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type progress struct {
 	rest   []byte // a line that has not ended
 	steps  int
 	cached int
+	used   map[string]bool // images that steps were taken from
 }
 
 func (p *progress) say(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
@@ -39,12 +41,19 @@ func (p *progress) Write(b []byte) (int, error) {
 	}
 }
 
+// stepLine is how Buildah begins a step: "STEP 2/5: RUN …" or, in one of
+// several stages, "[1/3] STEP 2/5: RUN …".
+var stepLine = regexp.MustCompile(`^(\[\d+/\d+\] )?STEP \d+/\d+: (\w+)`)
+
+// line takes one line. Every step but FROM is either run or taken from the
+// cache, which Buildah says after it.
 func (p *progress) line(line string) {
-	switch {
-	case strings.HasPrefix(line, "STEP ") || strings.Contains(line, "] STEP ") || strings.HasPrefix(line, "["):
+	if m := stepLine.FindStringSubmatch(line); m != nil && m[2] != "FROM" {
 		p.steps++
-	case strings.HasPrefix(line, "--> Using cache "):
+	}
+	if id, ok := strings.CutPrefix(line, "--> Using cache "); ok {
 		p.cached++
+		p.used[id] = true
 	}
 	fmt.Fprintf(p.out, "%7.1f s  %s\n", p.now().Sub(p.start).Seconds(), line)
 }

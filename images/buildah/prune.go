@@ -11,7 +11,80 @@ import (
 	"github.com/rockpool/rootvm/images"
 )
 
-// prune removes nothing yet.
-func (s *store) prune(images.Spec) error { return nil }
+// baseName is what the names of our own base images of a suite and platform
+// begin with; the archive's digest follows.
+func baseName(spec images.Spec, platform string) string {
+	return "localhost/rockpool-workspace-base:" + spec.Suite + "-" + images.Architecture(platform) + "-"
+}
 
-var _ = []any{errors.Is, fmt.Errorf, slices.Contains[[]string], strings.HasPrefix, storage.ErrImageUnknown}
+// prune removes the images that earlier builds of the same suite and platforms
+// left and this one had no use for: former bases and what was built on any of
+// them. before lists the images that were there when this build began, used
+// those it took steps from.
+func (s *store) prune(spec images.Spec, before []storage.Image, used map[string]bool) error {
+	all, err := s.Images()
+	if err != nil {
+		return fmt.Errorf("prune the storage of layers: %w", err)
+	}
+	roots := map[string]bool{} // bottom layers of our bases
+	for _, img := range all {
+		if len(s.basesOf(spec, img)) > 0 {
+			roots[img.TopLayer] = true
+		}
+	}
+	var old []storage.Image
+	for _, img := range before {
+		bottom, err := s.bottom(img.TopLayer)
+		if err != nil {
+			return fmt.Errorf("prune the storage of layers: %w", err)
+		}
+		if roots[bottom] && !used[img.ID] {
+			old = append(old, img)
+		}
+	}
+	return s.remove(old)
+}
+
+// basesOf returns the names by which an image is a base for the Spec.
+func (s *store) basesOf(spec images.Spec, img storage.Image) []string {
+	return slices.DeleteFunc(slices.Clone(img.Names), func(name string) bool {
+		return !slices.ContainsFunc(spec.Platforms, func(platform string) bool {
+			return strings.HasPrefix(name, baseName(spec, platform))
+		})
+	})
+}
+
+// bottom follows a layer's parents to the last.
+func (s *store) bottom(layer string) (string, error) {
+	for layer != "" {
+		l, err := s.Layer(layer)
+		if err != nil {
+			return "", err
+		}
+		if l.Parent == "" {
+			return layer, nil
+		}
+		layer = l.Parent
+	}
+	return "", nil
+}
+
+// remove removes images, those on top of others first.
+func (s *store) remove(old []storage.Image) error {
+	for len(old) > 0 {
+		left := old[:0]
+		var last error
+		for _, img := range old {
+			_, err := s.DeleteImage(img.ID, true)
+			if err != nil && !errors.Is(err, storage.ErrImageUnknown) {
+				last = fmt.Errorf("prune the image %s: %w", img.ID, err)
+				left = append(left, img)
+			}
+		}
+		if len(left) == len(old) {
+			return last
+		}
+		old = left
+	}
+	return nil
+}

@@ -13,18 +13,24 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 )
 
-// Flatten writes the image's root file system to file as an uncompressed POSIX
-// tar: what its layers make together, sorted by name, hard links last, names
-// as "./usr/bin/env". The same image gives the same bytes. The file gets its
-// name when it is complete.
-func (i Image) Flatten(file string) error {
-	if err := i.flatten(file); err != nil {
+// Flatten writes a file: an uncompressed POSIX tar that holds, below the
+// directory dir, what a container can start from without an engine's storage:
+//
+//	rootfs/      the root file system that the image's layers make together
+//	config.json  the image's configuration, as it is stored
+//	digest       the digest of the image's manifest and a newline
+//
+// Members are sorted by name, hard links last, and named as "./usr/bin/env";
+// the directories that lead to dir are members too. The same image gives the
+// same bytes. The file gets its name when it is complete.
+func (i Image) Flatten(file, dir string) error {
+	if err := i.flatten(file, clean(dir)); err != nil {
 		return fmt.Errorf("flatten the image %s: %w", i.Digest, err)
 	}
 	return nil
 }
 
-func (i Image) flatten(file string) error {
+func (i Image) flatten(file, dir string) error {
 	spool, err := os.CreateTemp(path.Dir(file), ".flatten-")
 	if err != nil {
 		return err
@@ -33,7 +39,7 @@ func (i Image) flatten(file string) error {
 	defer spool.Close()
 	layers := mutate.Extract(i.image)
 	defer layers.Close()
-	entries, err := readEntries(io.TeeReader(layers, spool))
+	entries, err := readEntries(io.TeeReader(layers, spool), dir+"/rootfs")
 	if err != nil {
 		return err
 	}
@@ -42,10 +48,30 @@ func (i Image) flatten(file string) error {
 		return err
 	}
 	defer out.Close()
-	if err := errors.Join(writeSorted(out, spool, entries), out.Sync()); err != nil {
+	t := tar.NewWriter(out)
+	if err := errors.Join(i.writeBeside(t, dir), writeSorted(t, spool, entries), t.Close(), out.Sync()); err != nil {
 		return errors.Join(err, os.Remove(out.Name()))
 	}
 	return os.Rename(out.Name(), file)
+}
+
+// writeBeside writes the members that are not of the root file system.
+func (i Image) writeBeside(t *tar.Writer, dir string) error {
+	var faults []error
+	at := "."
+	for _, part := range strings.Split(dir, "/")[1:] {
+		at += "/" + part
+		faults = append(faults, t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: at + "/", Mode: 0o755, Format: tar.FormatPAX}))
+	}
+	for _, f := range []struct {
+		name    string
+		content []byte
+	}{{"config.json", i.Config}, {"digest", []byte(i.Digest + "\n")}} {
+		faults = append(faults, t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: dir + "/" + f.name, Mode: 0o644, Size: int64(len(f.content)), Format: tar.FormatPAX}))
+		_, err := t.Write(f.content)
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
 }
 
 // entry is a member of a spooled archive.
@@ -66,8 +92,8 @@ func (c *countingReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// readEntries reads an archive to its end.
-func readEntries(r io.Reader) ([]entry, error) {
+// readEntries reads an archive to its end. Its members are named below dir.
+func readEntries(r io.Reader, dir string) ([]entry, error) {
 	counted := &countingReader{Reader: r}
 	var entries []entry
 	for t := tar.NewReader(counted); ; {
@@ -79,9 +105,9 @@ func readEntries(r io.Reader) ([]entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		h.Name = clean(h.Name)
+		h.Name = dir + clean(h.Name)[1:]
 		if h.Typeflag == tar.TypeLink {
-			h.Linkname = clean(h.Linkname)
+			h.Linkname = dir + clean(h.Linkname)[1:]
 		}
 		entries = append(entries, entry{h, counted.n})
 		if _, err := io.Copy(io.Discard, t); err != nil {
@@ -90,8 +116,8 @@ func readEntries(r io.Reader) ([]entry, error) {
 	}
 }
 
-// clean is the name of a member as Flatten writes it, but for the slash at the
-// end of directories.
+// clean is a name as Flatten writes it, such as "./usr/bin", but for the slash
+// at the end of directories; the root is ".".
 func clean(name string) string {
 	name = path.Clean("/" + name)
 	if name == "/" {
@@ -111,10 +137,9 @@ func compare(a, b entry) int {
 	return slices.Compare(strings.Split(a.header.Name, "/"), strings.Split(b.header.Name, "/"))
 }
 
-func writeSorted(w io.Writer, spool io.ReaderAt, entries []entry) error {
+func writeSorted(t *tar.Writer, spool io.ReaderAt, entries []entry) error {
 	slices.SortStableFunc(entries, compare)
 	names := map[string]bool{}
-	t := tar.NewWriter(w)
 	for _, e := range entries {
 		h := e.header
 		if names[h.Name] {
@@ -131,7 +156,7 @@ func writeSorted(w io.Writer, spool io.ReaderAt, entries []entry) error {
 			return fmt.Errorf("%s: %w", h.Name, err)
 		}
 	}
-	return t.Close()
+	return nil
 }
 
 // portable reduces a header to what a root file system needs: numeric owners,

@@ -1,0 +1,189 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rockpool/rootvm/ci/build"
+)
+
+// carriedPort is on the VM's loopback.
+const carriedPort = "18080"
+
+// startCarried starts a container from the image that the VM carries: root
+// makes a view of it with the ids of a range of rockpool's, and rockpool's
+// Podman an overlay on that, with what the image's configuration says.
+const startCarried = `
+ws=/usr/share/rockpool/workspace
+sudo mkdir -p /run/e2e-workspace
+mountpoint -q /run/e2e-workspace || sudo mount --bind -o X-mount.idmap=b:0:200000:65536 $ws/rootfs /run/e2e-workspace
+mapfile -t env < <(jq -r '.config.Env[] | "--env=" + .' $ws/config.json)
+mapfile -t entry < <(jq -r '.config.Entrypoint[]' $ws/config.json)
+cd /
+rockpool() { sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) "$@"; }
+rockpool podman rm --force --ignore e2e-carried >/dev/null
+rockpool podman run --detach --name e2e-carried --rootfs --uidmap 0:100001:65536 --gidmap 0:100001:65536 \
+  --publish 127.0.0.1:18080:8080 --user "$(jq -r .config.User $ws/config.json)" --workdir "$(jq -r .config.WorkingDir $ws/config.json)" \
+  --stop-signal "$(jq -r .config.StopSignal $ws/config.json)" "${env[@]}" /run/e2e-workspace:O "${entry[@]}"
+`
+
+// inCarried runs a script in that container as its user.
+func inCarried(t *testing.T, script string) string {
+	t.Helper()
+	return primary.sh(t, fmt.Sprintf("cd /; sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) podman exec e2e-carried bash -ec %s", quote(script)))
+}
+
+// quote makes one word of a shell's.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// TestWorkspaceImage_Carried starts a container from the carried image, works
+// in it as the browser does, and stops it.
+func TestWorkspaceImage_Carried(t *testing.T) {
+	primary.up(t)
+	m := workspaceManifest(t)
+	if got := primary.sh(t, "cat /usr/share/rockpool/workspace/digest"); got != m.Images[0].Digest {
+		t.Errorf("the VM carries %s, dist has %s", got, m.Images[0].Digest)
+	}
+	started := time.Now()
+	primary.sh(t, startCarried)
+	created := time.Since(started)
+	eventually(t, time.Minute, "the container's /healthz", func() bool {
+		out, err := primary.trySh(t.Context(), "curl -fsS http://127.0.0.1:"+carriedPort+"/healthz")
+		return err == nil && strings.Contains(out, "status")
+	})
+	t.Logf("created and started in %.1f s, healthy after %.1f s", created.Seconds(), time.Since(started).Seconds())
+
+	t.Run("Terminal", func(t *testing.T) {
+		commit := inCarried(t, "jq -r .commit /opt/code-server/node_modules/code-server/lib/vscode/product.json")
+		e := dialEditor(t, dialGuest, commit)
+		shown := e.terminal(t, "echo $((6*7))-$(id -un)-$(sudo id -u)", "42-admin-0")
+		t.Logf("the terminal shows\n%s", indent(shown))
+	})
+	t.Run("Search", func(t *testing.T) {
+		out := inCarried(t, `mkdir -p ~/p/d && echo 'a needle here' >~/p/d/file
+			/opt/code-server/node_modules/code-server/lib/vscode/node_modules/@vscode/ripgrep-universal/bin/linux-x64/rg --json needle ~/p`)
+		if !strings.Contains(out, "p/d/file") {
+			t.Errorf("ripgrep found %s", out)
+		}
+	})
+	t.Run("Git", func(t *testing.T) {
+		out := inCarried(t, `test ! -e ~/.gitconfig
+			git init -q ~/remote && cd ~/remote && echo hi >f && git add f && git -c user.name=a -c user.email=a@b commit -qm m
+			git clone -q file://$HOME/remote ~/clone && cat ~/clone/f`)
+		if out != "hi" {
+			t.Errorf("the clone has %q", out)
+		}
+	})
+	t.Run("NativeModules", func(t *testing.T) {
+		out := inCarried(t, `cd /opt/code-server/node_modules/code-server/lib/vscode
+			node -e 'for (const m of ["node-pty","@parcel/watcher","@vscode/spdlog","@vscode/native-watchdog"]) require(m); console.log("loaded")'
+			node --version && npm --version && n --version && python3 -m venv /tmp/v && gcc --version | head -1`)
+		if !strings.HasPrefix(out, "loaded\nv24.") {
+			t.Errorf("in the container: %s", out)
+		}
+	})
+	stopCarried(t)
+}
+
+// stopCarried stops the container, which must end by its own signal.
+func stopCarried(t *testing.T) {
+	t.Helper()
+	out := primary.sh(t, `cd /; rockpool() { sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) "$@"; }
+		t=$(date +%s%N); rockpool podman stop --time 10 e2e-carried >/dev/null; echo $((($(date +%s%N)-t)/1000000))
+		rockpool podman inspect --format '{{.State.ExitCode}}' e2e-carried
+		rockpool podman rm e2e-carried >/dev/null; sudo umount /run/e2e-workspace`)
+	var milliseconds, code int
+	if _, err := fmt.Sscan(out, &milliseconds, &code); err != nil {
+		t.Fatalf("stop said %q", out)
+	}
+	t.Logf("stopped in %d ms with exit code %d", milliseconds, code)
+	if code == 137 || milliseconds > 8000 {
+		t.Errorf("it took %d ms and ended with %d: it was killed", milliseconds, code)
+	}
+}
+
+// TestWorkspaceImage_Loads gives the OCI archive to Podman in the VM.
+func TestWorkspaceImage_Loads(t *testing.T) {
+	primary.up(t)
+	m := workspaceManifest(t)
+	copyImage(t, filepath.Join(checkout, "dist", m.Name+".oci.tar"), filepath.Join(primary.project, "workspace.oci.tar"))
+	started := time.Now()
+	out := primary.sh(t, `cd /; rockpool() { sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) "$@"; }
+		sudo cat /mnt/rockpool/workspace.oci.tar | rockpool podman load --quiet
+		rockpool podman image inspect --format '{{.Digest}} {{index .Labels "org.opencontainers.image.title"}}' `+m.Reference+`
+		rockpool podman run --rm --entrypoint bash `+m.Reference+` -c 'id -un; code-server --version'
+		rockpool podman rmi --force `+m.Reference+` >/dev/null`)
+	t.Logf("loaded and ran in %.0f s:\n%s", time.Since(started).Seconds(), indent(out))
+	for _, want := range []string{m.Reference, "Rockpool workspace", "admin", "4.139.1"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it lacks %q", want)
+		}
+	}
+}
+
+// TestWorkspaceImage_Again does nothing when nothing changed, and takes every
+// step from the cache when it is forced.
+func TestWorkspaceImage_Again(t *testing.T) {
+	builds.mage(t, "workspace:image")
+	before := workspaceManifest(t)
+	started := time.Now()
+	if out := builds.mage(t, "workspace:image"); !strings.Contains(out, "is up to date") {
+		t.Errorf("a second build said %s", out)
+	}
+	t.Logf("up to date in %.1f s", time.Since(started).Seconds())
+	started = time.Now()
+	if out := builds.with("FORCE=1").mage(t, "workspace:image"); !strings.Contains(out, "every step was cached") {
+		t.Errorf("a forced build said %s", out)
+	}
+	t.Logf("forced in %.1f s", time.Since(started).Seconds())
+	if after := workspaceManifest(t); after.Digest != before.Digest {
+		t.Errorf("digest %s, then %s", before.Digest, after.Digest)
+	}
+}
+
+// TestWorkspaceImage_Faults expects a sentence and an exit code.
+func TestWorkspaceImage_Faults(t *testing.T) {
+	builds.fails(t, []string{"linux/s390x", "linux/amd64, linux/arm64"}, "workspace:image", "--platform", "linux/s390x")
+	builds.mage(t, "workspace:image")
+	builds.fails(t, []string{"push to 127.0.0.1:1/a/b:c", "refused"}, "workspace:image", "--push", "127.0.0.1:1/a/b:c", "--plain-http")
+	builds.fails(t, []string{"no reference to a registry"}, "workspace:image", "--push", "A B")
+}
+
+func workspaceManifest(t *testing.T) build.WorkspaceManifest {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(checkout, "dist", "rockpool-workspace-trixie-amd64.manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m build.WorkspaceManifest
+	if err := json.Unmarshal(b, &m); err != nil || len(m.Images) == 0 {
+		t.Fatalf("the manifest of the workspace image: %v: %s", err, b)
+	}
+	return m
+}
+
+// dialGuest reaches the container's port through the VM's shell.
+func dialGuest(ctx context.Context, _, _ string) (net.Conn, error) {
+	near, far := net.Pipe()
+	cmd := exec.CommandContext(ctx, mageBin, "vm:ssh", "--", "nc", "127.0.0.1", carriedPort)
+	cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout = checkout, primary.environment(), far, far
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = cmd.Wait() // ends with the connection
+		_ = far.Close()
+	}()
+	return near, nil
+}
