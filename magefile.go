@@ -22,6 +22,9 @@ type Rootvm mg.Namespace
 // Vm runs the instance.
 type Vm mg.Namespace
 
+// Ws runs workspaces in the instance.
+type Ws mg.Namespace
+
 // Workspace builds the image that workspaces run from.
 type Workspace mg.Namespace
 
@@ -63,6 +66,9 @@ func Down(ctx context.Context) error { return with(ctx, (*targets.App).Stop) }
 // Setup installs the host packages that are missing, and nothing else.
 func Setup(ctx context.Context) error { return with(ctx, (*targets.App).Setup) }
 
+// SetupE2e installs the host packages of the end-to-end tests too: Chromium, Node.js, Caddy.
+func SetupE2e(ctx context.Context) error { return with(ctx, (*targets.App).SetupE2E) }
+
 // Doctor says what this host can and cannot do.
 func Doctor(ctx context.Context) error { return with(ctx, (*targets.App).Doctor) }
 
@@ -72,7 +78,7 @@ func Test(ctx context.Context) error { return with(ctx, (*targets.App).Test) }
 // Check runs the linters: gofmt, go vet, staticcheck, import directions.
 func Check(ctx context.Context) error { return with(ctx, (*targets.App).Check) }
 
-// E2e builds the image and tests it for real: boots, kills, shares, data.
+// E2e builds the image and tests it for real: boots, kills, shares, data, browser. RUNTIME=stub: the browser's tests without a VM.
 func E2e(ctx context.Context) error { return with(ctx, (*targets.App).E2E) }
 
 // Build makes the image of SUITE, ARCH, FORMATS and DISK_SIZE into dist/.
@@ -118,6 +124,42 @@ func (Vm) Ssh(ctx context.Context) error {
 		return err
 	}
 	code, err := app.SSH(ctx, rest("vm:ssh"))
+	if err != nil {
+		return err
+	}
+	os.Exit(code)
+	return nil
+}
+
+// List lists the workspaces: [--json].
+func (Ws) List(ctx context.Context) error { return workspace(ctx, "list") }
+
+// Create creates a workspace: NAME [--repository R] [--image I] [--token-stdin] [--no-wait] [--json].
+func (Ws) Create(ctx context.Context) error { return workspace(ctx, "create") }
+
+// Start starts a workspace: NAME [--no-wait] [--json].
+func (Ws) Start(ctx context.Context) error { return workspace(ctx, "start") }
+
+// Stop stops a workspace: NAME [--no-wait] [--json].
+func (Ws) Stop(ctx context.Context) error { return workspace(ctx, "stop") }
+
+// Rm deletes a workspace with its files: NAME [--no-wait].
+func (Ws) Rm(ctx context.Context) error { return workspace(ctx, "rm") }
+
+// Logs prints what a workspace's processes wrote: NAME [-f] [-n lines] [--steps].
+func (Ws) Logs(ctx context.Context) error { return workspace(ctx, "logs") }
+
+// Open prints the address of a workspace's IDE: NAME.
+func (Ws) Open(ctx context.Context) error { return workspace(ctx, "open") }
+
+// workspace runs a command of the agent on workspaces and ends with its exit
+// code.
+func workspace(ctx context.Context, verb string) error {
+	app, err := targets.New()
+	if err != nil {
+		return err
+	}
+	code, err := app.Workspaces(ctx, verb, rest("ws:"+verb))
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,8 @@ const (
 	CodeTooLarge         = "payload_too_large"
 	CodeUnsupportedMedia = "unsupported_media_type"
 	CodeInternal         = "internal_error"
+	CodeUnavailable      = "unavailable"          // what is needed does not answer now: the runtime, the database
+	CodeNoSpace          = "insufficient_storage" // a disk is full
 )
 
 // Error is a fault whose text is meant for the user. Anything that is not an

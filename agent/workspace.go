@@ -96,6 +96,7 @@ type NewWorkspace struct {
 	Description   string
 	RepositoryID  string
 	AutoSyncPrefs bool
+	Token         string // secret for the first clone: kept in memory until that is done, stored nowhere; "" is none
 }
 
 const (
@@ -103,6 +104,7 @@ const (
 	maxImage       = 255
 	maxRepository  = 2048
 	maxLabel       = 100
+	maxToken       = 1024
 )
 
 var (
@@ -117,6 +119,7 @@ func (n NewWorkspace) Validate() error {
 	v.check(workspaceName.MatchString(n.Name), "name", "must be 3 to 63 characters of a-z, 0-9 and dashes")
 	v.check(n.Image == "" || len(n.Image) <= maxImage && imageReference.MatchString(n.Image), "image", "must be the reference of an image")
 	v.check(plainText(n.Description, maxDescription), "description", fmt.Sprintf("must be text of at most %d characters", maxDescription))
+	v.check(len(n.Token) <= maxToken && !strings.ContainsFunc(n.Token, func(c rune) bool { return c <= ' ' || c > '~' }), "token", "must be printable ASCII characters without spaces")
 	v.check(n.RepositoryID == "" || validRepository(n.RepositoryID), "repositoryId", "must be owner/repository, or an https address without credentials")
 	return v.err()
 }

@@ -1,30 +1,497 @@
 package templates_test
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/rockpool/rootvm/templates"
 )
 
-// TestCaddyfile_Valid asks Caddy itself, of any version from 2.6 on.
-func TestCaddyfile_Valid(t *testing.T) {
+// password of the user admin, and its hash of the lowest cost.
+const (
+	password = "secret"
+	hash     = "$2a$04$j82lVES7GMYMSw..4q1mau0W9ixkgc.sAbn.xs5Y9jgNH/16ODtme"
+)
+
+// front is a real Caddy, of whatever version from 2.6 on the machine has, in
+// front of an agent and a workspace that the test plays.
+type front struct {
+	t      *testing.T
+	params templates.Params
+	ports  [3]int
+
+	mu    sync.Mutex
+	agent *http.Server
+	// upstream is what the agent answers; "" is its 404 page.
+	upstream string
+	asked    []*http.Request // what the agent was asked on srv1 and srv2
+	reached  []*http.Request // what reached the workspace
+	bodies   []string        // of those
+	app      http.Handler    // what runs in the workspace
+}
+
+func newFront(t *testing.T) *front {
+	t.Helper()
 	caddy, err := exec.LookPath("caddy")
 	if err != nil {
 		t.Skip("caddy is not installed: apt install caddy")
 	}
-	dir := t.TempDir()
-	if err := templates.Write(dir, templates.Defaults()); err != nil {
+	dir, err := os.MkdirTemp("", "caddy") // a short path: the socket's has at most 107 characters
+	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(caddy, "adapt", "--config", filepath.Join(dir, "etc/rockpool/Caddyfile"), "--adapter", "caddyfile")
-	cmd.Env = append(os.Environ(), "HOME="+dir, "ROCKPOOL_USERNAME=admin",
-		"ROCKPOOL_PASSWORD_HASH=$2a$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("caddy adapt: %v\n%s", err, out)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	f := &front{t: t, params: templates.Defaults()}
+	f.params.RunDir = dir
+	for i := range f.params.Servers {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.ports[i] = l.Addr().(*net.TCPAddr).Port
+		f.params.Servers[i].Port = f.ports[i]
+		_ = l.Close()
 	}
+	workspace := httptest.NewServer(http.HandlerFunc(f.workspace))
+	t.Cleanup(workspace.Close)
+	f.upstream = strings.TrimPrefix(workspace.URL, "http://")
+	f.startAgent()
+	t.Cleanup(func() { f.stopAgent() })
+	if err := templates.Write(filepath.Join(dir, "tree"), f.params); err != nil {
+		t.Fatal(err)
+	}
+	f.startCaddy(caddy, dir)
+	return f
+}
+
+func (f *front) startCaddy(caddy, dir string) {
+	f.t.Helper()
+	var log bytes.Buffer
+	cmd := exec.CommandContext(f.t.Context(), caddy, "run", "--config", filepath.Join(dir, "tree/etc/rockpool/Caddyfile"), "--adapter", "caddyfile")
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir, "ROCKPOOL_USERNAME=admin", "ROCKPOOL_PASSWORD_HASH="+hash)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	ctx, cancel := context.WithCancel(f.t.Context())
+	if err := cmd.Start(); err != nil {
+		f.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait(); cancel() }()
+	f.t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		<-ended
+		if f.t.Failed() {
+			f.t.Logf("caddy:\n%s", &log)
+		}
+	})
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", f.ports[2])); err == nil {
+			_ = c.Close()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			f.t.Fatal("caddy ended at once")
+		case <-tick.C:
+		}
+	}
+}
+
+func (f *front) startAgent() {
+	f.t.Helper()
+	l, err := net.Listen("unix", f.params.Socket())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.agent = &http.Server{Handler: http.HandlerFunc(f.serveAgent)}
+	go func() { _ = f.agent.Serve(l) }()
+}
+
+func (f *front) stopAgent() { _ = f.agent.Close() }
+
+// serveAgent is package http of the agent, reduced to the contract.
+func (f *front) serveAgent(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.URL.Path == "/internal/route" && r.Header.Get("X-Rockpool-Server") != "srv0" {
+		f.asked = append(f.asked, r)
+		if f.upstream != "" {
+			w.Header().Set("X-Rockpool-Upstream", f.upstream)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, "no such workspace")
+		return
+	}
+	_, _ = fmt.Fprintf(w, "agent %s user=%s auth=%s server=%s upstream=%s", r.URL.Path, r.Header.Get("X-Rockpool-User"),
+		r.Header.Get("Authorization"), r.Header.Get("X-Rockpool-Server"), r.Header.Get("X-Rockpool-Upstream"))
+}
+
+// workspace is an IDE: it records, and /proxy/<port>/ is the application,
+// whose redirects get the proxy's path in front, as code-server's do.
+func (f *front) workspace(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	f.mu.Lock()
+	f.reached = append(f.reached, r.Clone(context.WithoutCancel(r.Context())))
+	f.bodies = append(f.bodies, string(body))
+	app := f.app
+	f.mu.Unlock()
+	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), "/proxy/3000")
+	if !ok || app == nil {
+		app, rest = http.HandlerFunc(echo), r.URL.EscapedPath()
+	}
+	u, err := url.ParseRequestURI(rest)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	u.RawQuery = r.URL.RawQuery
+	inner := r.Clone(r.Context())
+	inner.URL = u
+	app.ServeHTTP(&redirected{ResponseWriter: w}, inner)
+}
+
+type redirected struct{ http.ResponseWriter }
+
+func (r *redirected) WriteHeader(status int) {
+	if l := r.Header().Get("Location"); strings.HasPrefix(l, "/") {
+		r.Header().Set("Location", "/proxy/3000"+l)
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *redirected) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func (r *redirected) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return http.NewResponseController(r.ResponseWriter).Hijack()
+}
+
+// echo answers a WebSocket with what it says, and a request with its path.
+func echo(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") == "" {
+		_, _ = io.WriteString(w, "workspace "+r.URL.RequestURI())
+		return
+	}
+	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{"vite-hmr"}})
+	if err != nil {
+		return
+	}
+	defer c.CloseNow()
+	for {
+		kind, b, err := c.Read(r.Context())
+		if err != nil {
+			return
+		}
+		if err := c.Write(r.Context(), kind, append([]byte(r.URL.Path+" "), b...)); err != nil {
+			return
+		}
+	}
+}
+
+func (f *front) url(server int, path string) string {
+	return fmt.Sprintf("http://127.0.0.1:%d%s", f.ports[server], path)
+}
+
+var noRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
+// do asks as the user, unless a header says otherwise.
+func (f *front) do(method string, server int, path string, header ...string) (*http.Response, string) {
+	f.t.Helper()
+	req, err := http.NewRequestWithContext(f.t.Context(), method, f.url(server, path), nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	req.SetBasicAuth("admin", password)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := noRedirects.Do(req)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return res, string(b)
+}
+
+func (f *front) decideOn(upstream string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.upstream, f.asked, f.reached = upstream, nil, nil
+}
+
+// last is the last request that reached the workspace.
+func (f *front) last() *http.Request {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.reached) == 0 {
+		return nil
+	}
+	return f.reached[len(f.reached)-1]
+}
+
+func TestCaddy_Paths(t *testing.T) {
+	f := newFront(t)
+	for name, tt := range map[string]struct {
+		server int
+		path   string
+		status int
+		want   string // beginning of the body, or the whole Location
+	}{
+		"root":                    {0, "/", 302, "/app/workspaces"},
+		"dashboard":               {0, "/app/workspaces", 200, "agent /app/workspaces user=admin auth= server=srv0 upstream="},
+		"API":                     {0, "/api/ping", 200, "agent /api/ping user=admin"},
+		"internal":                {0, "/internal/route", 404, ""},
+		"internal, other case":    {0, "/INTERNAL/route", 404, ""},
+		"internal, encoded":       {0, "/%69nternal/route", 404, ""},
+		"internal of the IDE":     {1, "/internal/route", 404, ""},
+		"internal of previews":    {2, "/internal/route", 404, ""},
+		"IDE":                     {1, "/workspace/mine/", 200, "workspace /"},
+		"IDE, deep":               {1, "/workspace/mine/static/a.js?v=1&w=%2F", 200, "workspace /static/a.js?v=1&w=%2F"},
+		"IDE, escaped":            {1, "/workspace/mine/a%2Fb%3Fc%20d/%252e", 200, "workspace /a%2Fb%3Fc%20d/%252e"},
+		"IDE, own name":           {1, "/workspace/mine/workspace/mine/", 200, "workspace /workspace/mine/"},
+		"IDE, double slash":       {1, "/workspace/mine//x", 200, "workspace /x"},
+		"elsewhere on the IDE's":  {1, "/app/workspaces", 404, ""},
+		"preview":                 {2, "/workspace/mine/port/3000/", 200, "workspace /proxy/3000/"},
+		"preview, deep":           {2, "/workspace/mine/port/3000/a%2Fb?x=/y", 200, "workspace /proxy/3000/a%2Fb?x=/y"},
+		"preview without a port":  {2, "/workspace/mine/", 404, ""},
+		"preview, port is a name": {2, "/workspace/mine/port/x/", 404, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			res, body := f.do("GET", tt.server, tt.path)
+			got := body
+			if res.StatusCode == http.StatusFound {
+				got = res.Header.Get("Location")
+			}
+			if res.StatusCode != tt.status || !strings.HasPrefix(got, tt.want) {
+				t.Errorf("%d %q, want %d %q", res.StatusCode, got, tt.status, tt.want)
+			}
+		})
+	}
+}
+
+// TestCaddy_Hygiene: what is the dashboard's stays there, and no header of a
+// request decides where it goes.
+func TestCaddy_Hygiene(t *testing.T) {
+	f := newFront(t)
+	evil := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request chose its own upstream") }))
+	defer evil.Close()
+	address := strings.TrimPrefix(evil.URL, "http://")
+	forged := []string{"X-Rockpool-Upstream", address, "X-Rockpool-Server", "srv0", "X-Rockpool-User", "root", "X-Forwarded-Uri", "/workspace/other/",
+		"Cookie", "rockpool_session=1; theme=dark; Rockpool-x=2; app=3"}
+	for server, path := range map[int]string{1: "/workspace/mine/", 2: "/workspace/mine/port/3000/"} {
+		f.decideOn(f.upstream)
+		res, body := f.do("POST", server, path, forged...)
+		got := f.last()
+		if res.StatusCode != http.StatusOK || got == nil {
+			t.Fatalf("server %d: %d %s", server, res.StatusCode, body)
+		}
+		for name, values := range got.Header {
+			if strings.HasPrefix(name, "X-Rockpool") || name == "Authorization" || strings.Contains(strings.ToLower(strings.Join(values, "")), "rockpool") && name == "Cookie" {
+				t.Errorf("server %d: %s: %q reached the workspace", server, name, values)
+			}
+		}
+		if c, err := got.Cookie("theme"); err != nil || c.Value != "dark" {
+			t.Errorf("server %d: cookies of the workspace's own are gone: %q", server, got.Header["Cookie"])
+		}
+		if c, err := got.Cookie("app"); err != nil || c.Value != "3" {
+			t.Errorf("server %d: cookies of the workspace's own are gone: %q", server, got.Header["Cookie"])
+		}
+		prefix := strings.TrimSuffix(path, "/")
+		if got.Header.Get("X-Forwarded-Prefix") != prefix {
+			t.Errorf("server %d: X-Forwarded-Prefix: %q", server, got.Header.Get("X-Forwarded-Prefix"))
+		}
+		asked := f.asked[0].Header
+		if asked.Get("X-Forwarded-Uri") != path || asked.Get("X-Forwarded-Method") != "POST" || asked.Get("X-Rockpool-Server") != f.params.Servers[server].Name || asked.Get("Authorization") != "" {
+			t.Errorf("server %d: the agent was asked %v", server, asked)
+		}
+	}
+	f.decideOn("")
+	if res, body := f.do("GET", 1, "/workspace/none/", forged...); res.StatusCode != http.StatusNotFound || body != "no such workspace" {
+		t.Errorf("a workspace that is not there: %d %q", res.StatusCode, body)
+	}
+	if _, body := f.do("GET", 0, "/app/workspaces", forged...); !strings.Contains(body, "user=admin auth= server=srv0 upstream=") || strings.Contains(body, address) {
+		t.Errorf("dashboard: %q", body)
+	}
+}
+
+func TestCaddy_Authentication(t *testing.T) {
+	f := newFront(t)
+	for _, tt := range []struct {
+		server      int
+		path, given string
+		status      int
+	}{
+		{0, "/api/health", "", 200},
+		{0, "/api/ping", "", 401},
+		{0, "/api/health/../ping", "", 401},
+		{0, "/app/workspaces", "wrong", 401},
+		{0, "/", "", 401},
+		{1, "/workspace/mine/", "", 401},
+		{1, "/api/health", "", 401},
+		{2, "/workspace/mine/port/3000/", "wrong", 401},
+		{2, "/workspace/mine/port/3000/", password, 200},
+	} {
+		given := ""
+		if tt.given != "" {
+			given = "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+tt.given))
+		}
+		res, body := f.do("GET", tt.server, tt.path, "Authorization", given)
+		if res.StatusCode != tt.status {
+			t.Errorf("server %d %s with %q: %d %q, want %d", tt.server, tt.path, tt.given, res.StatusCode, body, tt.status)
+		}
+	}
+	res, _ := f.do("GET", 0, "/app/workspaces")
+	for _, h := range []string{"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "X-Frame-Options"} {
+		if res.Header.Get(h) == "" {
+			t.Errorf("the dashboard has no %s", h)
+		}
+	}
+}
+
+// TestCaddy_PreviewOfVite is an application that was told the path it is
+// served from, and refuses every other.
+func TestCaddy_PreviewOfVite(t *testing.T) {
+	f := newFront(t)
+	const base = "/workspace/mine/port/3000/"
+	f.app = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, base):
+			echo(w, r)
+		case r.URL.Path == "/":
+			w.Header().Set("Location", base)
+			w.WriteHeader(http.StatusFound)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+	for path, want := range map[string]string{base: "workspace " + base, base + "@vite/client?t=1": "workspace " + base + "@vite/client?t=1"} {
+		if res, body := f.do("GET", 2, path); res.StatusCode != http.StatusOK || body != want {
+			t.Errorf("%s: %d %q", path, res.StatusCode, body)
+		}
+	}
+	c := f.dial(2, base+"?token=x", "vite-hmr")
+	defer c.CloseNow()
+	if got := say(t, c, "hello"); got != base+" hello" {
+		t.Errorf("hot reload: %q", got)
+	}
+}
+
+// TestCaddy_PreviewOfSimple is one that takes it that it is served from /.
+func TestCaddy_PreviewOfSimple(t *testing.T) {
+	f := newFront(t)
+	f.app = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/old":
+			w.Header().Set("Location", "/new")
+			w.WriteHeader(http.StatusFound)
+		case "/", "/socket":
+			echo(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+	const base = "/workspace/mine/port/3000/"
+	if res, body := f.do("GET", 2, base); res.StatusCode != http.StatusOK || body != "workspace /" {
+		t.Errorf("root: %d %q", res.StatusCode, body)
+	}
+	if res, body := f.do("GET", 2, base+"none"); res.StatusCode != http.StatusNotFound {
+		t.Errorf("missing: %d %q", res.StatusCode, body)
+	}
+	if res, _ := f.do("GET", 2, base+"old"); res.Header.Get("Location") != base+"new" {
+		t.Errorf("redirect to %q", res.Header.Get("Location"))
+	}
+	if res, _ := f.do("POST", 2, base+"none"); res.StatusCode != http.StatusNotFound || len(f.reached) == 0 {
+		t.Errorf("POST: %d", res.StatusCode)
+	}
+	c := f.dial(2, base+"socket")
+	defer c.CloseNow()
+	if got := say(t, c, "hello"); got != "/socket hello" {
+		t.Errorf("WebSocket: %q", got)
+	}
+}
+
+// TestCaddy_AgentRestarts: connections that are open stay open, requests
+// wait for a moment, and then there is a page.
+func TestCaddy_AgentRestarts(t *testing.T) {
+	f := newFront(t)
+	c := f.dial(1, "/workspace/mine/socket")
+	defer c.CloseNow()
+	f.stopAgent()
+	if got := say(t, c, "still"); got != "/socket still" {
+		t.Errorf("WebSocket while the agent is down: %q", got)
+	}
+	answered := make(chan string, 1)
+	go func() {
+		_, body := f.do("GET", 1, "/workspace/mine/late")
+		answered <- body
+	}()
+	if res, body := f.do("GET", 0, "/api/ping"); res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, `"unavailable"`) {
+		t.Errorf("API while the agent is down: %d %q", res.StatusCode, body)
+	}
+	f.startAgent()
+	if got := <-answered; got != "workspace /late" {
+		t.Errorf("the request that waited: %q", got)
+	}
+	if got := say(t, c, "open"); got != "/socket open" {
+		t.Errorf("WebSocket after the restart: %q", got)
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.decideOn(silent.Addr().String())
+	_ = silent.Close()
+	if res, body := f.do("GET", 1, "/workspace/mine/"); res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "The workspace does not answer") {
+		t.Errorf("workspace that does not answer: %d %q", res.StatusCode, body)
+	}
+}
+
+func (f *front) dial(server int, path string, protocols ...string) *websocket.Conn {
+	f.t.Helper()
+	h := http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+password))}}
+	c, _, err := websocket.Dial(f.t.Context(), f.url(server, path), &websocket.DialOptions{HTTPHeader: h, Subprotocols: protocols})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return c
+}
+
+func say(t *testing.T, c *websocket.Conn, s string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := c.Write(ctx, websocket.MessageText, []byte(s)); err != nil {
+		return err.Error()
+	}
+	_, b, err := c.Read(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }
 
 func TestReportFailure_Shellcheck(t *testing.T) {

@@ -40,6 +40,7 @@ type Server struct {
 	Port      int
 	Purpose   string
 	Dashboard bool // has the open health check and the security headers
+	Preview   bool // leads to what runs in workspaces, not to IDEs
 }
 
 // Defaults returns the parameters of the image.
@@ -57,7 +58,7 @@ func Defaults() Params {
 		Servers: []Server{
 			{Name: "srv0", Port: 8080, Purpose: "the dashboard and its API", Dashboard: true},
 			{Name: "srv1", Port: 8081, Purpose: "the workspaces' IDEs"},
-			{Name: "srv2", Port: 8082, Purpose: "previews of what runs in workspaces"},
+			{Name: "srv2", Port: 8082, Purpose: "previews of what runs in workspaces", Preview: true},
 		},
 	}
 }
@@ -66,8 +67,14 @@ func Defaults() Params {
 func (p Params) Socket() string { return p.RunDir + "/agent.sock" }
 
 // UnavailablePage is what a browser gets while the agent does not answer.
-func (p Params) UnavailablePage() (string, error) {
-	b, err := files.ReadFile("files/unavailable.html")
+func (p Params) UnavailablePage() (string, error) { return page("unavailable.html") }
+
+// SilentPage is what a browser gets when a workspace that runs does not
+// answer.
+func (p Params) SilentPage() (string, error) { return page("silent.html") }
+
+func page(name string) (string, error) {
+	b, err := files.ReadFile("files/" + name)
 	return strings.TrimSpace(string(b)), err
 }
 
@@ -92,6 +99,11 @@ var targets = []struct {
 	{"rockpool-late.target", "/etc/systemd/system/rockpool-late.target", 0o644},
 	{"rockpool-grow.service", "/etc/systemd/system/rockpool-grow.service", 0o644},
 	{"user.conf", "/etc/systemd/system/user@990.service.d/60-rockpool.conf", 0o644},
+	{"rockpool-firewall.service", "/etc/systemd/system/rockpool-firewall.service", 0o644},
+	{"rockpool-slots.socket", "/etc/systemd/system/rockpool-slots.socket", 0o644},
+	{"rockpool-slots@.service", "/etc/systemd/system/rockpool-slots@.service", 0o644},
+	{"podman.conf", "/etc/systemd/user/podman.service.d/50-rockpool.conf", 0o644},
+	{"workspaces.nft", "/etc/rockpool/workspaces.nft", 0o644},
 	{"rockpool-report@.service", "/etc/systemd/system/rockpool-report@.service", 0o644},
 	{"ssh.conf", "/etc/systemd/system/ssh.service.d/50-rockpool.conf", 0o644},
 	{"10-rockpool.conf", "/etc/ssh/sshd_config.d/10-rockpool.conf", 0o644},

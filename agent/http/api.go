@@ -16,39 +16,89 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 // methods are the handlers of one route by method.
 type methods map[string]handler
 
-// api registers the JSON routes.
-func (s *Server) api(mux *http.ServeMux) {
-	s.route(mux, "/api/health", nil, methods{http.MethodGet: s.health})
-	s.route(mux, "/api/ping", []string{}, methods{http.MethodGet: s.ping})
-	s.route(mux, "/api/auth/me", []string{}, methods{http.MethodGet: s.me})
-	s.route(mux, "/api/auth/logout", []string{}, methods{http.MethodGet: s.logout, http.MethodPost: s.logout})
-	s.route(mux, "/api/auth/github", nil, methods{http.MethodGet: s.github})
-	mux.HandleFunc("/", s.notFound)
+// route is one path and what can be asked of it.
+type route struct {
+	pattern string
+	query   []string // the parameters it knows: others are a fault; nil: it takes any
+	methods methods
 }
 
-// route registers a path. query lists the parameters the route knows: others
-// are a fault, unless query is nil.
-func (s *Server) route(mux *http.ServeMux, pattern string, query []string, m methods) {
-	allow := make([]string, 0, len(m)+1)
-	for name := range m {
+// none is for routes without parameters.
+var none = []string{}
+
+// routes is the whole surface of the dashboard's server.
+func (s *Server) routes() []route {
+	get := func(h handler) methods { return methods{http.MethodGet: h} }
+	post := func(h handler) methods { return methods{http.MethodPost: h} }
+	put := func(h handler) methods { return methods{http.MethodPut: h} }
+	return []route{
+		{"/api/health", nil, get(s.health)},
+		{"/api/ping", none, get(s.ping)},
+		{"/api/openapi.json", none, get(s.openAPI)},
+		{"/api/metrics", none, get(s.metrics)},
+		{"/api/events", none, get(s.events)},
+		{"/api/auth/me", none, get(s.me)},
+		{"/api/auth/logout", none, methods{http.MethodGet: s.logout, http.MethodPost: s.logout}},
+		{"/api/auth/github", nil, get(s.github)},
+
+		{"/api/workspaces", []string{"limit", "cursor"}, methods{http.MethodGet: s.listWorkspaces, http.MethodPost: s.createWorkspace}},
+		{"/api/workspaces/{id}", none, methods{http.MethodGet: s.workspace, http.MethodDelete: s.deleteWorkspace}},
+		{"/api/workspaces/{id}/start", none, post(s.startWorkspace)},
+		{"/api/workspaces/{id}/stop", none, post(s.stopWorkspace)},
+		{"/api/workspaces/{id}/steps", none, get(s.steps)},
+		{"/api/workspaces/{id}/usage", none, get(s.usage)},
+		{"/api/workspaces/{id}/logs", []string{"follow", "tail", "source"}, get(s.logs)},
+		{"/api/workspaces/{id}/ports", none, methods{http.MethodGet: s.listPorts, http.MethodPost: s.addPort}},
+		{"/api/workspaces/{id}/ports/{port}", none, methods{http.MethodDelete: s.removePort}},
+
+		{"/api/settings", none, get(s.listSettings)},
+		{"/api/settings/{name}", []string{"workspaceId"}, methods{http.MethodGet: s.setting, http.MethodPut: s.saveSetting}},
+
+		{"/api/github/repos", []string{"sort", "page", "per_page"}, get(s.listRepositories)},
+		{"/api/github/repos/search", []string{"q", "page", "per_page"}, get(s.searchRepositories)},
+
+		{"/api/runtime/{id}/create", none, post(s.runtimeCreate)},
+		{"/api/runtime/{id}/start", none, post(s.runtimeStart)},
+		{"/api/runtime/{id}/stop", none, post(s.runtimeStop)},
+		{"/api/runtime/{id}/remove", none, post(s.runtimeRemove)},
+		{"/api/runtime/{id}/status", none, get(s.runtimeStatus)},
+		{"/api/runtime/{id}/address", none, get(s.runtimeAddress)},
+		{"/api/runtime/{id}/configure", none, post(s.runtimeConfigure)},
+		{"/api/runtime/{id}/clone", none, post(s.runtimeClone)},
+		{"/api/runtime/{id}/readFile", []string{"path"}, get(s.runtimeReadFile)},
+		{"/api/runtime/{id}/writeFile", []string{"path"}, put(s.runtimeWriteFile)},
+
+		{"/app", nil, get(s.enter)},
+		{"/app/", nil, methods{http.MethodGet: s.dashboard, http.MethodPost: s.dashboard}},
+		{"/workspace/", nil, get(s.toIDE)},
+	}
+}
+
+// route registers a route.
+func (s *Server) route(mux *http.ServeMux, rt route) {
+	allow := make([]string, 0, len(rt.methods)+1)
+	for name := range rt.methods {
 		allow = append(allow, name)
 	}
-	if m[http.MethodGet] != nil {
+	if rt.methods[http.MethodGet] != nil {
 		allow = append(allow, http.MethodHead)
 	}
 	slices.Sort(allow)
-	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) {
+		if rec, ok := w.(*recorder); ok {
+			rec.route = rt.pattern
+		}
 		method := r.Method
 		if method == http.MethodHead {
 			method = http.MethodGet
 		}
-		h := m[method]
+		h := rt.methods[method]
 		if h == nil {
 			w.Header().Set("Allow", strings.Join(allow, ", "))
 			s.fail(w, r, agent.Errorf(agent.CodeMethodNotAllowed, "Method %s is not allowed for %s", r.Method, r.URL.Path))
 			return
 		}
-		if err := checkQuery(r, query); err != nil {
+		if err := checkQuery(r, rt.query); err != nil {
 			s.fail(w, r, err)
 			return
 		}
@@ -58,29 +108,10 @@ func (s *Server) route(mux *http.ServeMux, pattern string, query []string, m met
 	})
 }
 
-// checkQuery refuses parameters that are not in known, and a query that does
-// not decode.
-func checkQuery(r *http.Request, known []string) error {
-	if known == nil || r.URL.RawQuery == "" {
-		return nil
-	}
-	values, err := parseQuery(r)
-	if err != nil {
-		return err
-	}
-	var fields []agent.Field
-	for name := range values {
-		if !slices.Contains(known, name) {
-			fields = append(fields, agent.Field{Path: name, Message: "is not a parameter of this route"})
-		}
-	}
-	if fields == nil {
-		return nil
-	}
-	slices.SortFunc(fields, func(a, b agent.Field) int { return strings.Compare(a.Path, b.Path) })
-	e := agent.Errorf(agent.CodeValidation, "Unknown query parameter %q", fields[0].Path)
-	e.Fields = fields
-	return e
+// metrics serves what was counted.
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) error {
+	s.Metrics.ServeHTTP(w, r)
+	return nil
 }
 
 // health says OK only while the database answers. It is the one route that

@@ -20,6 +20,8 @@ var statuses = map[string]int{
 	agent.CodeTooLarge:         http.StatusRequestEntityTooLarge,
 	agent.CodeUnsupportedMedia: http.StatusUnsupportedMediaType,
 	agent.CodeInternal:         http.StatusInternalServerError,
+	agent.CodeUnavailable:      http.StatusServiceUnavailable,
+	agent.CodeNoSpace:          http.StatusInsufficientStorage,
 }
 
 // errorBody is the shape of every error. Message is there twice for clients
@@ -36,18 +38,28 @@ type errorDetail struct {
 	Fields  []agent.Field `json:"fields,omitempty"`
 }
 
-// fail answers with err. What is not an [agent.Error] is logged and told as
-// an internal error without its text.
+// fail answers with err. What is not an [agent.Error] goes to the log and is
+// told as an internal error without its text. An answer that has begun cannot
+// be taken back: the connection is cut, so that nobody takes it for whole.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	e, ok := errors.AsType[*agent.Error](err)
-	if ok && statuses[e.Code] == 0 {
-		ok = false
+	e, known := errors.AsType[*agent.Error](err)
+	known = known && statuses[e.Code] != 0
+	if rec, ok := w.(*recorder); ok {
+		if !known {
+			rec.err = err
+		}
+		if rec.status != 0 {
+			rec.err, rec.cut = err, true
+			return
+		}
 	}
-	if !ok {
-		s.Log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	if !known {
 		e = agent.Errorf(agent.CodeInternal, "Something went wrong. The agent's log has the details.")
 	}
 	status := statuses[e.Code]
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5")
+	}
 	s.json(w, status, errorBody{
 		Error:   errorDetail{Code: e.Code, Message: e.Message, Fields: e.Fields},
 		Message: e.Message,

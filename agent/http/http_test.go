@@ -32,7 +32,14 @@ func server(db http.Database) *http.Server {
 	var c agent.GuestConfig
 	c.FillDefaults()
 	c.Ports.Dashboard, c.Ports.IDE = 9080, 9081
-	return &http.Server{Database: db, Ports: c.Ports, Username: "admin", Version: "1.2", Log: slog.New(slog.DiscardHandler)}
+	return &http.Server{
+		Database: db, ControlPlane: newFake(), Runtime: &fakeRuntime{}, Repositories: fakeRepositories{}, Metrics: noMetrics{},
+		Dashboard: nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			_, _ = io.WriteString(w, "dashboard "+r.URL.Path)
+		}),
+		Ports: c.Ports, Username: "admin", Version: "1.2", Log: slog.New(slog.DiscardHandler),
+	}
 }
 
 func do(t *testing.T, db http.Database, method, target string, header ...string) *nethttp.Response {
@@ -91,8 +98,10 @@ func TestServer_routes(t *testing.T) {
 		"encoded dots":        {"GET", "/app/%2e%2e/api/ping", nil, 404, "text/html; charset=utf-8", ""},
 		"encoded slash":       {"GET", "/app%2Fworkspaces", nil, 404, "text/html; charset=utf-8", ""},
 		"double slash":        {"GET", "//api/ping", nil, 404, "text/html; charset=utf-8", ""},
-		"landing":             {"GET", "/app/workspaces", nil, 200, "text/html; charset=utf-8", ""},
-		"no page":             {"GET", "/app/none", nil, 404, "text/html; charset=utf-8", ""},
+		"dashboard":           {"GET", "/app/workspaces/x", nil, 200, "text/html; charset=utf-8", "dashboard /app/workspaces/x"},
+		"no page":             {"GET", "/none", nil, 404, "text/html; charset=utf-8", ""},
+		"route from outside":  {"GET", "/internal/route", []string{"X-Rockpool-Server", "srv0", "X-Forwarded-Uri", "/workspace/a/"}, 404, "text/html; charset=utf-8", ""},
+		"route from inside":   {"GET", "/internal/route", []string{"X-Forwarded-Uri", "/workspace/a/"}, 404, "text/html; charset=utf-8", ""},
 		"API of the IDE":      {"GET", "/api/ping", []string{"X-Rockpool-Server", "srv1"}, 404, "text/html; charset=utf-8", ""},
 		"API of previews":     {"POST", "/api/auth/logout", []string{"X-Rockpool-Server", "srv2"}, 404, "text/html; charset=utf-8", ""},
 		"dashboard elsewhere": {"GET", "/app/workspaces", []string{"X-Rockpool-Server", "srv1"}, 404, "text/html; charset=utf-8", ""},
@@ -113,6 +122,7 @@ func TestServer_routes(t *testing.T) {
 func TestServer_redirects(t *testing.T) {
 	for target, want := range map[string]string{
 		"/api/auth/github":            "/app/workspaces",
+		"/app":                        "/app/workspaces",
 		"/workspace/x/a?folder=/a%20": "http://box.local:9081/workspace/x/a?folder=/a%20",
 	} {
 		r := do(t, fakeDB{}, "GET", target)
@@ -152,7 +162,6 @@ func TestServer_panic(t *testing.T) {
 // TestServer_pages compares whole pages with golden files.
 func TestServer_pages(t *testing.T) {
 	for name, tt := range map[string]struct{ target, server string }{
-		"landing":      {"/app/workspaces", "srv0"},
 		"no-workspace": {"/workspace/%3Cscript%3E/", "srv1"},
 		"no-preview":   {"/workspace/mine/port/3000/x", "srv2"},
 		"not-found":    {"/favicon.ico", "srv0"},

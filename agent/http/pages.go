@@ -22,24 +22,23 @@ type content struct {
 	Title string
 	Text  []string
 	Back  bool // a link to the dashboard
+	// Refresh is after how many seconds the browser asks again; 0 is never.
+	Refresh int
 }
 
-// pages registers what people see. On Caddy's servers for the IDE and for
-// previews every request that finds no workspace ends here.
-func (s *Server) pages(mux *http.ServeMux) {
-	s.route(mux, "/app/workspaces", nil, methods{http.MethodGet: s.landing})
-	s.route(mux, "/workspace/", nil, methods{http.MethodGet: s.toIDE})
+// enter sends a browser to the dashboard's first page.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request) error {
+	http.Redirect(w, r, "/app/workspaces", http.StatusFound)
+	return nil
 }
 
-// landing stands where the dashboard will be.
-func (s *Server) landing(w http.ResponseWriter, r *http.Request) error {
-	s.page(w, r, http.StatusOK, content{
-		Title: "Workspaces",
-		Text: []string{
-			"This Root VM is up and answers. Creating workspaces from this page is not part of this release yet.",
-			"Agent " + s.Version + ".",
-		},
-	})
+// dashboard answers below /app/.
+func (s *Server) dashboard(w http.ResponseWriter, r *http.Request) error {
+	if s.Dashboard == nil {
+		s.page(w, r, http.StatusNotFound, pageNotFound())
+		return nil
+	}
+	s.Dashboard.ServeHTTP(w, r)
 	return nil
 }
 
@@ -59,15 +58,7 @@ func (s *Server) toIDE(w http.ResponseWriter, r *http.Request) error {
 
 // noWorkspace answers for an IDE or a preview that is not there.
 func (s *Server) noWorkspace(w http.ResponseWriter, r *http.Request) {
-	c := pageNotFound()
-	if m := previewPath.FindStringSubmatch(r.URL.Path); m != nil {
-		c.Title = "No such preview"
-		c.Text = []string{fmt.Sprintf("There is no workspace named “%s” with port %s.", m[1], m[2])}
-	} else if m := workspacePath.FindStringSubmatch(r.URL.Path); m != nil {
-		c.Title = "No such workspace"
-		c.Text = []string{fmt.Sprintf("There is no workspace named “%s”.", m[1])}
-	}
-	s.page(w, r, http.StatusNotFound, c)
+	s.page(w, r, http.StatusNotFound, missing(r.URL.Path))
 }
 
 func pageNotFound() content {

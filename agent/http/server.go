@@ -1,6 +1,7 @@
 // Package http is the agent's HTTP API and the few pages it answers itself,
 // served on a unix socket behind Caddy, which has checked the credentials.
-// It keeps no state and imports only the domain.
+// It keeps no state and imports only the domain. openapi.json describes every
+// route under /api.
 package http
 
 import (
@@ -11,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
@@ -30,40 +30,67 @@ type Database interface {
 	Ping(ctx context.Context) error
 }
 
-// Server has what the handlers need. All fields must be set.
+// Metrics counts requests and serves what was counted.
+type Metrics interface {
+	http.Handler
+	// Request counts one request. route is the pattern it matched.
+	Request(route, method string, status int, took time.Duration)
+}
+
+// Server has what the handlers need. All fields but Dashboard and Heartbeat
+// must be set.
 type Server struct {
-	Database Database
-	Ports    agent.GuestPorts // on the host, to build addresses a browser can use
-	Username string           // of requests that came past Caddy
-	Version  string
-	Log      *slog.Logger
+	Database     Database
+	ControlPlane agent.ControlPlane
+	Runtime      agent.Runtime
+	Repositories agent.Repositories
+	Metrics      Metrics
+	// Dashboard answers what is below /app/, with the path as the browser
+	// asked for it. Without one there is a page that says that nothing is
+	// there.
+	Dashboard http.Handler
+	Ports     agent.GuestPorts // on the host, to build addresses a browser can use
+	Username  string           // of requests that came past Caddy
+	Version   string
+	Heartbeat time.Duration // between two signs of life on a quiet stream; 0 is 15 seconds
+	Log       *slog.Logger
 }
 
 // Headers that Caddy sets and that it removes from what clients send.
 const (
-	serverHeader = "X-Rockpool-Server" // which of Caddy's servers was asked
-	userHeader   = "X-Rockpool-User"   // whom Caddy let in
+	serverHeader   = "X-Rockpool-Server"   // which of Caddy's servers was asked
+	userHeader     = "X-Rockpool-User"     // whom Caddy let in
+	upstreamHeader = "X-Rockpool-Upstream" // our answer to it: where a request goes
 )
 
-// serverDashboard is the one of Caddy's three servers that has the API. The
-// others are origins of their own, so that neither an IDE nor an application
-// in a preview can speak to the API as the user.
-const serverDashboard = "srv0"
+// Caddy's three servers. Only the dashboard's has the API. The others are
+// origins of their own, so that neither an IDE nor an application in a preview
+// can speak to the API as the user.
+const (
+	serverDashboard = "srv0"
+	serverIDE       = "srv1"
+	serverPreview   = "srv2"
+)
 
 // Handler returns the whole surface: /api/… as JSON and /app/… as pages for
-// the dashboard's server, and nothing but pages for the other two. A request
-// without a server's name came from inside, by the socket, and is treated as
-// one to the dashboard.
+// the dashboard's server; for the other two the decision where a request goes,
+// and pages. A request without a server's name came from inside, by the
+// socket, and is treated as one to the dashboard.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	s.api(mux)
-	s.pages(mux)
+	for _, r := range s.routes() {
+		s.route(mux, r)
+	}
+	mux.HandleFunc("/", s.notFound)
 	return s.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !toDashboard(r) {
+		switch {
+		case toDashboard(r):
+			mux.ServeHTTP(w, r)
+		case r.URL.Path == routePath:
+			s.decide(w, r)
+		default:
 			s.noWorkspace(w, r)
-			return
 		}
-		mux.ServeHTTP(w, r)
 	}))
 }
 
@@ -71,55 +98,6 @@ func (s *Server) Handler() http.Handler {
 func toDashboard(r *http.Request) bool {
 	name := r.Header.Get(serverHeader)
 	return name == "" || name == serverDashboard
-}
-
-// guard holds what is true for every request: no path that means another one
-// after cleaning, no state change asked for by another origin, no endless
-// body, and no panic that takes the agent down.
-func (s *Server) guard(next http.Handler) http.Handler {
-	origins := http.NewCrossOriginProtection()
-	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.fail(w, r, agent.Errorf(agent.CodeForbidden, "Requests from other sites are refused"))
-	}))
-	protected := origins.Handler(next)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			if v := recover(); v != nil {
-				s.fail(w, r, fmt.Errorf("panic: %v", v))
-			}
-		}()
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
-		if !plainPath(r) {
-			s.notFound(w, r)
-			return
-		}
-		r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
-		protected.ServeHTTP(w, r)
-	})
-}
-
-// plainPath reports whether the path names what it says: no empty, "." or
-// ".." segment, no encoded slash, no control character.
-func plainPath(r *http.Request) bool {
-	p := r.URL.Path
-	if !strings.HasPrefix(p, "/") || strings.Contains(p, "\\") {
-		return false
-	}
-	if strings.ContainsFunc(p, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-		return false
-	}
-	if raw := strings.ToLower(r.URL.EscapedPath()); strings.Contains(raw, "%2f") || strings.Contains(raw, "%2e") {
-		return false
-	}
-	segments := strings.Split(p[1:], "/")
-	for i, s := range segments {
-		last := i == len(segments)-1
-		if s == "." || s == ".." || s == "" && !last {
-			return false
-		}
-	}
-	return true
 }
 
 // Listen makes the unix socket at path, for the owner and the group. A socket
@@ -165,7 +143,7 @@ func removeStale(ctx context.Context, path string) error {
 }
 
 // Serve serves on l until ctx ends, then lets requests under way finish for
-// at most drain. It always closes l.
+// at most drain; streams end at once. It always closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener, drain time.Duration) error {
 	srv := &http.Server{
 		Handler:           s.Handler(),
@@ -173,6 +151,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drain time.Duration)
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.WithoutCancel(ctx), servingKey{}, ctx)
+		},
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
@@ -185,7 +166,23 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drain time.Duration)
 	defer cancel()
 	if err := srv.Shutdown(limit); err != nil {
 		s.Log.Warn("requests cut off at shutdown", "err", err)
-		return errors.Join(srv.Close())
+		return srv.Close()
 	}
 	return nil
+}
+
+// servingKey is the key of the context that ends when serving ends, in the
+// context of every request.
+type servingKey struct{}
+
+// streamContext returns r's context, which also ends with serving: a stream
+// has no end of its own to wait for.
+func streamContext(r *http.Request) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(r.Context())
+	serving, ok := ctx.Value(servingKey{}).(context.Context)
+	if !ok {
+		return ctx, cancel
+	}
+	stop := context.AfterFunc(serving, cancel)
+	return ctx, func() { stop(); cancel() }
 }

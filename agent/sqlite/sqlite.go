@@ -172,10 +172,10 @@ func connect(path, mode string, conns int) (*sql.DB, error) {
 		"_busy_timeout": {fmt.Sprint(busyTimeout.Milliseconds())},
 		"_foreign_keys": {"on"},
 		"_synchronous":  {"full"}, // a committed workspace survives a power cut
-		"_txlock":       {"immediate"},
 	}
 	if mode != "ro" {
 		query.Set("_journal_mode", "wal")
+		query.Set("_txlock", "immediate")
 	}
 	pool, err := sql.Open("sqlite3", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}).String())
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -182,7 +183,7 @@ func TestOpen_migratesForward(t *testing.T) {
 		t.Errorf("version %d, want %d", v, first+1)
 	}
 	db.Close()
-	backup := mustOpen(t, path+".v1.backup", list)
+	backup := mustOpen(t, fmt.Sprintf("%s.v%d.backup", path, first), list)
 	var kept string
 	if err := backup.read.QueryRow("SELECT value FROM instance WHERE key = 'k'").Scan(&kept); err != nil || kept != "kept" {
 		t.Errorf("backup: %q, %v", kept, err)

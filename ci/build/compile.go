@@ -15,24 +15,28 @@ import (
 	"github.com/rockpool/rootvm/templates"
 )
 
+// Tags are the build tags of everything that is compiled or checked from this
+// module, the same everywhere, so that packages are compiled once: no C library
+// but SQLite's own source, OpenPGP in Go, no driver for btrfs.
+const Tags = "netgo osusergo sqlite_omit_load_extension containers_image_openpgp exclude_graphdriver_btrfs"
+
+// PodmanTags are those of the agent: Podman's bindings, as a client only. What
+// uses Buildah does not compile with them.
+const PodmanTags = Tags + " remote"
+
 // staticCgo are the arguments that link the agent with SQLite into one static
-// file, the same bytes every time.
+// file, the same bytes every time. The linker would warn of PKCS #11, which
+// comes along with the container modules and is never used.
 var staticCgo = []string{
-	"-trimpath", "-buildvcs=false",
-	"-tags", "netgo osusergo sqlite_omit_load_extension",
-	"-ldflags", "-linkmode external -extldflags -static -s -w -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
+	"-trimpath", "-buildvcs=false", "-tags", PodmanTags,
+	"-ldflags", "-linkmode external -extldflags '-static -Wl,--no-warnings' -s -w -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
 }
 
 // static is the same for programs without C.
 var static = []string{"-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid="}
 
 // buildah are the arguments for the program that builds the workspace image.
-// The tags leave out what would need C libraries.
-var buildah = []string{
-	"-trimpath", "-buildvcs=false",
-	"-tags", "containers_image_openpgp exclude_graphdriver_btrfs",
-	"-ldflags", "-s -w -buildid=",
-}
+var buildah = []string{"-trimpath", "-buildvcs=false", "-tags", Tags, "-ldflags", "-s -w -buildid="}
 
 // compile builds what goes into the image, into stage, and the plugin that
 // builds it, into the cache.

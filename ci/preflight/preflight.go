@@ -38,8 +38,18 @@ var Needs = []Need{
 	{Program: "ssh", Package: "openssh-client", Reason: "reaches the VM"},
 }
 
+// BrowserNeeds lists what the browser tests need beside that. Ubuntu has
+// Chromium as a snap only: see package browser for other ways to name one.
+var BrowserNeeds = []Need{
+	{Program: "chromium", Package: "chromium", Reason: "the browser of the browser tests"},
+	{Program: "node", Package: "nodejs", Reason: "runs the browser tests"},
+	{Program: "npm", Package: "npm", Reason: "fetches the browser tests' packages"},
+	{Program: "caddy", Package: "caddy", Reason: "stands before the agent in the browser tests"},
+}
+
 // Host is what the checks ask of the machine.
 type Host struct {
+	Extra    []Need // beside [Needs]
 	LookPath func(string) (string, error)
 	Exists   func(string) bool
 	Root     bool
@@ -78,7 +88,7 @@ func lookPath(name string) (string, error) {
 // Missing returns the needs that the host does not meet.
 func (h Host) Missing() []Need {
 	var missing []Need
-	for _, n := range Needs {
+	for _, n := range slices.Concat(Needs, h.Extra) {
 		if n.File != "" && h.Exists(n.File) {
 			continue
 		}

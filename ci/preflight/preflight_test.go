@@ -79,6 +79,17 @@ func TestInstallMissing_AsRoot(t *testing.T) {
 	}
 }
 
+func TestInstallMissing_Extra(t *testing.T) {
+	m := &machine{programs: all(), root: true, broken: true}
+	h := m.host()
+	h.Extra = preflight.BrowserNeeds
+	err := h.InstallMissing(context.Background(), io.Discard)
+	want := "apt-get install --yes --no-install-recommends chromium nodejs npm caddy"
+	if err == nil || !slices.Contains(m.ran, want) {
+		t.Errorf("ran %q, want %q", m.ran, want)
+	}
+}
+
 func TestInstallMissing_WithSudo(t *testing.T) {
 	m := &machine{programs: all()}
 	delete(m.programs, "ssh")

@@ -109,6 +109,16 @@ func (a *App) SSH(ctx context.Context, args []string) (int, error) {
 	})
 }
 
+// agentProgram is the agent in the guest.
+const agentProgram = "/usr/local/bin/rockpool-agent"
+
+// Workspaces runs a command of the agent on workspaces in the guest and
+// returns its exit code. The agent's program itself becomes the user that may
+// speak to the agent.
+func (a *App) Workspaces(ctx context.Context, verb string, args []string) (int, error) {
+	return a.SSH(ctx, append([]string{"--", agentProgram, "ws", verb}, args...))
+}
+
 // Password prints the dashboard's password, which the guest made on its first
 // boot.
 func (a *App) Password(ctx context.Context) error {

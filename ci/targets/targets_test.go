@@ -85,6 +85,9 @@ func TestApp_NoInstance(t *testing.T) {
 			t.Errorf("output lacks %q:\n%s", want, out)
 		}
 	}
+	if code, err := a.Workspaces(t.Context(), "list", nil); err == nil || code == 0 || !strings.Contains(err.Error(), "mage up") {
+		t.Errorf("ws:list: %d, %v", code, err)
+	}
 	if code, err := a.SSH(t.Context(), []string{"--", "true"}); err == nil || code == 0 || !strings.Contains(err.Error(), "mage up") {
 		t.Errorf("ssh: %d, %v", code, err)
 	}
@@ -119,5 +122,36 @@ func TestApp_DoctorNamesWhatIsMissing(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "missing git, gcc, libc6-dev, mmdebstrap") {
 		t.Errorf("said:\n%s", out)
+	}
+}
+
+// TestSetupE2E: a browser of any name is enough, and Ubuntu's users hear of
+// the snap before apt-get fails.
+func TestSetupE2E(t *testing.T) {
+	t.Setenv("ROCKPOOL_CHROMIUM", "")
+	have := func(names ...string) func(string) (string, error) {
+		return func(name string) (string, error) {
+			for _, n := range names {
+				if n == name {
+					return "/usr/bin/" + name, nil
+				}
+			}
+			return "", errors.New("not found")
+		}
+	}
+	var programs []string
+	for _, n := range append(preflight.Needs, preflight.BrowserNeeds...) {
+		if n.Program != "chromium" {
+			programs = append(programs, n.Program)
+		}
+	}
+	a, _ := app(t, "")
+	a.Host = preflight.Host{Exists: func(string) bool { return true }, LookPath: have(append(programs, "google-chrome")...)}
+	if err := a.SetupE2E(context.Background()); err != nil {
+		t.Error(err)
+	}
+	a.Host.LookPath = have(programs...)
+	if err := a.SetupE2E(context.Background()); err == nil || !strings.Contains(err.Error(), "snap install chromium") {
+		t.Errorf("error = %v", err)
 	}
 }

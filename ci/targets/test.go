@@ -11,6 +11,9 @@ import (
 	"strings"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/ci/browser"
+	"github.com/rockpool/rootvm/ci/build"
+	"github.com/rockpool/rootvm/ci/preflight"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -20,8 +23,19 @@ func (a *App) Test(ctx context.Context) error {
 	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
 		return err
 	}
-	return a.run(ctx, a.testTools(), "go", "test", "./...")
+	for _, argv := range [][]string{
+		{"go", "test", "-tags", build.Tags, "./..."},
+		append([]string{"go", "test", "-tags", build.PodmanTags}, withPodman...),
+	} {
+		if err := a.run(ctx, a.testTools(), argv...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// withPodman are the packages that [build.PodmanTags] changes.
+var withPodman = []string{"./agent/podman", "./cmd/rockpool-agent"}
 
 // testTools points the tests that use the tools tree to it, when the cache has
 // one.
@@ -43,11 +57,12 @@ func (a *App) Check(ctx context.Context) error {
 		return fmt.Errorf("not formatted; run gofmt -w on:\n%s", out)
 	}
 	for _, argv := range [][]string{
-		{"go", "vet", "./..."},
-		{"go", "vet", "-tags", "e2e", "./..."},
+		{"go", "vet", "-tags", "e2e " + build.Tags, "./..."},
 		{"go", "vet", "-tags", "mage", "magefile.go"},
-		{"go", "tool", "staticcheck", "-tags", "e2e", "./..."},
-		{"go", "test", "./ci"},
+		append([]string{"go", "vet", "-tags", build.PodmanTags}, withPodman...),
+		{"go", "tool", "staticcheck", "-tags", "e2e " + build.Tags, "./..."},
+		append([]string{"go", "tool", "staticcheck", "-tags", build.PodmanTags}, withPodman...),
+		{"go", "test", "-tags", build.Tags, "./ci"},
 	} {
 		if err := a.run(ctx, nil, argv...); err != nil {
 			return err
@@ -74,12 +89,38 @@ func (a *App) goFiles() []string {
 	return files
 }
 
+// SetupE2E installs the host packages that the end-to-end tests need beside
+// those of [App.Setup].
+func (a *App) SetupE2E(ctx context.Context) error {
+	host := a.Host
+	for _, n := range preflight.BrowserNeeds {
+		if n.Program == "chromium" {
+			_, err := browser.Chromium(os.Getenv, host.LookPath)
+			if err == nil {
+				continue
+			}
+			if host.Exists("/usr/bin/snap") { // Ubuntu, whose archive has no Chromium
+				return err
+			}
+		}
+		host.Extra = append(host.Extra, n)
+	}
+	return host.InstallMissing(ctx, a.Out)
+}
+
 // E2E builds what is missing and runs the tests that take real parts: those of
-// the disk with its tools, of the launcher with real VMs, then of the targets. Arguments of `go test` may be given in
-// E2E_FLAGS, such as "-run TestSSH".
+// the disk with its tools, of the launcher with real VMs, then of the targets
+// and of the dashboard in a browser. With RUNTIME=stub it runs only those of
+// the browser that need no container, in a minute or two. Arguments of `go
+// test` may be given in E2E_FLAGS, such as "-run TestSSH".
 func (a *App) E2E(ctx context.Context) error {
-	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
+	if err := a.SetupE2E(ctx); err != nil {
 		return err
+	}
+	flags := strings.Fields(os.Getenv("E2E_FLAGS"))
+	if os.Getenv("RUNTIME") == "stub" {
+		argv := append([]string{"go", "test", "-tags", "e2e", "-count=1", "-timeout=15m", "-v"}, flags...)
+		return a.run(ctx, nil, append(argv, "./ci/e2e/browser")...)
 	}
 	dir, err := os.MkdirTemp("", "rockpool-vm-")
 	if err != nil {
@@ -90,8 +131,8 @@ func (a *App) E2E(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{"go", "test", "-tags", "e2e", "-count=1", "-p=1", "-timeout=60m", "-v"}
-	argv = append(argv, strings.Fields(os.Getenv("E2E_FLAGS"))...)
+	argv := []string{"go", "test", "-tags", "e2e " + build.Tags, "-count=1", "-p=1", "-timeout=60m", "-v"}
+	argv = append(argv, flags...)
 	env := append(a.testTools(), "ROCKPOOL_E2E="+under)
 	return a.run(ctx, env, append(argv, "./builders/disk", "./vm", "./ci/e2e")...)
 }
@@ -127,7 +168,8 @@ func (a *App) underTest(ctx context.Context, dir string) (string, error) {
 func (a *App) run(ctx context.Context, env []string, argv ...string) error {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = a.Settings.Source, a.Out, a.Err
-	cmd.Env = append(os.Environ(), env...)
+	// What tests, linters and builds compile is compiled once.
+	cmd.Env = append(append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath"), env...)
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
 	}

@@ -1,15 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"runtime"
 	"strings"
 	"syscall"
+
+	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/client"
 )
 
 // version is set by the image's build with -X main.version.
@@ -18,10 +23,13 @@ var version = "dev"
 // The exit codes. Units use exitConfig to tell a fault that a restart does
 // not cure (RestartPreventExitStatus=78).
 const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2
-	exitConfig  = 78 // EX_CONFIG of sysexits(3)
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitConflict    = 4
+	exitUnavailable = 69 // EX_UNAVAILABLE of sysexits(3)
+	exitConfig      = 78 // EX_CONFIG
 )
 
 // configError is a fault in what the program was given: its flags' values,
@@ -40,14 +48,22 @@ type streams struct {
 // command is one subcommand.
 type command struct {
 	name, usage string
-	run         func(ctx context.Context, args []string, s streams, env func(string) string) error
+	run         commandFunc
 }
+
+// commandFunc runs a command in this process.
+type commandFunc func(ctx context.Context, args []string, s streams, env func(string) string) error
 
 func commands() []command {
 	return []command{
 		{"serve", "the daemon: API and pages on a unix socket, the channel to the host", serve},
 		{"setup", "as root, early on each boot: disks, accounts, keys, credentials", setUp},
 		{"mount-share", "as root: mount the host's directory at /mnt/rockpool", mountShare},
+		{"ws", "list, create, start, stop and delete workspaces, read their logs", reachingAgent("ws", workspaces)},
+		{"doctor", "look at everything that the agent needs, and say what to do", doctor},
+		{"backup", "copy the database to a file, also while it is in use", backup},
+		{"restore", "replace the database by a backup, while the agent is stopped", restore},
+		{"slot", "as root, for rockpool-slots.socket: make a view of the workspace image", makeView},
 		{"version", "print the version", printVersion},
 	}
 }
@@ -80,14 +96,41 @@ func report(s streams, name string, err error) int {
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return exitOK
 	}
+	if code, ok := errors.AsType[exitCode](err); ok {
+		return int(code) // the other process has said it
+	}
 	fmt.Fprintf(s.err, "rockpool-agent %s: %s\n", name, oneLine(err.Error()))
 	switch {
 	case isA[usageError](err):
 		return exitUsage
 	case isA[configError](err):
 		return exitConfig
+	case errors.Is(err, client.ErrUnreachable):
+		return exitUnavailable
+	}
+	switch agent.ErrorCode(err) {
+	case agent.CodeValidation:
+		return exitUsage
+	case agent.CodeNotFound:
+		return exitNotFound
+	case agent.CodeConflict:
+		return exitConflict
+	case agent.CodeUnavailable:
+		return exitUnavailable
 	}
 	return exitFailure
+}
+
+// reachingAgent is a command that is run as the agent's user when the socket
+// is not this user's to use.
+func reachingAgent(name string, run commandFunc) commandFunc {
+	return func(ctx context.Context, args []string, s streams, env func(string) string) error {
+		socket := cmp.Or(env("ROCKPOOL_SOCKET"), defaultSocket)
+		if os.Geteuid() != 0 && needsAgentUser(socket) {
+			return asAgentUser(ctx, s, append([]string{name}, args...)...)
+		}
+		return run(ctx, args, s, env)
+	}
 }
 
 func isA[E error](err error) bool {
@@ -115,6 +158,28 @@ func parse(fs *flag.FlagSet, args []string, s streams) error {
 		return usageError{err}
 	}
 	return nil
+}
+
+// parseMixed reads flags and words in any order, and returns the words.
+func parseMixed(fs *flag.FlagSet, args []string, s streams) ([]string, error) {
+	fs.SetOutput(io.Discard)
+	var words []string
+	for {
+		err := fs.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			fs.SetOutput(s.out)
+			fs.Usage()
+			return nil, err
+		}
+		if err != nil {
+			return nil, usageError{err}
+		}
+		if fs.NArg() == 0 {
+			return words, nil
+		}
+		words = append(words, fs.Arg(0))
+		args = fs.Args()[1:]
+	}
 }
 
 func usage(w io.Writer) {

@@ -50,11 +50,13 @@ func (p place) path(s string) string { return filepath.Join(p.dir, s) }
 
 func (p place) env(name string) string {
 	return map[string]string{
-		"ROCKPOOL_DATABASE":  p.path("state/rockpool.db"),
-		"ROCKPOOL_SOCKET":    p.path("run/agent.sock"),
-		"ROCKPOOL_SETUP_DIR": p.path("setup"),
-		"ROCKPOOL_CHANNEL":   p.path("none"),
-		"ROCKPOOL_PROBE_URL": "http://127.0.0.1:1/",
+		"ROCKPOOL_DATABASE":   p.path("state/rockpool.db"),
+		"ROCKPOOL_SOCKET":     p.path("run/agent.sock"),
+		"ROCKPOOL_SETUP_DIR":  p.path("setup"),
+		"ROCKPOOL_CHANNEL":    p.path("none"),
+		"ROCKPOOL_PROBE_URL":  "http://127.0.0.1:1/",
+		"RUNTIME":             "stub",
+		"ROCKPOOL_STUB_PAGES": "0",
 	}[name]
 }
 
@@ -83,8 +85,13 @@ func (p place) get(t *testing.T, path string) string {
 // the exit code.
 func (p place) start(t *testing.T, stderr io.Writer) (stop func() int) {
 	t.Helper()
+	return p.startLogging(t, &buffer{}, stderr)
+}
+
+// startLogging is start with the daemon's log.
+func (p place) startLogging(t *testing.T, out, stderr io.Writer) (stop func() int) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	out := &buffer{}
 	code := make(chan int, 1)
 	go func() { code <- run(ctx, []string{"serve"}, nil, out, stderr, p.env) }()
 	limit := time.After(10 * time.Second)
@@ -159,6 +166,20 @@ func TestRun_faults(t *testing.T) {
 		"unknown command":  {[]string{"dance"}, nil, exitUsage, `unknown command "dance"`},
 		"unknown flag":     {[]string{"serve", "-x"}, nil, exitUsage, "flag provided but not defined: -x"},
 		"argument":         {[]string{"version", "x"}, nil, exitUsage, `unexpected argument "x"`},
+		"runtime":          {[]string{"serve", "-runtime", "docker"}, nil, exitConfig, `runtime "docker" is none of podman, stub`},
+		"concurrency":      {[]string{"serve", "-concurrency", "0"}, nil, exitConfig, `concurrency "0"`},
+		"both dashboards":  {[]string{"serve", "-spa-root", "/", "-spa-proxy", "http://x"}, nil, exitConfig, "exclude each other"},
+		"no application":   {[]string{"serve", "-spa-root", "/nonexistent"}, nil, exitConfig, "SPA_ROOT"},
+		"odd proxy":        {[]string{"serve", "-spa-proxy", "localhost"}, nil, exitConfig, "must begin with http"},
+		"GitHub":           {[]string{"serve", "-github-api", "nowhere"}, nil, exitConfig, "GitHub API"},
+		"ws":               {[]string{"ws"}, nil, exitUsage, "a command is missing"},
+		"ws unknown":       {[]string{"ws", "dance"}, nil, exitUsage, `unknown command "dance"`},
+		"ws no name":       {[]string{"ws", "start"}, nil, exitUsage, "the name of a workspace is missing"},
+		"ws two names":     {[]string{"ws", "start", "a", "-no-wait", "b"}, nil, exitUsage, `unexpected argument "b"`},
+		"ws nobody there":  {[]string{"ws", "list"}, nil, exitUnavailable, "the agent does not answer"},
+		"no backup file":   {[]string{"backup"}, nil, exitUsage, "name one file"},
+		"backup of none":   {[]string{"backup", "-"}, nil, exitFailure, "no such file"},
+		"restore of none":  {[]string{"restore", "/nonexistent/x"}, nil, exitFailure, "no such file"},
 		"log level":        {[]string{"serve", "-log-level", "loud"}, nil, exitConfig, `log level "loud"`},
 		"bad config":       {[]string{"serve"}, map[string]string{"setup/config.json": `{"version":9}`}, exitConfig, "version 9"},
 		"no data disk":     {[]string{"serve"}, map[string]string{"setup/data.error": "it is\n gone\n"}, exitConfig, "the data disk cannot be used: it is gone"},
@@ -186,7 +207,7 @@ func TestRun_faults(t *testing.T) {
 }
 
 func TestRun_information(t *testing.T) {
-	for _, args := range [][]string{{"version"}, {"help"}, {"serve", "-h"}} {
+	for _, args := range [][]string{{"version"}, {"help"}, {"serve", "-h"}, {"ws", "help"}, {"ws", "create", "-h"}, {"doctor", "-h"}, {"backup", "-h"}} {
 		var out, stderr buffer
 		if code := run(t.Context(), args, nil, &out, &stderr, func(string) string { return "" }); code != exitOK || out.String() == "" || stderr.String() != "" {
 			t.Errorf("%q: %d, %q, %q", args, code, &out, &stderr)

@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	nethttp "net/http"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,7 +21,10 @@ import (
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/boot"
 	"github.com/rockpool/rootvm/agent/channel"
+	"github.com/rockpool/rootvm/agent/controlplane"
+	"github.com/rockpool/rootvm/agent/github"
 	"github.com/rockpool/rootvm/agent/http"
+	"github.com/rockpool/rootvm/agent/metrics"
 	"github.com/rockpool/rootvm/agent/setup"
 	"github.com/rockpool/rootvm/agent/sqlite"
 	"github.com/rockpool/rootvm/agent/systemd"
@@ -30,47 +33,18 @@ import (
 // drainTime is how long requests under way may take after SIGTERM.
 const drainTime = 4 * time.Second
 
-// serveOptions say where the daemon finds things. Each flag's default can be
-// set in the environment.
-type serveOptions struct {
-	database string
-	socket   string
-	runDir   string // what setup left
-	channel  string
-	probe    string // address through Caddy
-	logLevel slog.Level
-}
-
-func parseServe(args []string, s streams, env func(string) string) (serveOptions, error) {
-	var o serveOptions
-	level := ""
-	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
-	text := func(p *string, name, variable, value, usage string) {
-		if v := env(variable); v != "" {
-			value = v
-		}
-		fs.StringVar(p, name, value, usage+" ("+variable+")")
-	}
-	text(&o.database, "database", "ROCKPOOL_DATABASE", "/opt/rockpool/rockpool.db", "SQLite file")
-	text(&o.socket, "socket", "ROCKPOOL_SOCKET", "/run/rockpool/agent.sock", "unix socket of the API")
-	text(&o.runDir, "setup", "ROCKPOOL_SETUP_DIR", setup.RunDir, "directory that rockpool-agent setup filled")
-	text(&o.channel, "channel", "ROCKPOOL_CHANNEL", "/dev/virtio-ports/dev.rockpool.host", "virtio-serial port to the host")
-	text(&o.probe, "probe", "ROCKPOOL_PROBE_URL", "http://127.0.0.1:8080/api/health", "address that answers OK when the VM serves")
-	text(&level, "log-level", "LOG_LEVEL", "info", "debug, info, warn or error")
-	if err := parse(fs, args, s); err != nil {
-		return o, err
-	}
-	if err := o.logLevel.UnmarshalText([]byte(level)); err != nil {
-		return o, configError{fmt.Errorf("log level %q is none of debug, info, warn, error", level)}
-	}
-	return o, nil
-}
+// gcPercent trades a little processor time for memory, which workspaces need
+// more: 3 MB less with 50 workspaces (doc/benchmarks.md).
+const gcPercent = 50
 
 // serve is the daemon.
 func serve(ctx context.Context, args []string, s streams, env func(string) string) error {
 	o, err := parseServe(args, s, env)
 	if err != nil {
 		return err
+	}
+	if env("GOGC") == "" {
+		defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	}
 	log := slog.New(slog.NewJSONHandler(s.out, &slog.HandlerOptions{Level: o.logLevel}))
 	config, err := setup.ReadResult(os.DirFS("/"), strings.TrimPrefix(o.runDir, "/"))
@@ -89,60 +63,109 @@ func serve(ctx context.Context, args []string, s streams, env func(string) strin
 	if err != nil {
 		return err
 	}
-	err = serveAPI(ctx, o, config, db, log)
-	return errors.Join(err, db.Close())
+	d := &daemonParts{o: o, config: config, db: db, log: log}
+	return errors.Join(d.run(ctx), db.Close())
 }
 
-// serveAPI serves until ctx ends or the socket fails.
-func serveAPI(ctx context.Context, o serveOptions, config agent.GuestConfig, db *sqlite.DB, log *slog.Logger) error {
-	l, err := http.Listen(ctx, o.socket)
+// daemonParts are the parts of a daemon that is being put together.
+type daemonParts struct {
+	o      serveOptions
+	config agent.GuestConfig
+	db     *sqlite.DB
+	log    *slog.Logger
+
+	engine  engine
+	plane   *controlplane.ControlPlane
+	metrics *metrics.Metrics
+}
+
+// run puts the parts together and serves until ctx ends or the socket fails.
+func (d *daemonParts) run(ctx context.Context) error {
+	e, closeEngine, err := openEngine(d.o.engine, d.log)
 	if err != nil {
 		return err
 	}
+	defer closeEngine() // after everything that uses it
+	d.engine = e
+	if d.plane, err = newPlane(ctx, d.db, e, d.o, d.log); err != nil {
+		return err
+	}
+	d.metrics = metrics.New(counted{d.db, d.plane}, version, d.log)
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	server := &http.Server{
-		Database: db,
-		Ports:    config.Ports,
-		Username: config.Credentials.Username,
-		Version:  version,
-		Log:      log,
+	server, err := d.server(ctx)
+	if err != nil {
+		return err
 	}
+	l, err := http.Listen(ctx, d.o.socket)
+	if err != nil {
+		return err
+	}
+	wg.Go(func() {
+		if err := d.plane.Run(ctx); err != nil {
+			d.log.Error("the control plane ended: jobs wait until the agent is restarted", "err", err)
+		}
+	})
+	wg.Go(func() { d.metrics.Watch(ctx, d.plane) })
 	wg.Go(func() {
 		<-ctx.Done()
 		_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
 	})
-	watchBoot(ctx, &wg, o, log)
-	log.Info("serving", "socket", o.socket, "database", o.database, "version", version, "seconds", uptime().Seconds())
+	d.watchBoot(ctx, &wg)
+	d.log.Info("serving", "socket", d.o.socket, "database", d.o.database, "runtime", d.o.engine.runtime, "version", version, "seconds", uptime().Seconds())
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		log.Warn("systemd was not told that the agent is ready", "err", err)
+		d.log.Warn("systemd was not told that the agent is ready", "err", err)
 	}
 	return server.Serve(ctx, l, drainTime)
 }
 
+// server is the API over the parts.
+func (d *daemonParts) server(ctx context.Context) (*http.Server, error) {
+	repositories, err := github.New(d.o.githubAPI, time.Now)
+	if err != nil {
+		return nil, configError{err}
+	}
+	pages, err := openDashboard(d.o, d.plane, d.config.Ports, ctx.Done(), d.log)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Server{
+		Database:     d.db,
+		ControlPlane: d.plane,
+		Runtime:      d.engine,
+		Repositories: repositories,
+		Metrics:      d.metrics,
+		Dashboard:    pages,
+		Ports:        d.config.Ports,
+		Username:     d.config.Credentials.Username,
+		Version:      version,
+		Log:          d.log,
+	}, nil
+}
+
 // watchBoot starts what tells the host how far the VM is.
-func watchBoot(ctx context.Context, wg *sync.WaitGroup, o serveOptions, log *slog.Logger) {
+func (d *daemonParts) watchBoot(ctx context.Context, wg *sync.WaitGroup) {
 	record := &agent.BootRecord{}
 	bus := &systemd.Bus{}
 	w := &boot.Watch{
 		Init:   bus,
-		Stack:  probe{url: o.probe},
+		Stack:  probe{url: d.o.probe},
 		Record: record,
 		Uptime: uptime,
-		Log:    log,
+		Log:    d.log,
 		Fast:   100 * time.Millisecond,
 		Slow:   5 * time.Second,
 	}
 	port := &channel.Port{
-		Path:     o.channel,
+		Path:     d.o.channel,
 		Version:  version,
 		Record:   record,
-		Shutdown: syncDisks,
+		Shutdown: d.shutdown,
 		Retry:    250 * time.Millisecond,
 		Patience: time.Minute,
-		Log:      log,
+		Log:      d.log,
 	}
 	wg.Go(func() {
 		defer bus.Close()
@@ -151,11 +174,18 @@ func watchBoot(ctx context.Context, wg *sync.WaitGroup, o serveOptions, log *slo
 	wg.Go(func() { port.Run(ctx) })
 }
 
-// syncDisks makes everything written so far durable. There are no workspaces
-// to stop yet.
-func syncDisks(context.Context) error {
+// shutdownTime bounds how long workspaces may take to stop before the machine
+// goes away; the launcher waits longer.
+const shutdownTime = 40 * time.Second
+
+// shutdown prepares for the machine's end: workspaces stop cleanly, and what
+// was written is made durable in any case.
+func (d *daemonParts) shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, shutdownTime)
+	defer cancel()
+	err := d.plane.Shutdown(ctx)
 	unix.Sync()
-	return nil
+	return err
 }
 
 // probe implements [agent.Stack] with a request that goes the way of a

@@ -45,7 +45,9 @@ make_users() {
 	usermod --password '*' root
 	usermod --password '*' admin
 	usermod --password '*' rockpool
-	printf 'rockpool:100000:1000000\nadmin:2000000:65536\n' >/etc/subuid
+	# For rockpool one range for its image store and 256 for workspaces, as
+	# package agent counts them.
+	printf 'rockpool:100000:%d\nadmin:20000000:65536\n' $((257 * 65536)) >/etc/subuid
 	cp /etc/subuid /etc/subgid
 	# admin's home can be passed through, so that "sudo -u rockpool" may
 	# start there; what is in it stays admin's.

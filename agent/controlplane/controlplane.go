@@ -1,0 +1,224 @@
+// Package controlplane holds the use cases on workspaces and the runner of
+// their jobs. Between the store, which says what should be, and the runtime,
+// which says what is, it is the only one that changes either. It imports only
+// the domain.
+//
+// What it keeps in memory beside the store: the routes, the last events and
+// the tokens of clones that are not done. Nobody else may write the store
+// meanwhile: whoever runs a ControlPlane holds the database's lock.
+package controlplane
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/rockpool/rootvm/agent"
+)
+
+// Config is what a control plane works with. Store, Runtime, Inventory,
+// Observer, Health and Log must be set; for the others zero is the default.
+type Config struct {
+	Store     agent.Store
+	Runtime   agent.Runtime
+	Inventory agent.Inventory
+	Observer  agent.Observer
+	Health    agent.IDEHealth
+	Log       *slog.Logger
+
+	Now    func() time.Time // the wall clock; timers do not follow it
+	Random io.Reader        // of ids and of the jitter; crypto/rand.Reader
+
+	CloneBaseURL string // what owner/repo is relative to; https://github.com
+
+	Concurrency    int           // jobs that run at once; 4. More wait.
+	Attempts       int           // of a job before it is parked; 5
+	Lease          time.Duration // a job whose runner is silent for so long may run elsewhere; 30 s
+	Backoff        time.Duration // before the second attempt, doubled for each further one; 1 s
+	MaxBackoff     time.Duration // 1 minute
+	HealthTimeout  time.Duration // for an IDE to answer; 2 minutes
+	HealthInterval time.Duration // between two questions; 250 ms
+	StopGrace      time.Duration // for processes to end by themselves; 10 s
+	ReconcileEvery time.Duration // 1 minute
+}
+
+// fillDefaults sets what is zero.
+func (c *Config) fillDefaults() {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Random == nil {
+		c.Random = rand.Reader
+	}
+	c.CloneBaseURL = cmp.Or(c.CloneBaseURL, "https://github.com")
+	c.Concurrency = cmp.Or(c.Concurrency, 4)
+	c.Attempts = cmp.Or(c.Attempts, 5)
+	c.Lease = cmp.Or(c.Lease, 30*time.Second)
+	c.Backoff = cmp.Or(c.Backoff, time.Second)
+	c.MaxBackoff = cmp.Or(c.MaxBackoff, time.Minute)
+	c.HealthTimeout = cmp.Or(c.HealthTimeout, 2*time.Minute)
+	c.HealthInterval = cmp.Or(c.HealthInterval, 250*time.Millisecond)
+	c.StopGrace = cmp.Or(c.StopGrace, 10*time.Second)
+	c.ReconcileEvery = cmp.Or(c.ReconcileEvery, time.Minute)
+}
+
+// ControlPlane implements [agent.ControlPlane]. Its use cases can be called
+// from [New] on; their jobs are done while [ControlPlane.Run] runs.
+type ControlPlane struct {
+	cfg  Config
+	life string // names this life in leases and events
+
+	writing chan struct{} // held by the one that writes the store
+	wake    chan struct{} // there may be a job to do
+	routes  *routeTable
+	events  *hub
+	tokens  secrets
+	view    observed // what reconciliation saw
+
+	mu   sync.Mutex
+	stop context.CancelFunc // ends Run; nil while it does not run
+	done chan struct{}      // closed when Run has ended
+	shut bool               // Run must not run again
+}
+
+var _ agent.ControlPlane = (*ControlPlane)(nil)
+
+// New returns a control plane over what is stored.
+func New(ctx context.Context, cfg Config) (*ControlPlane, error) {
+	cfg.fillDefaults()
+	life, err := agent.NewID(cfg.Random)
+	if err != nil {
+		return nil, fmt.Errorf("start control plane: %w", err)
+	}
+	c := &ControlPlane{
+		cfg: cfg, life: life,
+		writing: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		routes: newRouteTable(), events: newHub(life, cfg.Log),
+	}
+	if err := c.loadRoutes(ctx); err != nil {
+		return nil, fmt.Errorf("start control plane: %w", err)
+	}
+	return c, nil
+}
+
+// now is the time as it can be stored.
+func (c *ControlPlane) now() time.Time { return c.cfg.Now().UTC().Truncate(time.Millisecond) }
+
+// Run does the jobs and keeps rows, containers and jobs in agreement until
+// ctx ends or [ControlPlane.Shutdown] is called. Then it interrupts the jobs,
+// hands their leases back, so that the next Run goes on with them at once,
+// and returns nil. Containers are left as they are: the agent may restart
+// without anybody's IDE noticing. Faults of the store or the runtime do not
+// end it: it waits for them to be over. The only error is that of a second
+// Run, or of one after Shutdown.
+func (c *ControlPlane) Run(ctx context.Context) error {
+	ctx, err := c.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.ended()
+	if !c.reclaim(ctx) {
+		return nil
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { c.reconcileLoop(ctx) })
+	wg.Go(func() { c.runJobs(ctx) })
+	wg.Wait()
+	return nil
+}
+
+var errRuns = errors.New("control plane runs already or was shut down")
+
+func (c *ControlPlane) begin(ctx context.Context) (context.Context, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stop != nil || c.shut {
+		return nil, errRuns
+	}
+	ctx, c.stop = context.WithCancel(ctx)
+	c.done = make(chan struct{})
+	return ctx, nil
+}
+
+func (c *ControlPlane) ended() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stop()
+	c.stop = nil
+	close(c.done)
+}
+
+// Shutdown is for the end of the VM: it ends Run for good, then reads the
+// preferences that are to be kept and stops all containers cleanly, until ctx
+// ends. The rows stay as they are, so that what ran runs again after the next
+// boot. The error tells what could not be stopped.
+func (c *ControlPlane) Shutdown(ctx context.Context) error {
+	if err := c.halt(ctx); err != nil {
+		return err
+	}
+	var all []agent.Record
+	err := c.cfg.Store.View(ctx, func(tx agent.Tx) (err error) {
+		all, err = tx.Workspaces(agent.Cursor{}, everything)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("shut down: %w", err)
+	}
+	return c.stopAll(ctx, all)
+}
+
+// halt ends Run for good.
+func (c *ControlPlane) halt(ctx context.Context) error {
+	c.mu.Lock()
+	c.shut = true
+	stop, done := c.stop, c.done
+	c.mu.Unlock()
+	if stop == nil {
+		return nil
+	}
+	stop()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("shut down: jobs did not end: %w", ctx.Err())
+	}
+}
+
+// stopsAtOnce is how many containers a shutdown stops at the same time.
+const stopsAtOnce = 8
+
+func (c *ControlPlane) stopAll(ctx context.Context, all []agent.Record) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(all))
+	slots := make(chan struct{}, stopsAtOnce)
+	for i, rec := range all {
+		if rec.Status == agent.StatusStopped {
+			continue
+		}
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			errs[i] = c.stopForShutdown(ctx, rec)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (c *ControlPlane) stopForShutdown(ctx context.Context, rec agent.Record) error {
+	if rec.Status == agent.StatusRunning && rec.AutoSyncPrefs {
+		c.syncPreferences(ctx, rec, c.cfg.Log.With("workspace", rec.ID))
+	}
+	err := c.cfg.Runtime.Stop(ctx, rec.ID, c.cfg.StopGrace)
+	if err != nil && agent.ErrorCode(err) != agent.CodeNotFound {
+		return fmt.Errorf("stop workspace %s: %w", rec.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,273 @@
+package controlplane
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rockpool/rootvm/agent"
+)
+
+// A workspace whose container ends this often in this time is not started
+// again by itself.
+const (
+	maxRecoveries  = 3
+	recoveryPeriod = 10 * time.Minute
+)
+
+// observed is what reconciliation saw of the runtime.
+type observed struct {
+	mu         sync.Mutex
+	at         time.Time // of the last look that succeeded
+	err        error     // why the last look failed
+	failures   int       // in a row
+	orphans    []agent.ContainerRef
+	recoveries map[string][]time.Time // by workspace
+}
+
+// outage counts how often in a row the runtime was found silent, at least 1.
+func (o *observed) outage() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return max(1, o.failures)
+}
+
+// State is what there is to know about the whole, for metrics and diagnosis.
+type State struct {
+	Workspaces   map[agent.Status]int
+	Jobs         map[agent.JobState]int
+	ReconciledAt time.Time            // zero before the first time
+	RuntimeError string               // why the runtime does not answer, "" when it does
+	Orphans      []agent.ContainerRef // containers and volumes without a workspace: never touched
+}
+
+// State reads it.
+func (c *ControlPlane) State(ctx context.Context) (State, error) {
+	s := State{Workspaces: map[agent.Status]int{}, Jobs: map[agent.JobState]int{}}
+	err := c.cfg.Store.View(ctx, func(tx agent.Tx) error {
+		all, err := tx.Workspaces(agent.Cursor{}, everything)
+		if err != nil {
+			return err
+		}
+		for _, rec := range all {
+			s.Workspaces[rec.Status]++
+		}
+		jobs, err := tx.Jobs("")
+		for _, j := range jobs {
+			s.Jobs[j.State]++
+		}
+		return err
+	})
+	if err != nil {
+		return State{}, fmt.Errorf("read state: %w", err)
+	}
+	c.view.mu.Lock()
+	defer c.view.mu.Unlock()
+	s.ReconciledAt, s.Orphans = c.view.at, slices.Clone(c.view.orphans)
+	if c.view.err != nil {
+		s.RuntimeError = c.view.err.Error()
+	}
+	return s, nil
+}
+
+// reconcileLoop reconciles at once and then every so often, sooner while the
+// runtime does not answer.
+func (c *ControlPlane) reconcileLoop(ctx context.Context) {
+	for {
+		wait := c.cfg.ReconcileEvery
+		if err := c.Reconcile(ctx); err != nil && ctx.Err() == nil {
+			c.cfg.Log.Warn("cannot compare workspaces and containers", "err", err)
+			wait = min(wait, c.backoff(c.view.outage()))
+		}
+		if !c.sleep(ctx, wait, nil) {
+			return
+		}
+	}
+}
+
+// Reconcile compares rows, containers, volumes and jobs, and stores the jobs
+// that bring them into agreement. It does none of the work itself: the jobs
+// of a workspace are one after the other.
+func (c *ControlPlane) Reconcile(ctx context.Context) error {
+	if err := c.loadRoutes(ctx); err != nil {
+		return err
+	}
+	before, err := c.records(ctx)
+	if err != nil {
+		return err
+	}
+	refs, err := c.look(ctx)
+	if err != nil {
+		return err
+	}
+	found := map[string]agent.ContainerStatus{}
+	for _, ref := range refs {
+		found[ref.ID] = ref.Status
+	}
+	for _, id := range slices.Sorted(maps.Keys(before)) {
+		if err := c.agree(ctx, before[id], cmp.Or(found[id], agent.ContainerNotFound)); err != nil {
+			return err
+		}
+	}
+	after, err := c.records(ctx)
+	if err != nil {
+		return err
+	}
+	// What has a row before or after belongs to somebody: it may just have
+	// been made, or be on its way out.
+	c.reportOrphans(slices.DeleteFunc(refs, func(ref agent.ContainerRef) bool {
+		_, was := before[ref.ID]
+		_, is := after[ref.ID]
+		return was || is
+	}))
+	return nil
+}
+
+// look lists what the runtime holds. When it answers again after it did not,
+// the jobs that wait for it are due.
+func (c *ControlPlane) look(ctx context.Context) ([]agent.ContainerRef, error) {
+	refs, err := c.cfg.Inventory.List(ctx)
+	returned := c.saw(ctx, err)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	if returned {
+		err = c.hurry(ctx)
+	}
+	return refs, err
+}
+
+func (c *ControlPlane) records(ctx context.Context) (map[string]agent.Record, error) {
+	recs := map[string]agent.Record{}
+	err := c.cfg.Store.View(ctx, func(tx agent.Tx) error {
+		all, err := tx.Workspaces(agent.Cursor{}, everything)
+		for _, rec := range all {
+			recs[rec.ID] = rec
+		}
+		return err
+	})
+	return recs, err
+}
+
+// saw remembers whether the runtime answered, and reports whether it does
+// again after it did not.
+func (c *ControlPlane) saw(ctx context.Context, err error) bool {
+	c.view.mu.Lock()
+	defer c.view.mu.Unlock()
+	if err != nil {
+		if ctx.Err() == nil {
+			c.view.err = err
+			c.view.failures++
+		}
+		return false
+	}
+	returned := c.view.err != nil
+	c.view.err, c.view.failures, c.view.at = nil, 0, c.now()
+	return returned
+}
+
+// hurry makes the jobs due that wait for their next attempt: what they waited
+// for is over.
+func (c *ControlPlane) hurry(ctx context.Context) error {
+	c.cfg.Log.Info("the container runtime answers again")
+	return c.update(ctx, func(ch *change) error {
+		jobs, err := ch.Jobs("")
+		if err != nil {
+			return err
+		}
+		for _, j := range jobs {
+			if j.State != agent.JobQueued {
+				continue
+			}
+			j.RunAt, ch.jobs = ch.now, true
+			if err := ch.UpdateJob(j); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// agree brings one workspace into agreement with its container, as it was
+// seen a moment ago.
+func (c *ControlPlane) agree(ctx context.Context, seen agent.Record, container agent.ContainerStatus) error {
+	runs := container == agent.ContainerRunning
+	return c.update(ctx, func(ch *change) error {
+		rec, err := ch.Workspace(seen.ID)
+		if agent.ErrorCode(err) == agent.CodeNotFound {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		jobs, err := ch.liveJobs(rec.ID)
+		if err != nil || len(jobs) > 0 || rec.Status != seen.Status || !rec.UpdatedAt.Equal(seen.UpdatedAt) {
+			return err // a job sees to it, or it has moved on
+		}
+		switch {
+		case rec.Status == agent.StatusCreating:
+			return c.enqueue(ch, agent.JobCreate, rec.ID)
+		case rec.Status == agent.StatusStopping, rec.Status == agent.StatusStopped && runs:
+			return c.enqueue(ch, agent.JobStop, rec.ID)
+		case rec.Status == agent.StatusRunning && !runs:
+			return c.recover(ch, rec)
+		}
+		return nil
+	})
+}
+
+// recover starts a workspace again whose container has ended without being
+// asked to: after a boot, or because its processes died. Its ports stay
+// registered. One that keeps ending is left in error.
+func (c *ControlPlane) recover(ch *change, rec agent.Record) error {
+	rec.Status, rec.Address = agent.StatusError, ""
+	rec.ErrorMessage = fmt.Sprintf("The workspace's processes ended by themselves %d times within %s. The workspace's log says why.", maxRecoveries+1, recoveryPeriod)
+	if !c.mayRecover(rec.ID, ch.now) {
+		c.cfg.Log.Error("workspace keeps ending", "workspace", rec.ID)
+		return ch.put(&rec)
+	}
+	c.cfg.Log.Warn("workspace does not run and is started again", "workspace", rec.ID)
+	if err := agent.Transition(rec.Status, agent.StatusCreating); err != nil { // running → error → creating
+		return err
+	}
+	rec.Status, rec.ErrorMessage = agent.StatusCreating, ""
+	if err := ch.put(&rec); err != nil {
+		return err
+	}
+	return c.enqueue(ch, agent.JobStart, rec.ID)
+}
+
+// mayRecover counts recoveries.
+func (c *ControlPlane) mayRecover(id string, now time.Time) bool {
+	c.view.mu.Lock()
+	defer c.view.mu.Unlock()
+	if c.view.recoveries == nil {
+		c.view.recoveries = map[string][]time.Time{}
+	}
+	recent := slices.DeleteFunc(c.view.recoveries[id], func(t time.Time) bool {
+		return now.Sub(t).Abs() > recoveryPeriod
+	})
+	may := len(recent) < maxRecoveries
+	if may {
+		recent = append(recent, now)
+	}
+	c.view.recoveries[id] = recent
+	return may
+}
+
+// reportOrphans logs orphans that are new, and remembers all.
+func (c *ControlPlane) reportOrphans(orphans []agent.ContainerRef) {
+	c.view.mu.Lock()
+	defer c.view.mu.Unlock()
+	for _, o := range orphans {
+		known := slices.ContainsFunc(c.view.orphans, func(k agent.ContainerRef) bool { return k.ID == o.ID })
+		if !known {
+			c.cfg.Log.Warn("a container or volume belongs to no workspace; it is left alone", "workspace", o.ID, "name", o.Name, "status", o.Status)
+		}
+	}
+	c.view.orphans = orphans
+}

@@ -1,0 +1,524 @@
+package dashboard_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/dashboard"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+func handler(p *plane) http.Handler { return closingHandler(p, nil) }
+
+// closingHandler is of an agent that ends when closing is closed.
+func closingHandler(p *plane, closing <-chan struct{}) http.Handler {
+	return (&dashboard.Dashboard{
+		Closing:      closing,
+		ControlPlane: p,
+		Ports:        agent.GuestPorts{Dashboard: 9080, IDE: 9081, Preview: 9082},
+		Version:      "1.2",
+		Now:          func() time.Time { return start.Add(90 * time.Second) },
+		Log:          slog.New(slog.DiscardHandler),
+	}).Handler()
+}
+
+// answer is a response that was read.
+type answer struct {
+	*http.Response
+	body string
+}
+
+func do(t *testing.T, p *plane, r *http.Request) answer {
+	t.Helper()
+	w := httptest.NewRecorder()
+	handler(p).ServeHTTP(w, r)
+	return answer{w.Result(), w.Body.String()}
+}
+
+func get(t *testing.T, p *plane, target string) answer {
+	t.Helper()
+	return do(t, p, httptest.NewRequest(http.MethodGet, "http://box.local:9080"+target, nil))
+}
+
+// post sends a form of names and values.
+func post(t *testing.T, p *plane, target string, form ...string) answer {
+	t.Helper()
+	values := url.Values{}
+	for i := 0; i < len(form); i += 2 {
+		values.Add(form[i], form[i+1])
+	}
+	r := httptest.NewRequest(http.MethodPost, "http://box.local:9080"+target, strings.NewReader(values.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return do(t, p, r)
+}
+
+func (a answer) want(t *testing.T, status int, parts ...string) {
+	t.Helper()
+	if a.StatusCode != status {
+		t.Errorf("status %d, want %d:\n%s", a.StatusCode, status, a.body)
+	}
+	for _, s := range parts {
+		if !strings.Contains(a.body, s) {
+			t.Errorf("no %q in:\n%s", s, a.body)
+		}
+	}
+}
+
+func (a answer) wantRedirect(t *testing.T, to string) {
+	t.Helper()
+	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != to {
+		t.Errorf("%d to %q, want 303 to %q:\n%s", a.StatusCode, a.Header.Get("Location"), to, a.body)
+	}
+}
+
+// busy is a control plane in which there is something of everything.
+func busy() *plane {
+	p := newPlane("one", "two", "three")
+	p.workspaces[2].Status = agent.StatusStopped
+	p.workspaces[1].Status, p.workspaces[1].ErrorMessage = agent.StatusError, "The image is not there. Build it, then retry."
+	w := &p.workspaces[0]
+	w.Status, w.RepositoryID, w.Description = agent.StatusRunning, "octocat/Hello-World", "For tests"
+	p.steps[w.ID] = []agent.Step{
+		{Name: agent.StepContainer, State: agent.StepDone, StartedAt: start, EndedAt: start.Add(1500 * time.Millisecond)},
+		{Name: agent.StepHealth, State: agent.StepDone, StartedAt: start.Add(1500 * time.Millisecond), EndedAt: start.Add(64 * time.Second)},
+	}
+	p.ports[w.ID] = []agent.Port{{WorkspaceID: w.ID, Port: 3000, Label: "web"}}
+	p.usage = &agent.Usage{CPU: .5, Memory: 300 << 20, MemoryLimit: 4 << 30, Pids: 7}
+	p.saved[agent.PreferenceGit] = agent.Preference{Name: agent.PreferenceGit, UpdatedAt: start}
+	return p
+}
+
+var hashes = regexp.MustCompile(`data-hash="[0-9a-f]*"|\.[0-9a-f]{12}\.`)
+
+// TestPages_golden compares whole pages with golden files.
+func TestPages_golden(t *testing.T) {
+	for name, tt := range map[string]struct {
+		p      *plane
+		target string
+	}{
+		"empty":     {newPlane(), "/app/workspaces"},
+		"list":      {busy(), "/app/workspaces"},
+		"new":       {newPlane(), "/app/workspaces/new"},
+		"repo":      {newPlane(), "/app/workspaces/new/repo"},
+		"configure": {newPlane(), "/app/workspaces/new/configure?repo=octocat%2FHello-World"},
+		"running":   {busy(), "/app/workspaces/" + id(3)},
+		"error":     {busy(), "/app/workspaces/" + id(2)},
+		"stopped":   {busy(), "/app/workspaces/" + id(1)},
+		"settings":  {busy(), "/app/settings"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := get(t, tt.p, tt.target)
+			a.want(t, http.StatusOK)
+			got := hashes.ReplaceAllString(a.body, ".")
+			golden := filepath.Join("testdata", name+".html")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if want, err := os.ReadFile(golden); err != nil || got != string(want) {
+				t.Errorf("the page differs from its golden file (%v); run with -update and look at the difference:\n%s", err, got)
+			}
+		})
+	}
+}
+
+// TestPages_contract holds what every page must be: safe, whole, and with the
+// words of states only where the states are.
+func TestPages_contract(t *testing.T) {
+	p := busy()
+	for _, target := range []string{"/app/workspaces", "/app/workspaces/new", "/app/workspaces/new/repo", "/app/workspaces/new/configure", "/app/workspaces/" + id(3), "/app/workspaces/" + id(2), "/app/workspaces/" + id(1), "/app/settings"} {
+		t.Run(target, func(t *testing.T) {
+			a := get(t, p, target)
+			a.want(t, http.StatusOK, `<html lang="en">`, `aria-current="page"`, `>Rockpool</span>`)
+			h := a.Header
+			if csp := h.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") || !strings.Contains(csp, "frame-ancestors 'none'") {
+				t.Errorf("policy %q", csp)
+			}
+			if h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") != "text/html; charset=utf-8" {
+				t.Errorf("header %v", h)
+			}
+			for _, bad := range []string{" style=", "<style", "onclick", "http://www", "https://"} {
+				if strings.Contains(strings.ReplaceAll(a.body, "<code>https://</code>", ""), bad) {
+					t.Errorf("the page has %q", bad)
+				}
+			}
+			if n := strings.Count(a.body, "<h1"); n != 1 {
+				t.Errorf("%d headings of the first level", n)
+			}
+			words := regexp.MustCompile(`(?i)running|stopped`).FindAllString(visible(a.body), -1)
+			states := strings.Count(a.body, `class="badge running"`) + strings.Count(a.body, `class="badge stopped"`)
+			if len(words) != states {
+				t.Errorf("the words of states %q, but %d states", words, states)
+			}
+		})
+	}
+}
+
+var tags = regexp.MustCompile(`(?s)<[^>]*>`)
+
+func visible(html string) string { return tags.ReplaceAllString(html, " ") }
+
+func TestHandler_faults(t *testing.T) {
+	p := busy()
+	for target, want := range map[string]int{
+		"/app/none":                                  404,
+		"/app/workspaces/" + id(9):                   404,
+		"/app/workspaces/" + id(9) + "/live":         404,
+		"/app/workspaces/" + id(9) + "/log":          404,
+		"/app/workspaces?cursor=x":                   400,
+		"/app/workspaces/new/configure?repo=":        400,
+		"/app/workspaces/new/configure?repo=%2Fetc":  400,
+		"/app/workspaces/new/configure?repo=-x%2F..": 400,
+		"/app/assets/none.css":                       404,
+	} {
+		a := get(t, p, target)
+		a.want(t, want, "<h1>")
+	}
+	p.fault = errors.New("disk I/O error: secret")
+	for _, target := range []string{"/app/workspaces", "/app/workspaces/" + id(1), "/app/settings", "/app/workspaces/live"} {
+		a := get(t, p, target)
+		a.want(t, 500, "Something went wrong", "Try again")
+		if strings.Contains(a.body, "secret") {
+			t.Error("the page tells the inside of a fault")
+		}
+	}
+	if r := get(t, p, "/app"); r.StatusCode != http.StatusFound || r.Header.Get("Location") != "/app/workspaces" {
+		t.Errorf("/app: %d %q", r.StatusCode, r.Header.Get("Location"))
+	}
+}
+
+func TestList_pages(t *testing.T) {
+	p := newPlane()
+	for i := range 60 {
+		_, _ = p.CreateWorkspace(t.Context(), agent.NewWorkspace{Name: fmt.Sprintf("name-%02d", i)})
+	}
+	older := regexp.MustCompile(`id="older" href="([^"]*)"`)
+	var seen []string
+	target := "/app/workspaces"
+	for range 5 {
+		a := get(t, p, target)
+		a.want(t, 200)
+		for _, m := range regexp.MustCompile(`>(name-\d\d)<`).FindAllStringSubmatch(a.body, -1) {
+			seen = append(seen, m[1])
+		}
+		m := older.FindStringSubmatch(a.body)
+		if m == nil {
+			break
+		}
+		target = m[1]
+	}
+	if len(seen) != 60 || seen[0] != "name-59" || seen[59] != "name-00" {
+		t.Errorf("seen %q", seen)
+	}
+}
+
+// TestCreate: what was typed stays when something is wrong with it.
+func TestCreate(t *testing.T) {
+	p := newPlane("taken")
+	for name, tt := range map[string]struct {
+		form   []string
+		status int
+		parts  []string
+	}{
+		"name":       {[]string{"name", "No Way", "description", "kept <b>"}, 400, []string{`value="No Way"`, "kept &lt;b&gt;", `id="name-fault"`, "Must be 3 to 63 characters"}},
+		"taken":      {[]string{"name", "taken", "description", "kept"}, 409, []string{`value="taken"`, "already exists", "kept"}},
+		"repository": {[]string{"name", "fine", "repositoryId", "http://x", "token", "s3cret"}, 400, []string{`value="http://x"`, `id="repository-fault"`, `value="s3cret"`}},
+		"token":      {[]string{"name", "fine", "repositoryId", "a/b", "token", "a b"}, 400, []string{`id="token-fault"`}},
+		"all":        {[]string{"name", "", "description", "\x00"}, 400, []string{`id="name-fault"`, `id="description-fault"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			post(t, p, "/app/workspaces/new/configure", tt.form...).want(t, tt.status, tt.parts...)
+		})
+	}
+	a := post(t, p, "/app/workspaces/new/configure", "name", " fine ", "description", "d", "repositoryId", "a/b", "token", "t", "autoSyncPrefs", "1")
+	a.wantRedirect(t, "/app/workspaces/"+id(2))
+	want := agent.NewWorkspace{Name: "fine", Description: "d", RepositoryID: "a/b", Token: "t", AutoSyncPrefs: true}
+	if got := p.created[1]; got != want {
+		t.Errorf("asked for %+v", got)
+	}
+}
+
+func TestConfigure_name(t *testing.T) {
+	for repo, want := range map[string]string{
+		"octocat/Hello-World":                              "hello-world",
+		"https://git.example/team/My_App.git":              "my-app",
+		"https://git.example/team/x/":                      "",
+		"https://git.example/" + long(80):                  long(63),
+		"https://git.example/a/" + url.PathEscape("größe"): "gr-e",
+	} {
+		a := get(t, newPlane(), "/app/workspaces/new/configure?repo="+url.QueryEscape(repo))
+		a.want(t, 200, fmt.Sprintf(`name="name" type="text" value="%s"`, want))
+	}
+}
+
+func long(n int) string { return strings.Repeat("a", n) }
+
+// TestActions drives every form of the workspace's page.
+func TestActions(t *testing.T) {
+	p := busy()
+	at := "/app/workspaces/" + id(3)
+	post(t, p, at+"/start").want(t, 409, `role="alert"`, "Cannot transition from &#34;running&#34; to &#34;creating&#34;")
+	post(t, p, at+"/delete").want(t, 409, "Stop it first.")
+	post(t, p, at+"/ports", "port", "5173", "label", "vite").wantRedirect(t, at)
+	post(t, p, at+"/ports", "port", "5173", "label", "<i>").want(t, 409, "already registered", `value="5173"`, `value="&lt;i&gt;"`, `id="port-fault"`)
+	post(t, p, at+"/ports", "port", "80").want(t, 400, "Must be a number from 1024 to 65535.", `value="80"`)
+	post(t, p, at+"/ports", "port", "many").want(t, 400, "Must be a number from 1024 to 65535.", `value="many"`)
+	get(t, p, at).want(t, 200, `href="http://box.local:9082/workspace/three/port/5173/"`, `href="http://box.local:9081/workspace/three/"`)
+	post(t, p, at+"/ports/5173/remove").wantRedirect(t, at)
+	post(t, p, at+"/ports/5173/remove").wantRedirect(t, at)
+	post(t, p, at+"/ports/x/remove").want(t, 404)
+	post(t, p, at+"/stop").wantRedirect(t, at)
+	get(t, p, at).want(t, 200, "Stopping", `http-equiv="refresh"`)
+	post(t, p, at+"/delete").wantRedirect(t, "/app/workspaces")
+	for _, action := range []string{"/start", "/stop", "/delete", "/ports", "/preferences"} {
+		post(t, p, at+action).want(t, 404, "Nothing here")
+	}
+	post(t, p, "/app/workspaces/"+id(2)+"/start").wantRedirect(t, "/app/workspaces/"+id(2))
+}
+
+func TestActions_hugeForm(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, "/app/workspaces/new/configure", strings.NewReader("name="+long(2000)))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Body = http.MaxBytesReader(httptest.NewRecorder(), r.Body, 1000)
+	do(t, newPlane(), r).want(t, http.StatusRequestEntityTooLarge, "more than a form may send")
+}
+
+func TestSettings(t *testing.T) {
+	p := busy()
+	p.files[agent.PreferenceSettings] = "{}"
+	a := post(t, p, "/app/settings", "workspace", id(3))
+	a.want(t, 200, "Saved. New workspaces begin with these.", "No such file there yet", "1 minute ago", "Never")
+	if n := strings.Count(a.body, "Never"); n != 1 {
+		t.Errorf("%d preferences were never saved, want 1", n)
+	}
+	post(t, p, "/app/settings", "workspace", id(1)).want(t, 409, "Not everything was saved.", "must be open")
+	post(t, p, "/app/settings", "workspace", "none").want(t, 404, "not found")
+	post(t, p, "/app/workspaces/"+id(3)+"/preferences").want(t, 200, "Saved.", "Preferences")
+	p.files = nil
+	post(t, p, "/app/settings", "workspace", id(3)).want(t, 200, "Nothing to save")
+}
+
+// TestEscaping puts markup into everything that others can write.
+func TestEscaping(t *testing.T) {
+	const evil = `"><script>alert(1)</script>`
+	p := busy()
+	w := &p.workspaces[0]
+	w.Name, w.Description, w.RepositoryID, w.Image = evil, evil, evil, evil
+	w.Status = agent.StatusError
+	w.ErrorMessage = evil
+	p.steps[w.ID] = []agent.Step{{Name: "own", Title: evil, Message: evil, State: agent.StepFailed, StartedAt: start, EndedAt: start}}
+	running := busy()
+	running.workspaces[0].Name = evil
+	running.ports[id(3)][0].Label = evil
+	for _, a := range []answer{
+		get(t, p, "/app/workspaces"), get(t, p, "/app/workspaces/"+id(3)),
+		get(t, running, "/app/workspaces"), get(t, running, "/app/workspaces/"+id(3)), get(t, running, "/app/settings"),
+		post(t, running, "/app/workspaces/"+id(3)+"/ports", "port", evil, "label", evil),
+		post(t, p, "/app/workspaces/new/configure", "name", evil, "description", evil, "repositoryId", evil, "token", evil),
+		get(t, p, "/app/workspaces/new/configure?repo="+url.QueryEscape(evil)),
+		post(t, p, "/app/settings", "workspace", evil),
+	} {
+		if strings.Contains(a.body, "<script>") || !strings.Contains(a.body, "&lt;script&gt;") {
+			t.Errorf("%d: markup passed, or the text is lost:\n%s", a.StatusCode, a.body)
+		}
+	}
+}
+
+func TestLog(t *testing.T) {
+	p := busy()
+	p.logs = "\x1b[31mred\x1b[0m <script>alert(1)</script>\r\n\x1b]0;title\x07plain \x1b]0;t\x1b\\end\x00\n"
+	a := get(t, p, "/app/workspaces/"+id(3)+"/log")
+	if a.body != "red <script>alert(1)</script>\nplain end\n" || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
+		t.Errorf("%q as %s", a.body, a.Header.Get("Content-Type"))
+	}
+}
+
+func TestAssets(t *testing.T) {
+	page := get(t, newPlane(), "/app/workspaces").body
+	names := regexp.MustCompile(`/app/assets/[^"]+`).FindAllString(page, -1)
+	if len(names) != 3 {
+		t.Fatalf("assets: %q", names)
+	}
+	size := len(page)
+	for _, name := range names {
+		r := httptest.NewRequest(http.MethodGet, name, nil)
+		a := do(t, newPlane(), r)
+		a.want(t, 200)
+		if !strings.Contains(a.Header.Get("Cache-Control"), "immutable") || a.Header.Get("ETag") == "" || strings.HasPrefix(a.Header.Get("Content-Type"), "text/plain") {
+			t.Errorf("%s: %v", name, a.Header)
+		}
+		r.Header.Set("If-None-Match", a.Header.Get("ETag"))
+		do(t, newPlane(), r).want(t, http.StatusNotModified)
+		r.Header.Del("If-None-Match")
+		r.Header.Set("Accept-Encoding", "br, gzip")
+		z := do(t, newPlane(), r)
+		if z.Header.Get("Content-Encoding") != "gzip" || len(z.body) >= len(a.body) {
+			t.Errorf("%s: %d bytes packed, %d plain", name, len(z.body), len(a.body))
+		}
+		size += len(z.body)
+	}
+	if size > 100_000 {
+		t.Errorf("a first visit transfers %d bytes", size)
+	}
+}
+
+// events reads a page's stream.
+type events struct {
+	t    *testing.T
+	scan *bufio.Scanner
+}
+
+func follow(t *testing.T, p *plane, target string) events {
+	t.Helper()
+	s := httptest.NewServer(handler(p))
+	t.Cleanup(s.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	t.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = res.Body.Close() })
+	if got := res.Header.Get("Content-Type"); got != "text/event-stream" {
+		b, _ := io.ReadAll(res.Body)
+		t.Fatalf("%s: %s", got, b)
+	}
+	scan := bufio.NewScanner(res.Body)
+	scan.Buffer(nil, 1<<20)
+	return events{t, scan}
+}
+
+// next returns an event's name and data.
+func (e events) next() (name, data string) {
+	e.t.Helper()
+	for e.scan.Scan() {
+		line := e.scan.Text()
+		if v, ok := strings.CutPrefix(line, "event: "); ok {
+			name = v
+		} else if v, ok := strings.CutPrefix(line, "data: "); ok {
+			return name, v
+		}
+	}
+	e.t.Fatalf("the stream ended: %v", e.scan.Err())
+	return "", ""
+}
+
+// regions returns the HTML of the regions of the next event, by name.
+func (e events) regions() map[string]string {
+	e.t.Helper()
+	name, data := e.next()
+	var list []struct{ Name, Hash, HTML string }
+	if err := json.Unmarshal([]byte(data), &list); err != nil || name != "regions" {
+		e.t.Fatalf("event %q: %v", name, err)
+	}
+	m := map[string]string{}
+	for _, r := range list {
+		if r.Hash == "" {
+			e.t.Errorf("region %s has no hash", r.Name)
+		}
+		m[r.Name] = r.HTML
+	}
+	return m
+}
+
+// TestLive_detail follows a workspace from creation to its end.
+func TestLive_detail(t *testing.T) {
+	p := newPlane("one")
+	e := follow(t, p, "/app/workspaces/"+id(1)+"/live")
+	if first := e.regions(); !strings.Contains(first["status"], "Creating") || !strings.Contains(first["steps"], "Waiting for its turn") || len(first) < 8 {
+		t.Errorf("first: %q", first)
+	}
+	p.mu.Lock()
+	p.steps[id(1)] = []agent.Step{{Name: agent.StepContainer, State: agent.StepRunning, StartedAt: start}}
+	p.mu.Unlock()
+	p.tell(agent.Event{Kind: agent.EventStep, WorkspaceID: id(1)})
+	step := e.regions()
+	if len(step) != 1 || !strings.Contains(step["steps"], "Preparing the container") || !strings.Contains(step["steps"], "data-since") {
+		t.Errorf("step: %q", step)
+	}
+	p.set(func(w *agent.Workspace) { w.Status = agent.StatusRunning })
+	if now := e.regions(); !strings.Contains(now["status"], "Running") || !strings.Contains(now["actions"], "Open IDE") || now["steps"] != "" {
+		t.Errorf("running: %q", now)
+	}
+	p.set(func(w *agent.Workspace) { w.Status, w.ErrorMessage = agent.StatusError, "It broke." })
+	if now := e.regions(); !strings.Contains(now["actions"], "Retry start") || !strings.Contains(now["message"], "It broke.") {
+		t.Errorf("error: %q", now)
+	}
+	if err := p.DeleteWorkspace(t.Context(), id(1)); err != nil {
+		t.Fatal(err)
+	}
+	if name, data := e.next(); name != "go" || data != `"/app/workspaces"` {
+		t.Errorf("deleted: %q %q", name, data)
+	}
+}
+
+// TestLive_usage: what no event tells is looked at from time to time.
+func TestLive_usage(t *testing.T) {
+	p := busy()
+	e := follow(t, p, "/app/workspaces/"+id(3)+"/live")
+	e.regions()
+	p.mu.Lock()
+	p.usage = &agent.Usage{CPU: 1.25, Memory: 2 << 30, MemoryLimit: 4 << 30, Pids: 7}
+	p.mu.Unlock()
+	if now := e.regions(); len(now) != 1 || !strings.Contains(now["usage"], "125 %") || !strings.Contains(now["usage"], "2.0 GiB") {
+		t.Errorf("usage: %q", now)
+	}
+}
+
+// TestLive_closing: a stream does not keep the agent from ending, and a
+// request for its header alone has none.
+func TestLive_closing(t *testing.T) {
+	closing := make(chan struct{})
+	s := httptest.NewServer(closingHandler(newPlane("one"), closing))
+	defer s.Close()
+	if res, err := http.Head(s.URL + "/app/workspaces/live"); err != nil || res.Header.Get("Content-Type") != "text/event-stream" {
+		t.Errorf("HEAD: %v, %v", res, err)
+	}
+	res, err := http.Get(s.URL + "/app/workspaces/live")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	close(closing)
+	if _, err := io.ReadAll(res.Body); err != nil {
+		t.Errorf("the stream was cut: %v", err)
+	}
+}
+
+func TestLive_listAndSettings(t *testing.T) {
+	p := newPlane("one")
+	list, settings := follow(t, p, "/app/workspaces/live"), follow(t, p, "/app/settings/live")
+	list.regions()
+	if first := settings.regions(); !strings.Contains(first["choices"], "Start a workspace") {
+		t.Errorf("settings: %q", first)
+	}
+	p.set(func(w *agent.Workspace) { w.Status = agent.StatusRunning })
+	if now := list.regions(); !strings.Contains(now["list"], "Running") {
+		t.Errorf("list: %q", now)
+	}
+	if now := settings.regions(); !strings.Contains(now["choices"], ">one<") {
+		t.Errorf("settings: %q", now)
+	}
+}

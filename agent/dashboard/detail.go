@@ -1,0 +1,219 @@
+package dashboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rockpool/rootvm/agent"
+)
+
+// usageEvery is how often a running workspace's use of resources is looked
+// at, and usageLimit how long that may take.
+const (
+	usageEvery = 2 * time.Second
+	usageLimit = time.Second
+)
+
+type detailView struct {
+	layout
+	W        agent.Workspace
+	IDE      string
+	Steps    []agent.Step
+	Total    time.Duration // of the last job, 0 while it lasts
+	Ports    []preview
+	MaxPorts int
+	Usage    *agent.Usage
+	CPUs     int
+
+	preferencesView
+
+	// Of a form that was refused.
+	Notice string
+	Faults faults
+	Port   string
+	Label  string
+}
+
+type preview struct {
+	agent.Port
+	Address string
+}
+
+// detailRegions are the parts of the page that change by themselves.
+var detailRegions = []string{"status", "message", "actions", "steps", "usage", "ports", "port-form", "log", "preferences", "save-all"}
+
+// read fills the view of one workspace with what is true now.
+func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) error {
+	id := r.PathValue("id")
+	w, err := d.ControlPlane.Workspace(ctx, id)
+	if err != nil {
+		return err
+	}
+	v.layout, v.W, v.MaxPorts, v.CPUs = d.layout(w.Name, listPath), w, agent.MaxPorts, agent.ContainerCPUs
+	v.Live = listPath + "/" + w.ID + "/live"
+	v.Busy = w.Status == agent.StatusCreating || w.Status == agent.StatusStopping
+	if v.Steps, err = d.ControlPlane.Steps(ctx, id); err != nil {
+		return err
+	}
+	v.Steps = slices.DeleteFunc(v.Steps, func(s agent.Step) bool { return s.Name == agent.StepCommit })
+	v.Total = total(v.Steps)
+	if err := d.readPreferences(ctx, &v.preferencesView, v.Now); err != nil {
+		return err
+	}
+	if w.Status != agent.StatusRunning {
+		return nil
+	}
+	v.IDE = d.ide(r, w.Name)
+	ports, err := d.ControlPlane.ListPorts(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, p := range ports {
+		address := fmt.Sprintf("%s/workspace/%s/port/%d/", origin(r, d.Ports.Preview), w.Name, p.Port)
+		v.Ports = append(v.Ports, preview{p, address})
+	}
+	v.Usage = d.usage(ctx, id)
+	return nil
+}
+
+// usage is nil while it is not known: the page does without.
+func (d *Dashboard) usage(ctx context.Context, id string) *agent.Usage {
+	ctx, cancel := context.WithTimeout(ctx, usageLimit)
+	defer cancel()
+	u, err := d.ControlPlane.Usage(ctx, id)
+	if err != nil {
+		d.Log.Debug("usage is not known", "workspace", id, "err", err)
+		return nil
+	}
+	return &u
+}
+
+// total is how long a job took whose steps are all over.
+func total(steps []agent.Step) time.Duration {
+	if len(steps) == 0 {
+		return 0
+	}
+	last := steps[0].EndedAt
+	for _, s := range steps {
+		if s.EndedAt.IsZero() {
+			return 0
+		}
+		if s.EndedAt.After(last) {
+			last = s.EndedAt
+		}
+	}
+	return last.Sub(steps[0].StartedAt)
+}
+
+func (d *Dashboard) detail(w http.ResponseWriter, r *http.Request) error {
+	return d.showDetail(w, r, http.StatusOK, detailView{})
+}
+
+// showDetail renders the page with what v says of a form that was refused.
+func (d *Dashboard) showDetail(w http.ResponseWriter, r *http.Request, status int, v detailView) error {
+	err := d.read(r.Context(), r, &v)
+	if err == nil {
+		v.Regions, err = regions(v, append([]string{"notice", "saved"}, detailRegions...)...)
+	}
+	if err != nil {
+		return err
+	}
+	return d.render(w, status, "detail.html", v)
+}
+
+func (d *Dashboard) detailLive(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	f := follow{
+		every: usageEvery,
+		gone:  listPath,
+		wants: func(e agent.Event) bool {
+			return e.WorkspaceID == id || e.Kind == agent.EventSetting
+		},
+		render: func(ctx context.Context) (map[string]region, error) {
+			var v detailView
+			if err := d.read(ctx, r, &v); err != nil {
+				return nil, err
+			}
+			return regions(v, detailRegions...)
+		},
+	}
+	return d.live(w, r, f)
+}
+
+// back sends the browser to the workspace's page.
+func back(w http.ResponseWriter, r *http.Request) error {
+	http.Redirect(w, r, listPath+"/"+r.PathValue("id"), http.StatusSeeOther)
+	return nil
+}
+
+// refused shows the workspace's page with why an action did not happen.
+func (d *Dashboard) refused(w http.ResponseWriter, r *http.Request, err error) error {
+	if agent.ErrorCode(err) == agent.CodeNotFound {
+		return err
+	}
+	status, e := d.explain(r, err)
+	return d.showDetail(w, r, status, detailView{Notice: e.Message})
+}
+
+func (d *Dashboard) start(w http.ResponseWriter, r *http.Request) error {
+	if _, err := d.ControlPlane.StartWorkspace(r.Context(), r.PathValue("id")); err != nil {
+		return d.refused(w, r, err)
+	}
+	return back(w, r)
+}
+
+func (d *Dashboard) stop(w http.ResponseWriter, r *http.Request) error {
+	if _, err := d.ControlPlane.StopWorkspace(r.Context(), r.PathValue("id")); err != nil {
+		return d.refused(w, r, err)
+	}
+	return back(w, r)
+}
+
+func (d *Dashboard) delete(w http.ResponseWriter, r *http.Request) error {
+	if err := d.ControlPlane.DeleteWorkspace(r.Context(), r.PathValue("id")); err != nil {
+		return d.refused(w, r, err)
+	}
+	http.Redirect(w, r, listPath, http.StatusSeeOther)
+	return nil
+}
+
+func (d *Dashboard) addPort(w http.ResponseWriter, r *http.Request) error {
+	if err := r.ParseForm(); err != nil {
+		return badForm(err)
+	}
+	v := detailView{Port: strings.TrimSpace(r.PostForm.Get("port")), Label: strings.TrimSpace(r.PostForm.Get("label"))}
+	number, err := strconv.Atoi(v.Port)
+	if err != nil {
+		number = 0 // no port has it: the same answer as for any other number out of range
+	}
+	if _, err = d.ControlPlane.AddPort(r.Context(), r.PathValue("id"), agent.NewPort{Port: number, Label: v.Label}); err == nil {
+		return back(w, r)
+	}
+	if agent.ErrorCode(err) == agent.CodeNotFound {
+		return err
+	}
+	status, e := d.explain(r, err)
+	v.Faults = faultsOf(e, "port")
+	return d.showDetail(w, r, status, v)
+}
+
+func (d *Dashboard) removePort(w http.ResponseWriter, r *http.Request) error {
+	number, err := strconv.Atoi(r.PathValue("port"))
+	if err != nil {
+		return agent.Errorf(agent.CodeNotFound, "There is no such port.")
+	}
+	err = d.ControlPlane.RemovePort(r.Context(), r.PathValue("id"), number)
+	if e, ok := errors.AsType[*agent.Error](err); ok && e.Code == agent.CodeNotFound {
+		return back(w, r) // it is gone, which was wanted; an unknown workspace is told there
+	}
+	if err != nil {
+		return d.refused(w, r, err)
+	}
+	return back(w, r)
+}

@@ -1,0 +1,93 @@
+//go:build remote
+
+package podman_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/podman"
+	"github.com/rockpool/rootvm/agent/runtimetest"
+)
+
+// viewDir stands for package slots where views were made by hand, or for the
+// real thing in the VM.
+type viewDir struct{ socket string }
+
+// View speaks the protocol of package slots, which is a sibling.
+func (v viewDir) View(ctx context.Context, slot int) (string, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", v.socket)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if _, err := fmt.Fprintln(c, slot); err != nil {
+		return "", err
+	}
+	var path string
+	if _, err := fmt.Fscanln(c, &path); err != nil {
+		return "", fmt.Errorf("view of slot %d: %w", slot, err)
+	}
+	return path, nil
+}
+
+func setting(name, value string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return value
+}
+
+// engine is the Podman service of the user who runs the test.
+func engine(t *testing.T) *podman.Engine {
+	t.Helper()
+	socket := setting("ROCKPOOL_PODMAN_SOCKET", filepath.Join("/run/user", strconv.Itoa(os.Getuid()), "podman/podman.sock"))
+	if _, err := os.Stat(socket); err != nil {
+		t.Skip("no rootless Podman: install podman and run systemctl --user start podman.socket, or name a socket in ROCKPOOL_PODMAN_SOCKET")
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return &podman.Engine{
+		Socket:  socket,
+		Views:   viewDir{setting("ROCKPOOL_SLOTS_SOCKET", "/run/rockpool-slots.sock")},
+		Carried: podman.Carried{FS: os.DirFS(setting("ROCKPOOL_CARRIED", podman.CarriedDir))},
+		Cgroups: os.DirFS("/sys/fs/cgroup"),
+		Now:     time.Now,
+		Log:     log,
+	}
+}
+
+// TestEngine_Contract needs a rootless Podman, an image (the one the VM
+// carries, or ROCKPOOL_TEST_IMAGE) and a repository that a workspace can
+// reach.
+func TestEngine_Contract(t *testing.T) {
+	e := engine(t)
+	image, repository := os.Getenv("ROCKPOOL_TEST_IMAGE"), os.Getenv("ROCKPOOL_TEST_REPOSITORY")
+	if _, err := os.Stat(filepath.Join(podman.CarriedDir, "digest")); err != nil && image == "" {
+		t.Skip("no workspace image: run it in the VM, or name one of the contract's kind in ROCKPOOL_TEST_IMAGE")
+	}
+	if repository == "" {
+		t.Skip("no repository: name one that a workspace can reach in ROCKPOOL_TEST_REPOSITORY")
+	}
+	runtimetest.Run(t, runtimetest.Subject{
+		Runtime:    e,
+		Inventory:  e,
+		Observer:   e,
+		Health:     podman.Health{Client: http.DefaultClient},
+		Image:      image,
+		Ports:      [2]int{29990, 29991},
+		Slots:      [2]int{agent.ContainerSlots - 2, agent.ContainerSlots - 1},
+		Repository: repository,
+		Missing:    repository + "-that-is-not-there",
+		Patience:   2 * time.Minute,
+	})
+}

@@ -1,0 +1,320 @@
+//go:build remote
+
+package podman
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/containers/podman/v5/pkg/bindings"
+	"github.com/containers/podman/v5/pkg/bindings/containers"
+	podmancopy "github.com/containers/podman/v5/pkg/copy"
+
+	"github.com/rockpool/rootvm/agent"
+)
+
+// The IDE's configuration, in the home directory.
+const (
+	configDir  = agent.Home + "/.config/code-server"
+	configFile = configDir + "/config.yaml"
+	folderFile = configDir + "/workspace-folder"
+)
+
+// file is a file or, with dir, a directory to be put into a workspace.
+type file struct {
+	name    string // relative
+	mode    fs.FileMode
+	content []byte
+	dir     bool
+}
+
+// absolute makes a path of a workspace absolute.
+func absolute(p string) (string, error) {
+	if p == "" || strings.ContainsRune(p, 0) {
+		return "", agent.Errorf(agent.CodeValidation, "The path of the file is not valid")
+	}
+	if !path.IsAbs(p) {
+		p = path.Join(agent.Home, p)
+	}
+	return path.Clean(p), nil
+}
+
+// ReadFile implements [agent.Runtime].
+func (e *Engine) ReadFile(ctx context.Context, id, name string) ([]byte, error) {
+	name, err := absolute(name)
+	if err != nil {
+		return nil, err
+	}
+	var content []byte
+	err = e.call(ctx, "read file", func(ctx context.Context) error {
+		return download(ctx, id, name, func(r io.Reader) error {
+			content, err = onlyFile(r, name)
+			return err
+		})
+	})
+	return content, err
+}
+
+// download hands the archive of a file or directory of the container to read.
+func download(ctx context.Context, id, name string, read func(io.Reader) error) error {
+	r, w := io.Pipe()
+	copyAll, err := containers.CopyToArchive(ctx, containerName(id), name, w)
+	if isNotFound(err) {
+		return agent.Errorf(agent.CodeNotFound, "The workspace has no file %s", name)
+	}
+	if err != nil {
+		return err
+	}
+	if copyAll == nil {
+		return errors.New("podman answered with neither a file nor an error")
+	}
+	go func() { _ = w.CloseWithError(copyAll()) }()
+	defer r.Close()
+	return read(r)
+}
+
+// onlyFile reads an archive of one file.
+func onlyFile(r io.Reader, name string) ([]byte, error) {
+	archive := tar.NewReader(r)
+	h, err := archive.Next()
+	if err != nil {
+		return nil, fmt.Errorf("read the archive of %s: %w", name, err)
+	}
+	if h.Typeflag != tar.TypeReg {
+		return nil, agent.Errorf(agent.CodeConflict, "%s in the workspace is not a file", name)
+	}
+	if h.Size > agent.MaxFileSize {
+		return nil, agent.Errorf(agent.CodeTooLarge, "%s is larger than %d bytes", name, agent.MaxFileSize)
+	}
+	return io.ReadAll(archive)
+}
+
+// WriteFile implements [agent.Runtime].
+func (e *Engine) WriteFile(ctx context.Context, id, name string, content []byte) error {
+	name, err := absolute(name)
+	if err != nil {
+		return err
+	}
+	if len(content) > agent.MaxFileSize {
+		return agent.Errorf(agent.CodeTooLarge, "%s is larger than %d bytes", name, agent.MaxFileSize)
+	}
+	return e.call(ctx, "write file", func(ctx context.Context) error {
+		if _, err := inspect(ctx, id); err != nil {
+			return err
+		}
+		return e.writeFile(ctx, id, name, content)
+	})
+}
+
+// writeFile keeps the mode of a file that exists, and follows a link, as an
+// editor would.
+func (e *Engine) writeFile(ctx context.Context, id, name string, content []byte) error {
+	mode := fs.FileMode(0o644)
+	st, err := containers.Stat(ctx, containerName(id), name)
+	switch {
+	case err == nil && st.IsDir:
+		return agent.Errorf(agent.CodeConflict, "%s in the workspace is a directory", name)
+	case err == nil:
+		mode = st.Mode.Perm()
+		if path.IsAbs(st.LinkTarget) {
+			name = path.Clean(st.LinkTarget)
+		}
+	case !errors.Is(err, podmancopy.ErrENOENT):
+		return err
+	}
+	return e.put(ctx, id, path.Dir(name), []file{{name: path.Base(name), mode: mode, content: content}})
+}
+
+// put lays files into a directory, which is made when it is missing. What is
+// new belongs to the container's user; directories that exist stay as they
+// are.
+func (e *Engine) put(ctx context.Context, id, dir string, files []file) error {
+	var missing []file
+	prefix := ""
+	for dir != "/" && dir != agent.Home {
+		_, err := containers.Stat(ctx, containerName(id), dir)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, podmancopy.ErrENOENT) {
+			return err
+		}
+		prefix = path.Join(path.Base(dir), prefix)
+		dir = path.Dir(dir)
+	}
+	for i, r := range prefix + "/" {
+		if r == '/' && i > 0 {
+			missing = append(missing, file{name: prefix[:i], mode: 0o755, dir: true})
+		}
+	}
+	for _, f := range files {
+		f.name = path.Join(prefix, f.name)
+		missing = append(missing, f)
+	}
+	archive, err := pack(missing, e.Now())
+	if err != nil {
+		return err
+	}
+	return upload(ctx, id, dir, archive)
+}
+
+// pack makes a tar archive.
+func pack(files []file, now time.Time) ([]byte, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, f := range files {
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: int64(f.mode.Perm()), Size: int64(len(f.content)), ModTime: now}
+		if f.dir {
+			h.Typeflag, h.Name = tar.TypeDir, f.name+"/"
+		}
+		if err := w.WriteHeader(h); err != nil {
+			return nil, fmt.Errorf("pack %s: %w", f.name, err)
+		}
+		if _, err := w.Write(f.content); err != nil {
+			return nil, fmt.Errorf("pack %s: %w", f.name, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, fmt.Errorf("pack: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// upload unpacks an archive in a directory of the container. The bindings'
+// own function loses the reason of a failure.
+func upload(ctx context.Context, id, dir string, archive []byte) error {
+	conn, err := bindings.GetClient(ctx)
+	if err != nil {
+		return err
+	}
+	params := url.Values{"path": {dir}, "copyUIDGID": {"true"}, "noOverwriteDirNonDir": {"true"}}
+	response, err := conn.DoRequest(ctx, bytes.NewReader(archive), http.MethodPut, "/containers/%s/archive", params, nil, containerName(id))
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	return response.Process(nil)
+}
+
+// Configure implements [agent.Runtime]. The IDE reads its configuration when
+// it starts, so a container is started anew when what it was not told by its
+// command line has changed since: the folder, and for images of the user's own
+// all of it.
+func (e *Engine) Configure(ctx context.Context, id string, c agent.IDEConfig) error {
+	return e.call(ctx, "configure", func(ctx context.Context) error {
+		container, err := running(ctx, id)
+		if err != nil {
+			return err
+		}
+		image := container.Config.Labels[labelImage]
+		told := image == "" || image == agent.DefaultImage
+		changed, err := e.writeConfig(ctx, id, c, told)
+		if err != nil {
+			return err
+		}
+		if !changed.After(container.State.StartedAt) {
+			return nil
+		}
+		e.Log.Info("starting the container again for its IDE's configuration", "workspace", id)
+		if err := containers.Stop(ctx, containerName(id), new(containers.StopOptions).WithTimeout(1)); err != nil {
+			return err
+		}
+		return startWhenFree(ctx, containerName(id))
+	})
+}
+
+// writeConfig makes the files say c, and returns when what only a new start
+// applies was last changed.
+func (e *Engine) writeConfig(ctx context.Context, id string, c agent.IDEConfig, told bool) (time.Time, error) {
+	now := e.Now()
+	there, changed, err := readConfig(ctx, id, told)
+	if err != nil {
+		return time.Time{}, err
+	}
+	folder := folderContent(c.Folder)
+	var stale []file
+	for _, f := range []file{
+		{name: path.Base(configFile), mode: 0o644, content: []byte("abs-proxy-base-path: " + basePath(c.Name) + "\n")},
+		{name: path.Base(folderFile), mode: 0o644, content: folder},
+	} {
+		if !bytes.Equal(there[f.name], f.content) {
+			stale = append(stale, f)
+		}
+	}
+	if stale == nil {
+		return changed, nil
+	}
+	if !told {
+		changed = now
+	}
+	if !bytes.Equal(there[path.Base(folderFile)], folder) {
+		changed = now
+		if err := e.ensureFolder(ctx, id, c.Folder); err != nil {
+			return time.Time{}, err
+		}
+	}
+	return changed, e.put(ctx, id, configDir, stale)
+}
+
+// ensureFolder makes a folder that is missing: the IDE opens it from the
+// start, Clone fills it.
+func (e *Engine) ensureFolder(ctx context.Context, id, folder string) error {
+	if folder == "" {
+		return nil
+	}
+	_, err := containers.Stat(ctx, containerName(id), folder)
+	if errors.Is(err, podmancopy.ErrENOENT) {
+		return e.put(ctx, id, folder, nil)
+	}
+	return err
+}
+
+// readConfig returns the IDE's files, and when those that only a new start
+// applies were last changed.
+func readConfig(ctx context.Context, id string, told bool) (there map[string][]byte, changed time.Time, err error) {
+	there = map[string][]byte{}
+	err = download(ctx, id, configDir, func(r io.Reader) error {
+		archive := tar.NewReader(r)
+		for {
+			h, err := archive.Next()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("read the IDE's configuration: %w", err)
+			}
+			if path.Dir(path.Clean(h.Name)) != path.Base(configDir) || h.Typeflag != tar.TypeReg || h.Size > agent.MaxFileSize {
+				continue
+			}
+			name := path.Base(h.Name)
+			if applies := name == path.Base(folderFile) || name == path.Base(configFile) && !told; applies && h.ModTime.After(changed) {
+				changed = h.ModTime
+			}
+			if there[name], err = io.ReadAll(archive); err != nil {
+				return fmt.Errorf("read the IDE's configuration: %w", err)
+			}
+		}
+	})
+	if isNotFound(err) {
+		err = nil
+	}
+	return there, changed, err
+}
+
+// folderContent is a line, or nothing for the home directory.
+func folderContent(folder string) []byte {
+	if folder == "" {
+		return nil
+	}
+	return []byte(folder + "\n")
+}

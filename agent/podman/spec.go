@@ -1,0 +1,171 @@
+//go:build remote
+
+package podman
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/containers/podman/v5/pkg/specgen"
+	ociv1 "github.com/opencontainers/image-spec/specs-go/v1"
+	runtimespec "github.com/opencontainers/runtime-spec/specs-go"
+	"go.podman.io/common/libnetwork/types"
+	"go.podman.io/common/pkg/signal"
+	"go.podman.io/storage/pkg/idtools"
+	storage "go.podman.io/storage/types"
+
+	"github.com/rockpool/rootvm/agent"
+)
+
+// idePort is where the IDE listens in the container.
+const idePort = 8080
+
+// cpuPeriod is the time in which a container may use up its share, in
+// microseconds: the kernel's default.
+const cpuPeriod = 100_000
+
+// network is the program that connects containers.
+type network string
+
+const (
+	pasta network = "pasta"       // Podman 5
+	slirp network = "slirp4netns" // Podman 4
+)
+
+// options leave a container the way out and nothing else: no address leads to
+// the VM's loopback interface or stands for the VM itself. What a program
+// outside the container could still be talked into (the VM's own addresses,
+// the host behind it, neighbours) the VM's packet filter refuses:
+// workspaces.nft in package templates.
+func (n network) options() []string {
+	if n == slirp {
+		return []string{"allow_host_loopback=false", "enable_ipv6=false", "port_handler=rootlesskit", "cidr=" + slirpNetwork}
+	}
+	return []string{"--no-map-gw", "--map-guest-addr", "none", "--dns-forward", pastaDNS, "-T", "none", "-U", "none"}
+}
+
+// Addresses inside a container. slirp4netns' own choice is QEMU's.
+const (
+	slirpNetwork = "169.254.41.0/24"
+	slirpDNS     = "169.254.41.3"
+	pastaDNS     = "169.254.1.1"
+)
+
+func (n network) dns() net.IP {
+	if n == slirp {
+		return net.ParseIP(slirpDNS)
+	}
+	return net.ParseIP(pastaDNS)
+}
+
+// newSpec says what to make for c. It is a pure function: the same values give
+// the same container.
+func newSpec(c agent.Container, i image, n network) (*specgen.SpecGenerator, error) {
+	s := specgen.NewSpecGenerator(i.reference, false)
+	if i.carried() {
+		s = specgen.NewSpecGenerator(i.view, true)
+		s.RootfsOverlay = yes()
+		if err := applyConfig(s, i.config); err != nil {
+			return nil, err
+		}
+		s.Command = append(s.Command, "--abs-proxy-base-path="+basePath(c.Name))
+	} else {
+		s.RawImageName = i.reference
+	}
+	s.Name = containerName(c.ID)
+	s.Hostname = c.Name
+	s.Labels = map[string]string{
+		labelID:    c.ID,
+		labelName:  c.Name,
+		labelPort:  strconv.Itoa(c.Port),
+		labelImage: c.Image,
+		labelSlot:  strconv.Itoa(c.Slot),
+	}
+	s.Volumes = []*specgen.NamedVolume{{Name: volumeName(c.ID), Dest: agent.Home}}
+	s.ImageVolumeMode = "ignore"
+	s.Systemd = "false"
+	s.UserNS = specgen.Namespace{NSMode: specgen.Private}
+	s.IDMappings = slotMapping(c.Slot)
+	restrict(s)
+	connect(s, n, c.Port)
+	hash, err := specHash(s, i.digest)
+	s.Labels[labelSpec] = hash
+	return s, err
+}
+
+// applyConfig does for a bare root file system what Podman does for an image.
+func applyConfig(s *specgen.SpecGenerator, c ociv1.ImageConfig) error {
+	s.Entrypoint = c.Entrypoint
+	s.Command = append([]string(nil), c.Cmd...)
+	s.User = c.User
+	s.WorkDir = c.WorkingDir
+	s.Env = map[string]string{}
+	for _, e := range c.Env {
+		name, value, _ := strings.Cut(e, "=")
+		s.Env[name] = value
+	}
+	if c.StopSignal == "" {
+		return nil
+	}
+	sig, err := signal.ParseSignalNameOrNumber(c.StopSignal)
+	if err != nil {
+		return fmt.Errorf("stop signal of the carried image: %w", err)
+	}
+	s.StopSignal = &sig
+	return nil
+}
+
+// slotMapping maps the container's ids into the namespace of the rootless
+// user.
+func slotMapping(slot int) *storage.IDMappingOptions {
+	ids := []idtools.IDMap{{ContainerID: 0, HostID: agent.SlotFirstID(slot), Size: agent.SlotSize}}
+	return &storage.IDMappingOptions{UIDMap: ids, GIDMap: ids}
+}
+
+// restrict takes away what a workspace does not need. Podman's default seccomp
+// profile and masked paths stay. no-new-privileges is off because sudo, with
+// which the user installs packages, needs it off; root in the container is
+// nobody outside it. Capabilities are dropped from Podman's default set, never
+// added: added ones would be those of every process of the user.
+func restrict(s *specgen.SpecGenerator) {
+	s.NoNewPrivileges = no()
+	s.CapDrop = []string{"AUDIT_WRITE", "MKNOD", "NET_RAW", "SETPCAP"}
+	s.EnvHost = no()
+	s.HTTPProxy = no()
+	memory, quota, period, pids := int64(agent.ContainerMemory), int64(agent.ContainerCPUs*cpuPeriod), uint64(cpuPeriod), int64(agent.ContainerPids)
+	s.ResourceLimits = &runtimespec.LinuxResources{
+		Memory: &runtimespec.LinuxMemory{Limit: &memory, Swap: &memory},
+		CPU:    &runtimespec.LinuxCPU{Quota: &quota, Period: &period},
+		Pids:   &runtimespec.LinuxPids{Limit: pids},
+	}
+}
+
+// connect gives the container the way out, and the VM, on its loopback
+// interface alone, the way to the IDE.
+func connect(s *specgen.SpecGenerator, n network, port int) {
+	s.NetNS = specgen.Namespace{NSMode: specgen.NamespaceMode(n)}
+	s.NetworkOptions = map[string][]string{string(n): n.options()}
+	s.DNSServers = []net.IP{n.dns()}
+	s.PortMappings = []types.PortMapping{{HostIP: "127.0.0.1", HostPort: uint16(port), ContainerPort: idePort, Protocol: "tcp", Range: 1}}
+}
+
+// specHash is the digest of everything that a container is made from.
+func specHash(s *specgen.SpecGenerator, digest string) (string, error) {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return "", fmt.Errorf("encode the container: %w", err)
+	}
+	sum := sha256.Sum256(append(b, digest...))
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// basePath is where the proxy shows the IDE of a workspace.
+func basePath(name string) string { return "/workspace/" + name }
+
+func yes() *bool { b := true; return &b }
+func no() *bool  { return new(bool) }

@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"context"
+	"io"
+)
+
+// ControlPlane is what users can ask for: the use cases behind the API, the
+// dashboard and the command line. Package controlplane implements it. Errors
+// for users are [Error]s. What takes long is a job: the method returns as soon
+// as the job and the workspace's new state are stored, in one transaction.
+type ControlPlane interface {
+	Workspaces
+	Ports
+	Preferences
+	Routes
+	Watcher
+}
+
+// Workspaces are the use cases on workspaces.
+type Workspaces interface {
+	// CreateWorkspace stores a workspace in state creating and its job.
+	CreateWorkspace(ctx context.Context, n NewWorkspace) (Workspace, error)
+	Workspace(ctx context.Context, id string) (Workspace, error)
+	WorkspaceByName(ctx context.Context, name string) (Workspace, error)
+	// ListWorkspaces returns a page, newest first, and the place of the next
+	// one, the zero Cursor on the last page.
+	ListWorkspaces(ctx context.Context, after Cursor, limit int) ([]Workspace, Cursor, error)
+	StartWorkspace(ctx context.Context, id string) (Workspace, error)
+	StopWorkspace(ctx context.Context, id string) (Workspace, error)
+	// DeleteWorkspace stores the job; the row goes when the job is done.
+	DeleteWorkspace(ctx context.Context, id string) error
+	// Steps returns what the workspace's last job did, step by step.
+	Steps(ctx context.Context, id string) ([]Step, error)
+	Usage(ctx context.Context, id string) (Usage, error)
+	// Logs copies what the workspace's processes wrote to w, as [Observer].
+	Logs(ctx context.Context, id string, tail int, follow bool, w io.Writer) error
+}
+
+// Ports are the use cases on a workspace's ports.
+type Ports interface {
+	ListPorts(ctx context.Context, workspaceID string) ([]Port, error)
+	AddPort(ctx context.Context, workspaceID string, n NewPort) (Port, error)
+	RemovePort(ctx context.Context, workspaceID string, port int) error
+}
+
+// Preferences are the use cases on preferences.
+type Preferences interface {
+	// ListPreferences returns those that are stored.
+	ListPreferences(ctx context.Context) ([]Preference, error)
+	Preference(ctx context.Context, name string) (Preference, error)
+	// SavePreference reads the preference's file from a running workspace and
+	// stores it.
+	SavePreference(ctx context.Context, name, workspaceID string) (Preference, error)
+}
+
+// RouteRequest is a request that reached one of Caddy's servers for IDEs and
+// previews.
+type RouteRequest struct {
+	Preview bool   // asked the server for previews
+	Path    string // escaped path of the request, without the query
+}
+
+// Route says where such a request goes: to an upstream, or the browser
+// elsewhere. Exactly one of Upstream and Redirect is set.
+type Route struct {
+	Workspace string // its name
+	Upstream  string // host:port to dial
+	Port      int    // of a preview: the application's port behind the upstream's /proxy/<port>/; else 0
+	Redirect  string // path to send the browser to: the same with a slash at its end
+}
+
+// Routes decides where requests go.
+type Routes interface {
+	// Route returns where r goes. What is not there is [CodeNotFound]; a
+	// workspace that does not run is [CodeConflict]; a path that two programs
+	// could read differently (encoded names, dot segments, double slashes) is
+	// [CodeValidation]. It is asked for every request: it reads memory only.
+	Route(ctx context.Context, r RouteRequest) (Route, error)
+}
+
+// Watcher lets clients follow what changes.
+type Watcher interface {
+	// Events sends what happens after the event with number after of the life
+	// epoch, until ctx ends; then the channel is closed. With an epoch of
+	// another life, or a number that is too old to be remembered, reset is
+	// true: the client must read everything anew, and events begin now. A
+	// reader that is too slow finds the channel closed before ctx ends.
+	Events(ctx context.Context, epoch string, after uint64) (events <-chan Event, reset bool)
+}

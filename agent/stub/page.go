@@ -1,0 +1,83 @@
+package stub
+
+import (
+	"fmt"
+	"html"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// listen serves the workspace's page when the stub was asked to.
+func (r *Runtime) listen(c *container) error {
+	if !r.serve {
+		return nil
+	}
+	l, err := net.Listen("tcp", addressOf(c.Spec))
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{Handler: page(c.Spec.Name), ReadHeaderTimeout: 10 * time.Second}
+	r.servers[c.Spec.ID] = server{srv, l}
+	go func() { _ = srv.Serve(l) }() // until it is closed
+	return nil
+}
+
+// server is a page that is served. The server knows its listener only from
+// the moment it serves; the port must be free when the page is gone.
+type server struct {
+	*http.Server
+	listener net.Listener
+}
+
+// hangUp ends what listen began.
+func (r *Runtime) hangUp(id string) {
+	if srv, ok := r.servers[id]; ok {
+		_, _ = srv.Close(), srv.listener.Close()
+		delete(r.servers, id)
+	}
+}
+
+// Close ends the pages. The containers' state is kept.
+func (r *Runtime) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.servers {
+		r.hangUp(id)
+	}
+}
+
+// page stands in for an IDE: /healthz, /echo, which tells the request as it
+// arrived, and a page that names the workspace at every other path.
+func page(name string) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"status":"alive"}`)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/echo") {
+			echo(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		n := html.EscapeString(name)
+		fmt.Fprintf(w, "<!doctype html><html lang=en><title>%s</title><h1>%s</h1><p>Stub of the IDE at %s.", n, n, html.EscapeString(r.URL.Path))
+	})
+	return mux
+}
+
+func echo(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintf(w, "%s %s\nHost: %s\n", r.Method, r.RequestURI, r.Host)
+	var lines []string
+	for k, values := range r.Header {
+		for _, v := range values {
+			lines = append(lines, k+": "+v)
+		}
+	}
+	slices.Sort(lines)
+	fmt.Fprintln(w, strings.Join(lines, "\n"))
+}

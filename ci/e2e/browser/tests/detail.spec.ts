@@ -1,0 +1,127 @@
+import { createWorkspace, expect, pace, preview, removeWorkspaces, restartAgent, stub, test, uniqueName } from "./stack";
+
+test.afterAll(removeWorkspaces);
+
+test.describe("in the middle of provisioning", () => {
+  test.use({ quiet: false }); // the browser reports the broken connection
+  test.beforeAll(() => pace("1m"));
+  test.afterAll(() => pace("0s"));
+
+  test("a reload shows what is true, and a restart of the agent is survived @both", async ({ page }) => {
+    await page.goto("/app/workspaces/new/configure");
+    await page.getByLabel("Name").fill(uniqueName("middle"));
+    await page.getByRole("button", { name: "Create workspace" }).click();
+    await expect(page).toHaveURL(/\/app\/workspaces\/[0-9a-z]{25}$/);
+    await expect(page.getByText("Creating")).toBeVisible();
+    await page.reload();
+    await expect(page.getByText("Creating")).toBeVisible();
+    await expect(page.getByRole("listitem").first()).toContainText("Preparing the container");
+    await page.evaluate(() => ((window as { same?: boolean }).same = true)); // gone after a reload
+    await (stub ? pace("0s") : restartAgent());
+    await expect(page.getByText("Running")).toBeVisible();
+    await expect(page.getByText("The connection was lost")).toBeHidden();
+    for (const step of ["Preparing the container", "Starting the container", "Configuring the IDE", "Waiting for the IDE to answer"])
+      await expect(page.getByRole("listitem").filter({ hasText: step })).toHaveText(new RegExp(`^${step}\\d`));
+    // The events that came back are alive.
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByRole("button", { name: "Stop workspace" }).click();
+    await expect(page.getByText("Stopped")).toBeVisible();
+    expect(await page.evaluate(() => (window as { same?: boolean }).same)).toBe(true);
+  });
+});
+
+test.describe("ports", () => {
+  test.use({ quiet: false }); // the browser reports the status of refused forms
+
+  test("are added, refused and removed", async ({ page }) => {
+    const w = await createWorkspace("ports");
+    await page.goto(`/app/workspaces/${w.id}`);
+    await page.getByLabel("Port", { exact: true }).fill("5173");
+    await page.getByLabel("Label").fill("vite & co");
+    await page.getByRole("button", { name: "Add port" }).click();
+    const link = page.getByRole("link", { name: "Open preview of port 5173" });
+    await expect(link).toHaveAttribute("href", `${preview}/workspace/${w.name}/port/5173/`);
+    await expect(page.getByText("vite & co")).toBeVisible();
+    await expect(page.getByLabel("Port", { exact: true })).toHaveValue("");
+
+    await page.getByLabel("Port", { exact: true }).fill("5173");
+    await page.getByLabel("Label").fill("again");
+    await page.getByRole("button", { name: "Add port" }).click();
+    await expect(page.getByText("Port 5173 is already registered for this workspace")).toBeVisible();
+    await expect(page.getByLabel("Label")).toHaveValue("again");
+    await expect(page.getByLabel("Port", { exact: true })).toBeFocused();
+
+    for (const port of [3001, 3002, 3003, 3004]) {
+      await page.getByLabel("Port", { exact: true }).fill(String(port));
+      await page.getByRole("button", { name: "Add port" }).click();
+      await expect(page.getByRole("link", { name: `Open preview of port ${port}` })).toBeVisible();
+    }
+    await expect(page.getByText("as many ports as a workspace can have")).toBeVisible();
+    await page.getByRole("button", { name: "Remove port 5173" }).click();
+    await expect(link).toHaveCount(0);
+    await expect(page.getByRole("button", { name: "Add port" })).toBeVisible();
+  });
+});
+
+test("the log flows when it is opened", async ({ page }) => {
+  const w = await createWorkspace("log");
+  await page.goto(`/app/workspaces/${w.id}`);
+  await expect(page.getByRole("log")).toBeHidden();
+  await page.getByText("Container log").click();
+  await expect(page.getByRole("log")).toContainText(stub ? "serves on port" : "HTTP server listening");
+  await expect(page.getByText("Memory", { exact: true })).toBeVisible();
+});
+
+test("everything can be done with the keyboard", async ({ page }) => {
+  const name = uniqueName("keys");
+  const focused = (text: string) => expect(page.locator(":focus")).toHaveText(text);
+  await page.goto("/app/workspaces");
+  for (const text of ["Skip to the content", "Rockpool", "Workspaces", "Settings", "New workspace"]) {
+    await page.keyboard.press("Tab");
+    await focused(text);
+  }
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("heading", { name: "Create workspace" })).toBeVisible();
+  await page.getByRole("link", { name: "Blank workspace" }).press("Enter");
+  await expect(page.getByLabel("Name")).toBeFocused();
+  await page.keyboard.type(name);
+  await page.keyboard.press("Enter");
+  await expect(page.getByText("Running")).toBeVisible();
+  await page.getByRole("button", { name: "Stop" }).press("Enter");
+  await focused("Stop workspace");
+  await page.keyboard.press("Escape");
+  await focused("Stop");
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Enter");
+  await expect(page.getByText("Stopped")).toBeVisible();
+  await page.getByRole("button", { name: "Delete" }).press("Enter");
+  await focused("Cancel"); // the harmless one
+  await page.keyboard.press("Shift+Tab");
+  await focused("Delete workspace");
+  await page.keyboard.press("Enter");
+  await expect(page).toHaveURL(/\/app\/workspaces$/);
+});
+
+test.describe("without the script", () => {
+  test.use({ javaScriptEnabled: false });
+
+  test("links and forms do everything", async ({ page }) => {
+    const name = uniqueName("plain");
+    await page.goto("/app/workspaces");
+    await page.getByRole("button", { name: "New workspace" }).click();
+    await page.getByText("Blank workspace").click();
+    await page.getByLabel("Name").fill(name);
+    await page.getByRole("button", { name: "Create workspace" }).click();
+    await expect(page.getByText("Running")).toBeVisible(); // the page loads itself again
+    await page.getByLabel("Port", { exact: true }).fill("3000");
+    await page.getByRole("button", { name: "Add port" }).click();
+    await page.getByRole("button", { name: "Remove port 3000" }).click();
+    await page.getByRole("button", { name: "Save all" }).click();
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByRole("button", { name: "Stop workspace" }).click();
+    await expect(page.getByText("Stopped")).toBeVisible();
+    await page.getByRole("button", { name: "Delete" }).click();
+    await page.getByRole("button", { name: "Delete workspace" }).click();
+    await expect(page).toHaveURL(/\/app\/workspaces$/);
+  });
+});

@@ -1,0 +1,117 @@
+import { createWorkspace, exec, expect, figure, hasStatus, ide, preview, readFile, reboot, removeWorkspaces, test, workspace } from "./stack";
+import type { Page } from "@playwright/test";
+
+test.afterAll(removeWorkspaces);
+
+// openIDE waits until the editor is there.
+async function openIDE(page: Page, name: string) {
+  const began = Date.now();
+  await page.goto(`${ide}/workspace/${name}/`, { waitUntil: "domcontentloaded" });
+  await expect(page.locator(".monaco-workbench").first()).toBeVisible();
+  figure("IDE's address to its workbench", (Date.now() - began) / 1000, "s");
+  await expect(page.locator("[id='workbench.parts.activitybar']")).toBeVisible();
+}
+
+// command runs one of the editor's commands by its name. Some appear only when
+// the editor has all its parts, so the list is opened anew until it has it.
+async function command(page: Page, name: string) {
+  const row = page.locator(".quick-input-list .monaco-list-row").first();
+  await expect(async () => {
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("F1");
+    await page.locator(".quick-input-widget input").fill(`>${name}`);
+    await expect(row).toContainText(name, { timeout: 3_000 });
+  }).toPass();
+  await page.keyboard.press("Enter");
+}
+
+test("the IDE: workbench, terminal, a file that is saved, search @vm", async ({ page }) => {
+  const w = await createWorkspace("ide");
+  await openIDE(page, w.name);
+  await expect(page.locator("[role='menubar']")).toBeVisible();
+
+  await command(page, "Terminal: Create New Terminal");
+  await expect(page.locator(".terminal-wrapper.active .xterm")).toBeVisible();
+  await expect(page.locator(".xterm-helper-textarea").first()).toBeFocused();
+  await page.keyboard.type("printf '%s' \"made-by-$((40 + 2))-$(id -un)\" > made.txt && mkdir -p app\n");
+  await expect.poll(() => readFile(w.id, "made.txt")).toBe("made-by-42-admin");
+
+  await command(page, "File: New Untitled Text File");
+  await page.keyboard.type("the needle in the hay");
+  await page.keyboard.press("Control+S");
+  const input = page.locator(".quick-input-widget input");
+  await expect(input).toBeFocused();
+  await input.fill("/home/admin/app/saved.txt");
+  await page.keyboard.press("Enter");
+  await expect.poll(() => readFile(w.id, "app/saved.txt")).toBe("the needle in the hay");
+
+  await command(page, "File: Open Folder...");
+  await expect(input).toBeFocused();
+  await input.fill("/home/admin/app/");
+  await page.keyboard.press("Enter");
+  await expect(page).toHaveURL(/folder=%?2?F?\/?home/);
+  await expect(page.locator(".monaco-workbench").first()).toBeVisible();
+  await command(page, "Search: Find in Files");
+  await page.locator(".search-view textarea").first().fill("needle");
+  await page.keyboard.press("Enter");
+  await expect(page.locator(".search-view .monaco-list-row").filter({ hasText: "saved.txt" })).toBeVisible();
+});
+
+test("a repository is cloned, and the IDE opens it @vm", async ({ page }) => {
+  await page.goto("/app/workspaces/new/configure?repo=team%2Fhello");
+  await expect(page.getByLabel("Name")).toHaveValue("hello");
+  await page.getByRole("button", { name: "Create workspace" }).click();
+  await expect(page.getByText("Running")).toBeVisible();
+  await expect(page.getByRole("listitem").filter({ hasText: "Cloning the repository" })).toHaveClass("done");
+  await openIDE(page, "hello");
+  await expect(page.getByRole("button", { name: "Explorer Section: hello" })).toBeVisible();
+  await expect(page.getByRole("treeitem", { name: "README.md" })).toBeVisible();
+});
+
+// What Vite does as far as a proxy is concerned: a page, a module of its own,
+// and a WebSocket that answers.
+const server = `
+const http = require("http"), crypto = require("crypto");
+const page = '<!doctype html><title>app</title><p id="said">waiting</p><script type="module" src="./main.js"></script>';
+const main = 'const s = new WebSocket(new URL("./live", location.href.replace(/^http/, "ws")));' +
+  's.onopen = () => s.send("x"); s.onmessage = (e) => (document.getElementById("said").textContent = e.data);';
+const srv = http.createServer((q, r) => {
+  const js = q.url.endsWith("main.js");
+  r.writeHead(200, { "Content-Type": js ? "text/javascript" : "text/html" });
+  r.end(js ? main : page);
+});
+srv.on("upgrade", (q, s) => {
+  const key = crypto.createHash("sha1").update(q.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest("base64");
+  s.write("HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\nSec-WebSocket-Accept: " + key + "\\r\\n\\r\\n");
+  s.on("data", () => { const t = Buffer.from("hot " + (q.headers.authorization ? "with" : "without") + " password"); s.write(Buffer.concat([Buffer.from([0x81, t.length]), t])); });
+});
+srv.listen(5173, "127.0.0.1");
+`;
+
+test("a development server is seen through its port, WebSocket included @vm", async ({ page }) => {
+  const w = await createWorkspace("ports");
+  await exec(`sudo -u rockpool podman exec -d rockpool-${w.id} node -e "$(echo ${Buffer.from(server).toString("base64")} | base64 -d)"`);
+  const address = `${preview}/workspace/${w.name}/port/5173/`;
+  expect((await page.request.get(address)).status(), "not registered yet").toBe(404);
+  await page.goto(`/app/workspaces/${w.id}`);
+  await page.getByLabel("Port", { exact: true }).fill("5173");
+  await page.getByRole("button", { name: "Add port" }).click();
+  const opened = page.context().waitForEvent("page");
+  await page.getByRole("link", { name: "Open preview of port 5173" }).click();
+  const tab = await opened;
+  await expect(tab).toHaveURL(address);
+  await expect(tab.getByText("hot without password")).toBeVisible();
+});
+
+test("a workspace that ran before the VM's reboot runs after it, with its files @vm", async ({ page }) => {
+  test.slow();
+  const w = await createWorkspace("reboot");
+  await exec(`sudo -u rockpool podman exec rockpool-${w.id} sh -c 'echo kept > /home/admin/kept.txt'`);
+  await reboot();
+  await hasStatus(w.id, "running");
+  expect((await workspace(w.id)).errorMessage).toBeNull();
+  expect(await readFile(w.id, "kept.txt")).toBe("kept\n");
+  await page.goto(`/app/workspaces/${w.id}`);
+  await expect(page.getByRole("link", { name: "Open IDE" })).toBeVisible();
+  await openIDE(page, w.name);
+});

@@ -1,0 +1,388 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cgi"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/rockpool/rootvm/ci/build"
+)
+
+//go:embed testdata/preview.js
+var previewApp string
+
+// The host as QEMU's guests see it, and the guest itself.
+const (
+	hostSeen  = "10.0.2.2"
+	guestSeen = "10.0.2.15"
+)
+
+// secretToken opens the private repository, and must be found nowhere.
+const secretToken = "e2e-t0ken-6b1f0c9d2a"
+
+// remote is a workspace as the API tells it.
+type remote struct {
+	ID, Name, Status, VMIP, ErrorMessage string
+}
+
+// api asks the dashboard's API; want is the status.
+func (i *instance) api(t *testing.T, method, path string, body any, want int) remote {
+	t.Helper()
+	var in io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, fmt.Sprintf("http://127.0.0.1:%d%s", i.web, path), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("admin", i.password(t))
+	req.Header.Set("Content-Type", "application/json")
+	res, err := noRedirects.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != want {
+		t.Fatalf("%s %s: %s\n%s, want %d", method, path, res.Status, b, want)
+	}
+	var w remote
+	if len(b) > 0 && b[0] == '{' {
+		if err := json.Unmarshal(b, &w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// reach waits until a workspace is in a state, and fails at once on an error.
+func (i *instance) reach(t *testing.T, id, status string) remote {
+	t.Helper()
+	var w remote
+	eventually(t, readyLimit, "workspace "+status, func() bool {
+		w = i.api(t, "GET", "/api/workspaces/"+id, nil, http.StatusOK)
+		if w.Status == "error" {
+			t.Fatalf("workspace %s: %s", w.Name, w.ErrorMessage)
+		}
+		return w.Status == status
+	})
+	return w
+}
+
+// inside runs a script in a workspace as its user.
+func (i *instance) inside(t *testing.T, w remote, script string) string {
+	t.Helper()
+	return i.sh(t, "cd /; sudo -u rockpool podman exec -i rockpool-"+w.ID+" bash -s <<'END'\n"+script+"\nEND")
+}
+
+// allow lets workspaces reach a port of the host, where the test's servers are.
+func (i *instance) allow(t *testing.T, port int) {
+	t.Helper()
+	i.sh(t, fmt.Sprintf("sudo nft add element inet rockpool_workspaces allowed4 '{ %s . %d }'", hostSeen, port))
+}
+
+// gitServer serves me/project on the host's loopback interface; with a token
+// only to those who have it.
+func gitServer(t *testing.T, token string) (port int) {
+	t.Helper()
+	git, err := exec.LookPath("git")
+	if err != nil {
+		t.Fatal("git is not installed: apt install git")
+	}
+	dir := t.TempDir()
+	for _, args := range [][]string{
+		{"init", "-q", "work"},
+		{"-C", "work", "commit", "-q", "--allow-empty", "-m", "first"},
+		{"clone", "-q", "--bare", "work", "me/project.git"},
+	} {
+		cmd := exec.Command(git, append([]string{"-c", "user.name=a", "-c", "user.email=a@b"}, args...)...)
+		cmd.Dir = dir
+		if args[0] == "-C" {
+			readme := filepath.Join(dir, "work/README.md")
+			if err := os.WriteFile(readme, []byte("a project\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command(git, "-C", filepath.Join(dir, "work"), "add", ".").CombinedOutput(); err != nil {
+				t.Fatalf("git add: %v: %s", err, out)
+			}
+		}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v: %s", args, err, out)
+		}
+	}
+	if err := os.Rename(filepath.Join(dir, "me/project.git"), filepath.Join(dir, "me/project")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("project", filepath.Join(dir, "me/project.git")); err != nil {
+		t.Fatal(err)
+	}
+	backend := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Env: []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"}}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, given, _ := r.BasicAuth(); token != "" && given != token {
+			w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
+			http.Error(w, "who are you?", http.StatusUnauthorized)
+			return
+		}
+		backend.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().(*net.TCPAddr).Port
+}
+
+// TestWorkspaces takes two workspaces through their lives in one VM.
+func TestWorkspaces(t *testing.T) {
+	i := primary.up(t)
+	git := gitServer(t, secretToken)
+	i.allow(t, git)
+	i.sh(t, fmt.Sprintf(`sudo mkdir -p /run/systemd/system/rockpool-agent.service.d
+		printf '[Service]\nEnvironment=GIT_BASE_URL=http://%s:%d\n' | sudo tee /run/systemd/system/rockpool-agent.service.d/e2e.conf
+		sudo systemctl daemon-reload; sudo systemctl restart rockpool-agent`, hostSeen, git))
+	eventually(t, time.Minute, "health after the restart", func() bool { return healthy(i.web) })
+
+	start := time.Now()
+	one := i.api(t, "POST", "/api/workspaces", map[string]string{"name": "e2e-one", "image": "", "repositoryId": "me/project", "token": secretToken}, http.StatusCreated)
+	one = i.reach(t, one.ID, "running")
+	t.Logf("create to running, with a clone: %.1f s", time.Since(start).Seconds())
+	if got := i.inside(t, one, "cat project/README.md; git -C project config remote.origin.url"); !strings.Contains(got, "a project") || strings.Contains(got, secretToken) {
+		t.Errorf("the clone: %q", got)
+	}
+	t.Run("Token", func(t *testing.T) { tokenTest(t, i, one) })
+	t.Run("Limits", func(t *testing.T) { limitsTest(t, i, one) })
+	t.Run("IDE", func(t *testing.T) { ideTest(t, i, one) })
+	two := i.api(t, "POST", "/api/workspaces", map[string]string{"name": "e2e-two", "image": ""}, http.StatusCreated)
+	socket := openPreview(t, i, one)
+	start = time.Now()
+	two = i.reach(t, two.ID, "running")
+	t.Logf("create to running: %.1f s", time.Since(start).Seconds())
+	t.Run("Isolation", func(t *testing.T) { isolationTest(t, i, one, two) })
+	t.Run("SocketOutlivesOthers", func(t *testing.T) { outliveTest(t, i, socket, two) })
+	t.Run("PowerCut", func(t *testing.T) { powerCutTest(t, i, one) })
+	i.api(t, "POST", "/api/workspaces/"+one.ID+"/stop", nil, http.StatusOK)
+	i.reach(t, one.ID, "stopped")
+	i.api(t, "DELETE", "/api/workspaces/"+one.ID, nil, http.StatusNoContent)
+	eventually(t, time.Minute, "nothing left", func() bool {
+		return i.sh(t, "cd /; sudo -u rockpool podman ps -aq; sudo -u rockpool podman volume ls -q") == ""
+	})
+}
+
+// tokenTest looks for the token everywhere it could have been left.
+func tokenTest(t *testing.T, i *instance, w remote) {
+	found := i.sh(t, `cd /; sudo sync; word=`+secretToken[:10]+`; word=$word`+secretToken[10:]+`
+		sudo grep -rlF --exclude-dir=proc --exclude-dir=sys -e "$word" /var/lib/rockpool /opt/rockpool /home /run /var/log /etc /tmp 2>/dev/null | grep -v '^/run/user/1000/' || true
+		sudo -u rockpool podman inspect rockpool-`+w.ID+` | grep -cF -e "$word" || true
+		sudo journalctl --no-pager -q | grep -F -e "$word" | grep -vE 'sudo|sshd|bash' || true`)
+	if found != "0" {
+		t.Errorf("the token is in: %s", found)
+	}
+	// Deleted files and the database's pages are on the data disk still.
+	if out, err := exec.Command("grep", "-c", "-aF", "-e", secretToken, filepath.Join(i.dir(), "data.raw")).Output(); strings.TrimSpace(string(out)) != "0" {
+		t.Errorf("the token is on the data disk: %s, %v", out, err)
+	}
+}
+
+// limitsTest reads what the kernel holds the container to.
+func limitsTest(t *testing.T, i *instance, w remote) {
+	out := i.inside(t, w, `cd /sys/fs/cgroup; cat memory.max cpu.max pids.max; id -un; sudo -n id -u
+		grep -E '^(Seccomp|CapBnd):' /proc/self/status; cat /proc/self/uid_map; test -w / || echo 'root is not mine'`)
+	for _, want := range []string{"4294967296\n", "200000 100000\n", "4096\n", "admin\n0\n", "Seccomp:\t2"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	// From outside, root in the container is nobody, in a range of its own.
+	owner := i.sh(t, `pid=$(cd /; sudo -u rockpool podman inspect --format '{{.State.Pid}}' rockpool-`+w.ID+`); sudo cat /proc/$pid/uid_map`)
+	if f := strings.Fields(owner); len(f) != 3 || f[2] != "65536" || len(f[1]) < 6 || f[1] == "100000" {
+		t.Errorf("ids of the container: %q", owner)
+	}
+	// The image was neither copied nor chowned for it.
+	if size := i.sh(t, "sudo du -sm /home/rockpool/.local/share/containers/storage/overlay-containers | cut -f1"); len(size) > 2 {
+		t.Errorf("a container takes %s MB of the disk", size)
+	}
+}
+
+func ideTest(t *testing.T, i *instance, w remote) {
+	password := i.password(t)
+	res, body := i.get(t, 1, "/workspace/"+w.Name+"/healthz", password)
+	if res.StatusCode != http.StatusOK || !strings.Contains(body, "status") {
+		t.Errorf("health of the IDE: %d %q", res.StatusCode, body)
+	}
+	if res, _ := i.get(t, 1, "/workspace/"+w.Name, password); res.StatusCode != http.StatusFound || res.Header.Get("Location") != "/workspace/"+w.Name+"/" {
+		t.Errorf("without a slash: %d to %q", res.StatusCode, res.Header.Get("Location"))
+	}
+	if res, body := i.get(t, 1, "/workspace/"+w.Name+"/?folder=/home/admin/project", password); res.StatusCode != http.StatusOK || !strings.Contains(body, "<html") {
+		t.Errorf("page of the IDE: %d %.200q", res.StatusCode, body)
+	}
+}
+
+// openPreview starts an application on the container's loopback interface,
+// looks at it through the server for previews and leaves a WebSocket open.
+func openPreview(t *testing.T, i *instance, w remote) *websocket.Conn {
+	t.Helper()
+	i.inside(t, w, "cat >/tmp/preview.js <<'JS'\n"+previewApp+"\nJS\nsetsid node /tmp/preview.js </dev/null >/tmp/preview.log 2>&1 &")
+	password := i.password(t)
+	path := "/workspace/" + w.Name + "/port/3000/"
+	if res, _ := i.get(t, 2, path, password); res.StatusCode != http.StatusNotFound {
+		t.Errorf("a port that is not registered: %d", res.StatusCode)
+	}
+	i.api(t, "POST", "/api/workspaces/"+w.ID+"/ports", map[string]any{"port": 3000}, http.StatusCreated)
+	var body string
+	eventually(t, time.Minute, "the preview", func() bool {
+		res, b := i.get(t, 2, path+"a%20b?c=d", password)
+		body = b
+		return res.StatusCode == http.StatusOK
+	})
+	if !strings.HasPrefix(body, "preview /a%20b?c=d") || strings.Contains(strings.ToLower(body), `"authorization"`) || strings.Contains(strings.ToLower(body), "x-rockpool") {
+		t.Errorf("the application was asked for %q", body)
+	}
+	h := http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+password))}}
+	c, _, err := websocket.Dial(t.Context(), fmt.Sprintf("ws://127.0.0.1:%d%s", i.web+2, path), &websocket.DialOptions{HTTPHeader: h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.CloseNow() })
+	say(t, c, "hello")
+	return c
+}
+
+// say expects a word back.
+func say(t *testing.T, c *websocket.Conn, word string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := c.Write(ctx, websocket.MessageText, []byte(word)); err != nil {
+		t.Fatalf("the WebSocket is closed: %v", err)
+	}
+	if _, b, err := c.Read(ctx); err != nil || string(b) != word {
+		t.Fatalf("the WebSocket answers %q, %v", b, err)
+	}
+}
+
+// outliveTest changes everything around an open connection.
+func outliveTest(t *testing.T, i *instance, c *websocket.Conn, other remote) {
+	i.api(t, "POST", "/api/workspaces/"+other.ID+"/stop", nil, http.StatusOK)
+	i.reach(t, other.ID, "stopped")
+	say(t, c, "after a stop")
+	i.api(t, "DELETE", "/api/workspaces/"+other.ID, nil, http.StatusNoContent)
+	say(t, c, "after a delete")
+	i.sh(t, "sudo systemctl restart rockpool-agent")
+	say(t, c, "after a restart")
+	eventually(t, time.Minute, "health after the restart", func() bool { return healthy(i.web) })
+}
+
+// isolationTest tries, from inside one workspace, everything it must not
+// reach. The same addresses answer the VM itself.
+func isolationTest(t *testing.T, i *instance, one, two remote) {
+	_, other, err := net.SplitHostPort(two.VMIP)
+	if err != nil {
+		t.Fatalf("address of the other workspace: %v", err)
+	}
+	inVM := []string{
+		guestSeen + ":22", guestSeen + ":8081", guestSeen + ":8082",
+		hostSeen + ":" + strconv.Itoa(i.ssh), hostSeen + ":" + strconv.Itoa(i.web),
+		"127.0.0.1:" + other, "127.0.0.1:22", "127.0.0.1:8081",
+	}
+	const probe = `for t in %s; do
+		if timeout 5 bash -c "exec 3<>/dev/tcp/${t%%:*}/${t##*:}" 2>/dev/null; then echo "open $t"; else echo "shut $t"; fi
+	done`
+	if got := i.sh(t, fmt.Sprintf(probe, strings.Join(inVM, " "))); strings.Contains(got, "shut") {
+		t.Fatalf("the test proves nothing, the VM does not reach:\n%s", got)
+	}
+	gateways := []string{"169.254.1.1:22", "169.254.1.1:8080", "169.254.1.2:22", "169.254.1.2:8080", guestSeen + ":" + other, hostSeen + ":22", "fec0::2:8080", "host.containers.internal:8080"}
+	if got := i.inside(t, one, fmt.Sprintf(probe, strings.Join(append(inVM, gateways...), " "))); strings.Contains(got, "open") || strings.Count(got, "shut") != len(inVM)+len(gateways) {
+		t.Errorf("from inside a workspace:\n%s", got)
+	}
+	if got := i.inside(t, one, "ls -d /run/rockpool* /run/user /run/podman 2>/dev/null || true; env | grep -i -e rockpool -e token || true; mount | grep -c rockpool-agent || true"); got != "0" {
+		t.Errorf("things of the VM in a workspace: %q", got)
+	}
+}
+
+// powerCutTest pulls the plug: what was written is there, and what ran runs.
+func powerCutTest(t *testing.T, i *instance, w remote) {
+	i.inside(t, w, "echo precious >note.txt; sync")
+	i.sh(t, "sudo sync")
+	machine := i.status(t).Processes
+	if len(machine) == 0 {
+		t.Fatal("the state names no process of the machine")
+	}
+	if err := machine[0].Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Minute, "the instance's end", func() bool { return !i.status(t).On() })
+	i.mage(t, "up")
+	start := time.Now()
+	again := i.reach(t, w.ID, "running")
+	eventually(t, readyLimit, "the IDE after the power cut", func() bool {
+		res, _ := i.get(t, 1, "/workspace/"+w.Name+"/healthz", i.password(t))
+		return res.StatusCode == http.StatusOK
+	})
+	t.Logf("ready to running again: %.1f s", time.Since(start).Seconds())
+	if got := i.inside(t, again, "cat note.txt project/README.md"); got != "precious\na project" {
+		t.Errorf("after the power cut: %q", got)
+	}
+	i.api(t, "GET", "/api/workspaces/"+w.ID+"/ports", nil, http.StatusOK)
+}
+
+// runInGuest compiles the tests of a package, without C so that they need
+// nothing of the guest, and runs some of them there.
+func runInGuest(t *testing.T, i *instance, pkg, as, run string) string {
+	t.Helper()
+	name := filepath.Base(pkg) + ".test"
+	cmd := exec.Command("go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-tags", build.Tags+" netgo osusergo", "-o", filepath.Join(i.project, name), pkg)
+	cmd.Dir, cmd.Env = checkout, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("compile the tests of %s: %v\n%s", pkg, err, out)
+	}
+	out := i.sh(t, fmt.Sprintf(`cp /mnt/rockpool/%[1]s /tmp/; chmod 755 /tmp/%[1]s; rm /mnt/rockpool/%[1]s
+		%[2]s /tmp/%[1]s -test.v -test.run '%[3]s'; rm /tmp/%[1]s`, name, as, run))
+	t.Log(indent(out))
+	if strings.Contains(out, "--- SKIP") || !strings.Contains(out, "--- PASS") {
+		t.Errorf("tests of %s did not run in the guest", pkg)
+	}
+	return out
+}
+
+// contractTest runs the runtime's contract suite inside the guest, in
+// system.slice as the agent runs there.
+func contractTest(t *testing.T, i *instance) {
+	t.Helper()
+	git := gitServer(t, "")
+	i.allow(t, git)
+	as := fmt.Sprintf("sudo systemd-run --quiet --uid=rockpool --pipe --wait -E ROCKPOOL_TEST_REPOSITORY=http://%s:%d/me/project", hostSeen, git)
+	if out := runInGuest(t, i, "./agent/podman", as, "Contract"); !strings.Contains(out, "--- PASS: TestEngine_Contract/Remove") {
+		t.Error("the contract suite did not run to its end")
+	}
+}
+
+// TestCaddy runs the tests of the Caddyfile with the guest's own Caddy.
+func TestCaddy(t *testing.T) { runInGuest(t, primary.up(t), "./templates", "", "TestCaddy") }
+
+// TestRuntime_Contract holds Podman 5 with pasta to the runtime's contract.
+func TestRuntime_Contract(t *testing.T) { contractTest(t, primary.up(t)) }

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/client"
+)
+
+// comeBack is how long to wait before a stream of events is opened again, and
+// patience how long an agent that went away may take to come back.
+const (
+	comeBack = 500 * time.Millisecond
+	patience = time.Minute
+)
+
+// await waits until a workspace is in a state that it stays in, and returns
+// it, or nil when it is gone. step is told every step meanwhile.
+func await(ctx context.Context, c *client.Client, id string, step func(agent.Step)) (*agent.Workspace, error) {
+	return watch(ctx, c, id, step, func(w agent.Workspace) bool {
+		return w.Status != agent.StatusCreating && w.Status != agent.StatusStopping
+	})
+}
+
+// awaitGone waits until a workspace is gone, which is nil, or its deletion
+// failed.
+func awaitGone(ctx context.Context, c *client.Client, id string, step func(agent.Step)) (*agent.Workspace, error) {
+	return watch(ctx, c, id, step, func(w agent.Workspace) bool { return w.Status == agent.StatusError && w.ErrorMessage != "" })
+}
+
+// watch follows a workspace until done says so. An agent that restarts
+// meanwhile is waited for.
+func watch(ctx context.Context, c *client.Client, id string, step func(agent.Step), done func(agent.Workspace) bool) (*agent.Workspace, error) {
+	f := follower{client: c, id: id, step: step, done: done}
+	seen := time.Now()
+	for {
+		end, err := f.follow(ctx)
+		switch {
+		case end:
+			return f.last, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err == nil:
+			seen = time.Now()
+		case !errors.Is(err, client.ErrUnreachable) || time.Since(seen) > patience:
+			return nil, err
+		}
+		t := time.NewTimer(comeBack)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil, ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+// follower follows one workspace over several streams.
+type follower struct {
+	client *client.Client
+	id     string
+	step   func(agent.Step)
+	done   func(agent.Workspace) bool
+
+	lastID string
+	last   *agent.Workspace
+}
+
+// follow reads one stream. end says that there is nothing more to wait for.
+func (f *follower) follow(ctx context.Context) (end bool, err error) {
+	for e, err := range f.client.Events(ctx, f.lastID) {
+		if err != nil {
+			return false, err
+		}
+		if end, err := f.event(ctx, e); end || err != nil {
+			return end, err
+		}
+		f.lastID = e.ID
+	}
+	return false, nil
+}
+
+// event understands one event.
+func (f *follower) event(ctx context.Context, e client.Event) (end bool, err error) {
+	if e.Reset {
+		w, err := f.client.Workspace(ctx, f.id)
+		if agent.ErrorCode(err) == agent.CodeNotFound {
+			f.last = nil
+			return true, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("look at the workspace: %w", err)
+		}
+		f.last = &w
+		return f.done(w), nil
+	}
+	if e.WorkspaceID != f.id {
+		return false, nil
+	}
+	switch {
+	case e.Kind == agent.EventDeleted:
+		f.last = nil
+		return true, nil
+	case e.Step != nil:
+		f.step(*e.Step)
+	case e.Workspace != nil:
+		f.last = e.Workspace
+		return f.done(*e.Workspace), nil
+	}
+	return false, nil
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	nethttp "net/http"
+	"os"
+	"time"
+
+	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/dashboard"
+	"github.com/rockpool/rootvm/agent/http"
+)
+
+// openDashboard returns what answers below /app/: the dashboard, or what is
+// configured instead of it. closing is closed when the agent ends.
+func openDashboard(o serveOptions, plane agent.ControlPlane, ports agent.GuestPorts, closing <-chan struct{}, log *slog.Logger) (nethttp.Handler, error) {
+	switch {
+	case o.spaProxy != nil:
+		h, err := http.SPAProxy(o.spaProxy, log)
+		if err != nil {
+			return nil, configError{err}
+		}
+		return h, nil
+	case o.spaRoot != "":
+		root, err := os.OpenRoot(o.spaRoot) // no link leads out of it
+		if err != nil {
+			return nil, configError{fmt.Errorf("SPA_ROOT: %w", err)}
+		}
+		h, err := http.SPA(root.FS())
+		if err != nil {
+			return nil, configError{fmt.Errorf("SPA_ROOT %s: %w", o.spaRoot, err)}
+		}
+		return h, nil
+	}
+	return (&dashboard.Dashboard{
+		ControlPlane: plane, Ports: ports, Version: version, Now: time.Now, Closing: closing, Log: log,
+	}).Handler(), nil
+}

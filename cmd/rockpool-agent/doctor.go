@@ -1,0 +1,310 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	nethttp "net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/client"
+	"github.com/rockpool/rootvm/agent/slots"
+	"github.com/rockpool/rootvm/agent/sqlite"
+)
+
+// verdict is how a part is doing.
+type verdict string
+
+const (
+	fine verdict = "ok"
+	warn verdict = "warn"
+	bad  verdict = "fail"
+)
+
+// finding is what was found about one part, and what to do about it.
+type finding struct {
+	Part    string  `json:"part"`
+	Verdict verdict `json:"verdict"`
+	Text    string  `json:"text"`
+	Do      string  `json:"do,omitempty"`
+}
+
+// doctorOptions say where the parts are.
+type doctorOptions struct {
+	database string
+	socket   string
+	probe    string
+	engine   engineOptions
+	image    string // directory of the workspace image that the VM carries
+	slots    string // socket that makes views of it
+	storage  string // directory of the containers
+	json     bool
+}
+
+// lookTime bounds one look.
+const lookTime = 5 * time.Second
+
+func parseDoctor(args []string, s streams, env func(string) string) (doctorOptions, error) {
+	var o doctorOptions
+	var delay string
+	fs := newSettings("doctor", env)
+	fs.text(&o.database, "database", "ROCKPOOL_DATABASE", defaultDatabase, "SQLite file")
+	fs.text(&o.socket, "socket", "ROCKPOOL_SOCKET", defaultSocket, "unix socket of the agent")
+	fs.text(&o.probe, "probe", "ROCKPOOL_PROBE_URL", defaultProbe, "address that answers OK when the VM serves")
+	fs.engine(&o.engine, &delay)
+	fs.text(&o.image, "image", "ROCKPOOL_IMAGE_DIR", filepath.Dir(slots.Rootfs), "directory of the workspace image that the VM carries")
+	fs.text(&o.slots, "slots", "ROCKPOOL_SLOTS_SOCKET", slots.Socket, "unix socket that makes views of the image")
+	fs.text(&o.storage, "storage", "ROCKPOOL_STORAGE", "/home/rockpool/.local/share/containers", "directory of the containers")
+	fs.BoolVar(&o.json, "json", false, "print JSON")
+	if err := parse(fs.FlagSet, args, s); err != nil {
+		return o, err
+	}
+	return o, parseEngine(&o.engine, delay)
+}
+
+// doctor looks at every part. It fails when one of them does.
+func doctor(ctx context.Context, args []string, s streams, env func(string) string) error {
+	o, err := parseDoctor(args, s, env)
+	if err != nil {
+		return err
+	}
+	if needsAgentUser(o.database) || needsAgentUser(filepath.Dir(o.database)) {
+		return asAgentUser(ctx, s, append([]string{"doctor"}, args...)...)
+	}
+	findings := examine(ctx, o)
+	if o.json {
+		err = writeJSON(s.out, findings)
+	} else {
+		err = printFindings(s.out, findings)
+	}
+	if err != nil {
+		return err
+	}
+	failed := 0
+	for _, f := range findings {
+		if f.Verdict == bad {
+			failed++
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d parts do not work", failed, len(findings))
+	}
+	return nil
+}
+
+func printFindings(w io.Writer, findings []finding) error {
+	for _, f := range findings {
+		line := fmt.Sprintf("%-4s  %-9s  %s", f.Verdict, f.Part, oneLine(f.Text))
+		if f.Do != "" {
+			line += "\n                 → " + f.Do
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// examine looks at the parts one after another.
+func examine(ctx context.Context, o doctorOptions) []finding {
+	c := client.Unix(o.socket)
+	looks := []func(context.Context) finding{
+		func(ctx context.Context) finding { return lookAtDatabase(ctx, o.database) },
+		func(ctx context.Context) finding { return lookAtAgent(ctx, c) },
+		func(ctx context.Context) finding { return lookAtCaddy(ctx, o.probe) },
+		func(context.Context) finding { return lookAtSpace("state", filepath.Dir(o.database)) },
+	}
+	if o.engine.runtime == runtimePodman {
+		looks = append(looks,
+			func(ctx context.Context) finding { return lookAtPodman(ctx, o.engine.podman) },
+			func(context.Context) finding { return lookAtImage(o.image) },
+			func(context.Context) finding { return lookAtSlots(o.slots) },
+			func(context.Context) finding { return lookAtSpace("storage", o.storage) },
+			func(ctx context.Context) finding { return lookForOrphans(ctx, o.engine, c) },
+		)
+	}
+	findings := make([]finding, 0, len(looks))
+	for _, look := range looks {
+		limited, cancel := context.WithTimeout(ctx, lookTime)
+		findings = append(findings, look(limited))
+		cancel()
+	}
+	return findings
+}
+
+func lookAtDatabase(ctx context.Context, path string) finding {
+	f := finding{Part: "database", Verdict: fine, Text: path}
+	if _, err := os.Stat(path); err != nil {
+		f.Verdict, f.Text, f.Do = warn, err.Error(), "the agent makes it when it starts: sudo systemctl start rockpool-agent"
+		return f
+	}
+	db, err := sqlite.Open(ctx, path)
+	if err != nil {
+		f.Verdict, f.Text, f.Do = bad, err.Error(), "restore a backup: rockpool-agent restore FILE"
+		return f
+	}
+	jobs := map[agent.JobState]int{}
+	err = db.View(ctx, func(tx agent.Tx) error {
+		all, err := tx.Jobs("")
+		for _, j := range all {
+			jobs[j.State]++
+		}
+		return err
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		f.Verdict, f.Text, f.Do = bad, err.Error(), "see the agent's log: sudo journalctl -u rockpool-agent"
+		return f
+	}
+	f.Text += fmt.Sprintf(" is sound; jobs: %d waiting, %d at work, %d given up", jobs[agent.JobQueued], jobs[agent.JobLeased], jobs[agent.JobParked])
+	if jobs[agent.JobParked] > 0 {
+		f.Verdict, f.Do = warn, "start or delete the workspaces in state error: rockpool-agent ws list"
+	}
+	return f
+}
+
+func lookAtAgent(ctx context.Context, c *client.Client) finding {
+	if err := c.Healthy(ctx); err != nil {
+		return finding{"agent", bad, err.Error(), "sudo systemctl restart rockpool-agent; sudo journalctl -u rockpool-agent"}
+	}
+	return finding{Part: "agent", Verdict: fine, Text: "answers"}
+}
+
+func lookAtCaddy(ctx context.Context, url string) finding {
+	if err := (probe{url}).Ready(ctx); err != nil {
+		return finding{"caddy", bad, err.Error(), "sudo systemctl restart rockpool-caddy; sudo journalctl -u rockpool-caddy"}
+	}
+	return finding{Part: "caddy", Verdict: fine, Text: url + " leads to the agent"}
+}
+
+// How little free space is a fault, and how little is worth a word, in bytes.
+const (
+	tooLittle = 256 << 20
+	little    = 2 << 30
+)
+
+func lookAtSpace(part, dir string) finding {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return finding{part, bad, fmt.Sprintf("%s: %v", dir, err), "sudo systemctl status rockpool-setup; sudo journalctl -u rockpool-setup"}
+	}
+	free, size := int64(st.Bavail)*st.Bsize, int64(st.Blocks)*st.Bsize
+	f := finding{Part: part, Verdict: fine, Text: fmt.Sprintf("%s has %.1f of %.1f GiB free", dir, gib(free), gib(size))}
+	switch {
+	case free < tooLittle:
+		f.Verdict = bad
+	case free < little:
+		f.Verdict = warn
+	}
+	if f.Verdict != fine {
+		f.Do = "delete workspaces that are not needed any more (rockpool-agent ws rm NAME), or make the data disk larger"
+	}
+	return f
+}
+
+func gib(bytes int64) float64 { return float64(bytes) / (1 << 30) }
+
+// lookAtPodman asks the service for a sign of life, which starts it when it
+// sleeps.
+func lookAtPodman(ctx context.Context, socket string) finding {
+	do := "sudo systemctl restart user@$(id -u rockpool); sudo -u rockpool podman info"
+	h := &nethttp.Client{Transport: &nethttp.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}}
+	req, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodGet, "http://podman/_ping", nil)
+	if err != nil {
+		return finding{"podman", bad, err.Error(), do}
+	}
+	resp, err := h.Do(req)
+	if err != nil {
+		return finding{"podman", bad, err.Error(), do}
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != nethttp.StatusOK {
+		return finding{"podman", bad, "it answers " + resp.Status, do}
+	}
+	return finding{Part: "podman", Verdict: fine, Text: "answers, API " + resp.Header.Get("Libpod-API-Version")}
+}
+
+func lookAtImage(dir string) finding {
+	do := "build the VM's image again with a workspace image (mage workspace:image, mage rootvm:build), or name an image of your own for each workspace"
+	for _, name := range []string{"config.json", "digest", "rootfs"} {
+		_, err := os.Stat(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return finding{"image", bad, "the VM carries no workspace image: there is no " + filepath.Join(dir, name), do}
+		}
+		if err != nil {
+			return finding{"image", bad, err.Error(), do}
+		}
+	}
+	digest, err := os.ReadFile(filepath.Join(dir, "digest"))
+	if err != nil {
+		return finding{"image", bad, err.Error(), do}
+	}
+	return finding{Part: "image", Verdict: fine, Text: agent.DefaultImage + " " + strings.TrimSpace(string(digest))}
+}
+
+// lookAtSlots does not connect: that would start a program as root.
+func lookAtSlots(socket string) finding {
+	do := "sudo systemctl restart rockpool-slots.socket"
+	st, err := os.Stat(socket)
+	if err == nil && st.Mode().Type() != fs.ModeSocket {
+		err = fmt.Errorf("%s is not a socket", socket)
+	}
+	if err == nil {
+		err = unix.Access(socket, unix.W_OK)
+	}
+	if err != nil {
+		return finding{"slots", bad, err.Error(), do}
+	}
+	return finding{Part: "slots", Verdict: fine, Text: socket + " is there"}
+}
+
+// lookForOrphans compares what the runtime holds with what the agent knows.
+func lookForOrphans(ctx context.Context, o engineOptions, c *client.Client) finding {
+	unknown := func(err error) finding {
+		return finding{"orphans", warn, "cannot be looked for: " + err.Error(), "solve what is wrong with podman and the agent first"}
+	}
+	e, closeEngine, err := openEngine(o, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return unknown(err)
+	}
+	defer closeEngine()
+	refs, err := e.List(ctx)
+	if err != nil {
+		return unknown(err)
+	}
+	all, err := everyWorkspace(ctx, c)
+	if err != nil {
+		return unknown(err)
+	}
+	known := map[string]bool{}
+	for _, w := range all {
+		known[w.ID] = true
+	}
+	var orphans []string
+	for _, ref := range refs {
+		if !known[ref.ID] {
+			orphans = append(orphans, "rockpool-"+ref.ID)
+		}
+	}
+	if orphans != nil {
+		return finding{"orphans", warn,
+			fmt.Sprintf("%d containers or volumes without a workspace: %s", len(orphans), strings.Join(orphans, " ")),
+			"after looking into them: sudo -u rockpool podman rm NAME; sudo -u rockpool podman volume rm NAME-home"}
+	}
+	return finding{Part: "orphans", Verdict: fine, Text: fmt.Sprintf("none among %d containers", len(refs))}
+}

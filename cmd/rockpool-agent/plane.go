@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/controlplane"
+	"github.com/rockpool/rootvm/agent/metrics"
+	"github.com/rockpool/rootvm/agent/sqlite"
+	"github.com/rockpool/rootvm/agent/stub"
+)
+
+// The runtimes.
+const (
+	runtimePodman = "podman"
+	runtimeStub   = "stub"
+)
+
+// engine is what runs the workspaces.
+type engine interface {
+	agent.Runtime
+	agent.Inventory
+	agent.Observer
+	agent.IDEHealth
+}
+
+// openEngine returns the engine of o, and what ends it.
+func openEngine(o engineOptions, log *slog.Logger) (engine, func(), error) {
+	if o.runtime == runtimePodman {
+		e, err := openPodman(o, log)
+		return e, func() {}, err
+	}
+	hook := func(ctx context.Context, c stub.Call) error { return pause(ctx, c, o.delay) }
+	e := stub.New(stub.Options{Hook: hook, Serve: o.pages})
+	return e, e.Close, nil
+}
+
+// pause makes the stub's changes take as long as people can watch.
+func pause(ctx context.Context, c stub.Call, delay time.Duration) error {
+	switch c.Op {
+	case stub.OpCreate, stub.OpStart, stub.OpConfigure, stub.OpClone, stub.OpStop:
+	default:
+		return nil
+	}
+	if c.After || delay <= 0 {
+		return nil
+	}
+	t := time.NewTimer(delay)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// newPlane is the control plane over the database and an engine.
+func newPlane(ctx context.Context, db *sqlite.DB, e engine, o serveOptions, log *slog.Logger) (*controlplane.ControlPlane, error) {
+	return controlplane.New(ctx, controlplane.Config{
+		Store: db, Runtime: e, Inventory: e, Observer: e, Health: e, Log: log,
+		CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
+	})
+}
+
+// counted implements [metrics.Source].
+type counted struct {
+	db    *sqlite.DB
+	plane *controlplane.ControlPlane
+}
+
+// Counts reads what is stored, and what reconciliation saw last.
+func (c counted) Counts(ctx context.Context) (metrics.Counts, error) {
+	state, err := c.plane.State(ctx)
+	if err != nil {
+		return metrics.Counts{}, err
+	}
+	counts := metrics.Counts{
+		Workspaces: state.Workspaces,
+		Jobs:       map[metrics.Job]int{},
+		Orphans:    len(state.Orphans),
+		RuntimeUp:  state.RuntimeError == "",
+	}
+	err = c.db.View(ctx, func(tx agent.Tx) error {
+		jobs, err := tx.Jobs("")
+		for _, j := range jobs {
+			counts.Jobs[metrics.Job{Kind: j.Kind, State: j.State}]++
+		}
+		return err
+	})
+	if err != nil {
+		return metrics.Counts{}, fmt.Errorf("count jobs: %w", err)
+	}
+	return counts, nil
+}

@@ -1,0 +1,35 @@
+//go:build remote
+
+package main
+
+import (
+	"log/slog"
+	nethttp "net/http"
+	"os"
+	"time"
+
+	"github.com/rockpool/rootvm/agent/podman"
+	"github.com/rockpool/rootvm/agent/slots"
+)
+
+// podmanEngine is Podman with the look at an IDE that goes past it.
+type podmanEngine struct {
+	*podman.Engine
+	podman.Health
+}
+
+// openPodman returns the user's Podman service. It is asked nothing yet: the
+// agent serves also while Podman is away.
+func openPodman(o engineOptions, log *slog.Logger) (engine, error) {
+	return podmanEngine{
+		&podman.Engine{
+			Socket:  o.podman,
+			Views:   slots.Client{Socket: slots.Socket},
+			Carried: podman.Carried{FS: os.DirFS(podman.CarriedDir)},
+			Cgroups: os.DirFS("/sys/fs/cgroup"),
+			Now:     time.Now,
+			Log:     log,
+		},
+		podman.Health{Client: &nethttp.Client{Transport: &nethttp.Transport{DisableKeepAlives: true}}},
+	}, nil
+}

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/client"
+)
+
+// command runs the program in this process and returns what it said.
+func (p place) command(t *testing.T, stdin string, args ...string) (code int, out, stderr string) {
+	t.Helper()
+	var o, e buffer
+	code = run(t.Context(), args, strings.NewReader(stdin), &o, &e, p.env)
+	return code, o.String(), e.String()
+}
+
+// want fails unless the command ends with code and says all of texts.
+func (p place) want(t *testing.T, code int, args string, texts ...string) string {
+	t.Helper()
+	got, out, stderr := p.command(t, "s3cr3t\n", strings.Fields(args)...)
+	for _, text := range texts {
+		if got != code || !strings.Contains(out+stderr, text) {
+			t.Errorf("%s: %d\n%s%s\nwant %d with %q", args, got, out, stderr, code, text)
+		}
+	}
+	return out
+}
+
+// TestWorkspaces goes through a workspace's life on the command line, with
+// the daemon, its database and the stub.
+func TestWorkspaces(t *testing.T) {
+	p := newPlace(t)
+	var stderr, log buffer
+	stop := p.startLogging(t, &log, &stderr)
+	p.want(t, exitOK, "ws list", "no workspaces yet")
+	p.want(t, exitOK, "ws create first -repository me/x -token-stdin", "Cloning the repository", "first is running", "http://localhost:8081/workspace/first/")
+	p.want(t, exitConflict, "ws create first", `Workspace "first" already exists`)
+	p.want(t, exitUsage, "ws create x", "name must be 3 to 63 characters")
+	p.want(t, exitOK, "ws create --json -description d second", `"status": "running"`)
+	p.want(t, exitOK, "ws list", "first", "second", "running")
+	var list []wsShape
+	if err := json.Unmarshal([]byte(p.want(t, exitOK, "ws list -json", "[")), &list); err != nil || len(list) != 2 || list[0].Name != "second" || list[0].Description != "d" || list[1].RepositoryID != "me/x" {
+		t.Errorf("list %+v, %v", list, err)
+	}
+	p.want(t, exitOK, "ws logs first -n 5", "")
+	p.want(t, exitOK, "ws logs first -steps", "create Waiting for the IDE: done")
+	p.want(t, exitOK, "ws open first", "http://localhost:8081/workspace/first/\n")
+	p.want(t, exitConflict, "ws rm first", "Stop it first.")
+	p.want(t, exitOK, "ws stop first", "first is stopped")
+	p.want(t, exitConflict, "ws stop first", `Cannot transition from "stopped" to "stopping"`)
+	p.want(t, exitOK, "ws start first -no-wait", "first is creating")
+	p.want(t, exitNotFound, "ws start none", `Workspace "none" not found`)
+	p.want(t, exitOK, "ws stop second", "second is stopped")
+	p.want(t, exitOK, "ws rm second", "second is deleted")
+	p.want(t, exitNotFound, "ws rm second", "not found")
+	p.want(t, exitFailure, "doctor", "agent      answers", "fail  caddy", "is sound")
+	p.want(t, exitFailure, "doctor -json", `"part": "database"`)
+	metrics := p.get(t, "/api/metrics")
+	for _, want := range []string{`rockpool_workspaces{status="error"} 0`, `rockpool_job_seconds_count{kind="create"} 2`, `rockpool_job_seconds_count{kind="delete"} 1`, `rockpool_jobs{kind="stop",state="parked"} 0`, "rockpool_runtime_up 1", "go_goroutines", "process_resident_memory_bytes", `route="/api/workspaces/{id}"`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %s in the metrics", want)
+		}
+	}
+	if code := stop(); code != exitOK {
+		t.Errorf("exit code %d: %s", code, &stderr)
+	}
+	p.nowhere(t, "s3cr3t", log.String())
+}
+
+// nowhere fails when a secret is in a log or in any file of the place.
+func (p place) nowhere(t *testing.T, secret, log string) {
+	t.Helper()
+	if strings.Contains(log, secret) {
+		t.Errorf("the log has the secret: %s", log)
+	}
+	err := filepath.WalkDir(p.dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if bytes.Contains(b, []byte(secret)) {
+			t.Errorf("%s has the secret", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestServe_manyWorkspaces: twenty at once all come to run, whatever the
+// limit of jobs, and the list pages through them.
+func TestServe_manyWorkspaces(t *testing.T) {
+	const n = 20
+	p := newPlace(t)
+	var stderr buffer
+	stop := p.start(t, &stderr)
+	c := client.Unix(p.path("run/agent.sock"))
+	g, ctx := errgroup.WithContext(t.Context())
+	for i := range n {
+		g.Go(func() error {
+			w, err := c.CreateWorkspace(ctx, agent.NewWorkspace{Name: fmt.Sprintf("ws-%02d", i)})
+			if err != nil {
+				return err
+			}
+			rested, err := await(ctx, c, w.ID, func(agent.Step) {})
+			if err == nil && (rested == nil || rested.Status != agent.StatusRunning) {
+				err = fmt.Errorf("%s came to rest as %+v", w.Name, rested)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for after := (agent.Cursor{}); ; {
+		page, next, err := c.ListWorkspaces(t.Context(), after, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range page {
+			seen[w.Address] = true
+		}
+		if next.ID == "" {
+			break
+		}
+		after = next
+	}
+	if len(seen) != n {
+		t.Errorf("%d addresses of %d workspaces", len(seen), n)
+	}
+	if code := stop(); code != exitOK {
+		t.Errorf("exit code %d: %s", code, &stderr)
+	}
+}
+
+// TestServe_again: what ran runs again when the agent starts the next time.
+func TestServe_again(t *testing.T) {
+	p := newPlace(t)
+	var stderr buffer
+	stop := p.start(t, &stderr)
+	p.want(t, exitOK, "ws create first", "first is running")
+	if code := stop(); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, &stderr)
+	}
+	defer p.start(t, &stderr)()
+	c := client.Unix(p.path("run/agent.sock"))
+	w, err := c.WorkspaceByName(t.Context(), "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rested, err := watch(t.Context(), c, w.ID, func(agent.Step) {}, func(w agent.Workspace) bool {
+		s, err := c.Runtime().Status(t.Context(), w.ID)
+		return err == nil && s == agent.ContainerRunning && w.Status == agent.StatusRunning
+	})
+	if err != nil || rested == nil {
+		t.Errorf("does not run again: %+v, %v", rested, err)
+	}
+}
+
+// TestServe_shutdown: when the host asks for the machine's end, workspaces
+// are stopped, and their rows say that they are to run again.
+func TestServe_shutdown(t *testing.T) {
+	p := newPlace(t)
+	if err := syscall.Mkfifo(p.path("none"), 0o600); err != nil { // reads what is written, as the port does
+		t.Fatal(err)
+	}
+	var stderr buffer
+	defer p.start(t, &stderr)()
+	p.want(t, exitOK, "ws create first", "first is running")
+	port, err := os.OpenFile(p.path("none"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer port.Close()
+	if _, err := port.WriteString("\n" + `{"request":"shutdown"}` + "\n"); err != nil {
+		t.Fatal(err)
+	}
+	c := client.Unix(p.path("run/agent.sock"))
+	w, err := c.WorkspaceByName(t.Context(), "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		status, err := c.Runtime().Status(t.Context(), w.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status == agent.ContainerStopped {
+			break
+		}
+		select {
+		case <-limit:
+			t.Fatalf("the container is %s", status)
+		case <-tick.C:
+		}
+	}
+	if w, err := c.Workspace(t.Context(), w.ID); err != nil || w.Status != agent.StatusRunning {
+		t.Errorf("the row says %s, %v", w.Status, err)
+	}
+}
+
+func TestBackup(t *testing.T) {
+	p := newPlace(t)
+	var stderr buffer
+	stop := p.start(t, &stderr)
+	p.want(t, exitOK, "ws create kept", "kept is running")
+	file := p.path("copy.db")
+	p.want(t, exitOK, "backup "+file, "is backed up to")
+	p.want(t, exitFailure, "backup "+file, "exists")
+	p.want(t, exitOK, "ws create lost", "lost is running")
+	p.want(t, exitFailure, "restore "+file, "another agent uses this database", "systemctl stop rockpool-agent")
+	p.want(t, exitOK, "ws list", "lost")
+	if code := stop(); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, &stderr)
+	}
+	for name, content := range map[string]string{"empty": "", "no database": "garbage that is no database"} {
+		bad := p.path("bad.db")
+		if err := os.WriteFile(bad, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, _, stderr := p.command(t, "", "restore", bad); code != exitFailure || !strings.Contains(stderr, "backup") {
+			t.Errorf("%s: %d %s", name, code, stderr)
+		}
+	}
+	out := p.want(t, exitOK, "restore "+file, "is restored; the old one is kept at")
+	_, rest, _ := strings.Cut(out, "kept at ")
+	old, _, _ := strings.Cut(rest, ". ")
+	if st, err := os.Stat(old); err != nil || st.Size() == 0 {
+		t.Errorf("the old database is not at %q: %v", old, err)
+	}
+	left, err := filepath.Glob(p.path("state/.*"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	defer p.start(t, &stderr)()
+	if got := p.want(t, exitOK, "ws list", "kept"); strings.Contains(got, "lost") {
+		t.Errorf("the backup was not restored: %s", got)
+	}
+}
+
+// TestBackup_stream: through standard output and input, as ssh does it.
+func TestBackup_stream(t *testing.T) {
+	p := newPlace(t)
+	var stderr buffer
+	if code := p.start(t, &stderr)(); code != exitOK {
+		t.Fatal(stderr.String())
+	}
+	code, out, errs := p.command(t, "", "backup", "-")
+	if code != exitOK || !strings.HasPrefix(out, "SQLite format 3\x00") {
+		t.Fatalf("backup: %d %q %s", code, out[:min(len(out), 20)], errs)
+	}
+	if code, said, errs := p.command(t, out, "restore", "-"); code != exitOK || !strings.Contains(said, "is restored") {
+		t.Errorf("restore: %d %s %s", code, said, errs)
+	}
+}
