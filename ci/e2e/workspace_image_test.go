@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/ci/build"
+	"github.com/rockpool/rootvm/images/oci"
 )
 
 // carriedPort is on the VM's loopback.
@@ -149,6 +150,46 @@ func TestWorkspaceImage_Again(t *testing.T) {
 	if after := workspaceManifest(t); after.Digest != before.Digest {
 		t.Errorf("digest %s, then %s", before.Digest, after.Digest)
 	}
+}
+
+// TestWorkspaceImage_SameDigest builds with an empty storage of layers. When
+// the digest differs it says which files do.
+func TestWorkspaceImage_SameDigest(t *testing.T) {
+	builds.mage(t, "workspace:image")
+	before := workspaceManifest(t)
+	kept := filepath.Join(t.TempDir(), "layout")
+	if out, err := exec.Command("cp", "-a", "--reflink=auto", filepath.Join(checkout, "dist", before.Layout), kept).CombinedOutput(); err != nil {
+		t.Fatalf("keep the layout: %v: %s", err, out)
+	}
+	cache := t.TempDir()
+	shareCache(t, cache)
+	if out, err := exec.Command("cp", "-a", "--reflink=auto", filepath.Join(cacheDir(t), "rootfs"), cache).CombinedOutput(); err != nil {
+		t.Fatalf("copy the cache: %v: %s", err, out)
+	}
+	cold := builds.with("FORCE=1", "ROCKPOOL_CACHE="+cache)
+	defer cold.mage(t, "workspace:clean")
+	cold.mage(t, "workspace:image")
+	after := workspaceManifest(t)
+	for _, s := range after.Steps {
+		t.Logf("%7.2f s  %s", s.Seconds, s.Name)
+	}
+	if after.Digest == before.Digest {
+		return
+	}
+	t.Errorf("digest %s, then %s", before.Digest, after.Digest)
+	first, err := oci.Layout{Dir: kept}.Image("amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := oci.Layout{Dir: filepath.Join(checkout, "dist", after.Layout)}.Image("amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	differences, err := oci.Differences(first, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("what differs:\n%s", indent(strings.Join(differences, "\n")))
 }
 
 // TestWorkspaceImage_Faults expects a sentence and an exit code.

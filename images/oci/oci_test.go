@@ -203,3 +203,27 @@ func TestLayout_Archive(t *testing.T) {
 		}
 	}
 }
+
+// TestDifferences names the file that is not the same.
+func TestDifferences(t *testing.T) {
+	get := func(layers ...v1.Layer) Image {
+		i, err := write(t, image(t, "amd64", layers...)).Image("amd64")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	first := get(layer(t, "same", "a/", "old"))
+	if diff, err := Differences(first, get(layer(t, "same", "a/", "old"))); err != nil || len(diff) > 0 {
+		t.Errorf("alike: %v, %v", diff, err)
+	}
+	diff, err := Differences(first, get(layer(t, "same", "a", "new")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"./a: 5 ", "./new: only in the second", "./old: only in the first", "configuration: "} {
+		if i >= len(diff) || !strings.HasPrefix(diff[i], want) {
+			t.Errorf("differences lack %q: %v", want, diff)
+		}
+	}
+}

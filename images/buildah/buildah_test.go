@@ -1,0 +1,186 @@
+package buildah
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/storage"
+
+	"github.com/rockpool/rootvm/images"
+)
+
+// testLayout writes a layout of one image without layers for each platform,
+// under an index when there are several.
+func testLayout(t *testing.T, architectures ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	blobs := filepath.Join(dir, v1.ImageBlobsDir, "sha256")
+	if err := os.MkdirAll(blobs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	blob := func(mediaType string, v any) v1.Descriptor {
+		d, err := writeBlob(blobs, mediaType, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	version := specs.Versioned{SchemaVersion: 2}
+	var manifests []v1.Descriptor
+	for _, a := range architectures {
+		config := blob(v1.MediaTypeImageConfig, v1.Image{Platform: v1.Platform{OS: "linux", Architecture: a}, RootFS: v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}})
+		d := blob(v1.MediaTypeImageManifest, v1.Manifest{Versioned: version, MediaType: v1.MediaTypeImageManifest, Config: config, Layers: []v1.Descriptor{}})
+		d.Platform = &v1.Platform{OS: "linux", Architecture: a}
+		manifests = append(manifests, d)
+	}
+	top := manifests[0]
+	if len(manifests) > 1 {
+		top = blob(v1.MediaTypeImageIndex, v1.Index{Versioned: version, MediaType: v1.MediaTypeImageIndex, Manifests: manifests})
+	}
+	if err := writeIndex(dir, top); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestPush pushes to a registry in this process and asks it for the digest.
+func TestPush(t *testing.T) {
+	server := httptest.NewServer(registry.New())
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	for _, architectures := range [][]string{{"amd64"}, {"amd64", "arm64"}} {
+		dir := testLayout(t, architectures...)
+		name := fmt.Sprintf("rockpool/workspace-%d", len(architectures))
+		if err := Push(t.Context(), dir, Registry{Reference: host + "/" + name + ":trixie", PlainHTTP: true}); err != nil {
+			t.Fatal(err)
+		}
+		res, err := server.Client().Get(server.URL + "/v2/" + name + "/manifests/trixie")
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		want, err := readIndex(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := res.Header.Get("Docker-Content-Digest"); got != want.Digest.String() {
+			t.Errorf("%v: the registry has %q, the layout %s", architectures, got, want.Digest)
+		}
+	}
+}
+
+func TestPush_Faults(t *testing.T) {
+	dir := testLayout(t, "amd64")
+	server := httptest.NewServer(nil)
+	server.Close() // nobody listens there any more
+	closed := strings.TrimPrefix(server.URL, "http://")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for _, c := range []struct {
+		name, layout, reference, want string
+	}{
+		{"no reference", dir, "Not A Reference", "is no reference to a registry"},
+		{"unreachable", dir, closed + "/a:b", "push to " + closed},
+		{"no layout", t.TempDir(), closed + "/a:b", "no such file"},
+	} {
+		err := Push(ctx, c.layout, Registry{Reference: c.reference, PlainHTTP: true})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Unix(100, 0)
+	p := &progress{out: &out, now: func() time.Time { return now.Add(1500 * time.Millisecond) }, start: now, used: map[string]bool{}}
+	for _, part := range []string{"[1/2] STEP 1/3: FROM x AS base\n[1/2] STEP 2/3: AR", "G A\n--> Using cache abc\n", "STEP 3/3: RUN true\r\n", "--> def\n", "[notice] no step\nleft"} {
+		if n, err := p.Write([]byte(part)); err != nil || n != len(part) {
+			t.Fatalf("Write = %d, %v", n, err)
+		}
+	}
+	if p.steps != 2 || p.cached != 1 || !p.used["abc"] {
+		t.Errorf("%d steps, %d cached, used %v", p.steps, p.cached, p.used)
+	}
+	want := "    1.5 s  [1/2] STEP 1/3: FROM x AS base\n    1.5 s  [1/2] STEP 2/3: ARG A\n    1.5 s  --> Using cache abc\n    1.5 s  STEP 3/3: RUN true\n    1.5 s  --> def\n    1.5 s  [notice] no step\n"
+	if out.String() != want {
+		t.Errorf("printed\n%swant\n%s", out.String(), want)
+	}
+}
+
+func TestWriteBase(t *testing.T) {
+	content := []byte("an archive")
+	archive := filepath.Join(t.TempDir(), "root.tar")
+	if err := os.WriteFile(archive, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	sum := digest.FromBytes(content)
+	if err := writeBase(dir, images.Base{Archive: archive, SHA256: sum.Encoded(), Created: 5}, "arm64"); err != nil {
+		t.Fatal(err)
+	}
+	top, err := readIndex(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m v1.Manifest
+	b, err := os.ReadFile(filepath.Join(dir, "blobs", "sha256", top.Digest.Encoded()))
+	if err != nil || json.Unmarshal(b, &m) != nil {
+		t.Fatalf("manifest: %v: %s", err, b)
+	}
+	if len(m.Layers) != 1 || m.Layers[0].Digest != sum || m.Layers[0].Size != int64(len(content)) {
+		t.Errorf("layers = %v", m.Layers)
+	}
+	layer, err := os.ReadFile(filepath.Join(dir, "blobs", "sha256", sum.Encoded()))
+	if err != nil || !bytes.Equal(layer, content) {
+		t.Errorf("layer = %q, %v", layer, err)
+	}
+}
+
+func TestBaseName(t *testing.T) {
+	spec := images.Spec{Suite: "trixie", Platforms: []string{"linux/amd64"}}
+	img := storage.Image{Names: []string{"localhost/rockpool-workspace-base:trixie-amd64-0123", "localhost/rockpool-workspace-base:trixie-arm64-0123", "localhost/other"}}
+	if got := (*store)(nil).basesOf(spec, img); len(got) != 1 || got[0] != img.Names[0] {
+		t.Errorf("bases = %v", got)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	if err := explain(fmt.Errorf("write: %w", syscall.ENOSPC)); err == nil || !strings.Contains(err.Error(), "the disk is full: free some space") {
+		t.Errorf("a full disk: %v", err)
+	}
+	other := errors.New("other")
+	if err := explain(other); err != other {
+		t.Errorf("another error: %v", err)
+	}
+	if err := explain(nil); err != nil {
+		t.Errorf("no error: %v", err)
+	}
+}
+
+// TestBuilder_BadRequest fails before it touches anything.
+func TestBuilder_BadRequest(t *testing.T) {
+	b := Builder{Out: new(bytes.Buffer), Now: time.Now}
+	dir := filepath.Join(t.TempDir(), "storage")
+	_, err := b.Build(t.Context(), images.Request{Storage: dir})
+	if err == nil || !strings.Contains(err.Error(), "SUITE") {
+		t.Errorf("error = %v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the storage is there: %v", err)
+	}
+}
