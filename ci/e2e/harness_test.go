@@ -81,6 +81,7 @@ type instance struct {
 	web     int
 	env     []string
 	project string
+	secret  string // the dashboard's password, once it was asked for
 
 	once sync.Once
 }
@@ -197,6 +198,15 @@ func (i *instance) dir() string { return filepath.Join(stateDir, "instances", i.
 func (i *instance) password(t *testing.T) string {
 	t.Helper()
 	return strings.TrimSpace(i.mage(t, "vm:password"))
+}
+
+// login is the password, asked of the guest once: the data disk keeps it.
+func (i *instance) login(t *testing.T) string {
+	t.Helper()
+	if i.secret == "" {
+		i.secret = i.password(t)
+	}
+	return i.secret
 }
 
 // get asks one of the guest's servers: 0 dashboard, 1 IDE, 2 previews.

@@ -60,7 +60,7 @@ func (i *instance) api(t *testing.T, method, path string, body any, want int) re
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.SetBasicAuth("admin", i.password(t))
+	req.SetBasicAuth("admin", i.login(t))
 	req.Header.Set("Content-Type", "application/json")
 	res, err := noRedirects.Do(req)
 	if err != nil {
@@ -229,7 +229,7 @@ func limitsTest(t *testing.T, i *instance, w remote) {
 }
 
 func ideTest(t *testing.T, i *instance, w remote) {
-	password := i.password(t)
+	password := i.login(t)
 	res, body := i.get(t, 1, "/workspace/"+w.Name+"/healthz", password)
 	if res.StatusCode != http.StatusOK || !strings.Contains(body, "status") {
 		t.Errorf("health of the IDE: %d %q", res.StatusCode, body)
@@ -247,7 +247,7 @@ func ideTest(t *testing.T, i *instance, w remote) {
 func openPreview(t *testing.T, i *instance, w remote) *websocket.Conn {
 	t.Helper()
 	i.inside(t, w, "cat >/tmp/preview.js <<'JS'\n"+previewApp+"\nJS\nsetsid node /tmp/preview.js </dev/null >/tmp/preview.log 2>&1 &")
-	password := i.password(t)
+	password := i.login(t)
 	path := "/workspace/" + w.Name + "/port/3000/"
 	if res, _ := i.get(t, 2, path, password); res.StatusCode != http.StatusNotFound {
 		t.Errorf("a port that is not registered: %d", res.StatusCode)
@@ -340,7 +340,7 @@ func powerCutTest(t *testing.T, i *instance, w remote) {
 	start := time.Now()
 	again := i.reach(t, w.ID, "running")
 	eventually(t, readyLimit, "the IDE after the power cut", func() bool {
-		res, _ := i.get(t, 1, "/workspace/"+w.Name+"/healthz", i.password(t))
+		res, _ := i.get(t, 1, "/workspace/"+w.Name+"/healthz", i.login(t))
 		return res.StatusCode == http.StatusOK
 	})
 	t.Logf("ready to running again: %.1f s", time.Since(start).Seconds())
