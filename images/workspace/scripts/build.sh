@@ -7,7 +7,7 @@
 set -euo pipefail
 node=$1 vscode=$2 architecture=$3 out=$4
 umask 022
-export LC_ALL=C HOME=/tmp/build-home JOBS=max
+export LC_ALL=C HOME=/tmp/build-home JOBS=max PYTHONDONTWRITEBYTECODE=1
 
 case $architecture in
 amd64) platform=linux-x64 ;;
