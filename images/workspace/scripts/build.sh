@@ -97,7 +97,7 @@ prune() {
 # code-server's two processes give each other ten seconds to start, which a
 # busy machine without KVM does not keep: then the workspace ends.
 be_patient() {
-	local wrapper=$server/out/node/wrapper.js
+	local wrapper=$server/code-server/out/node/wrapper.js
 	sed -i 's/^const timeoutInterval = 10000;/const timeoutInterval = 120000;/' "$wrapper"
 	grep -q '^const timeoutInterval = 120000;' "$wrapper"
 }
