@@ -94,10 +94,19 @@ prune() {
 	find "$server" \( -name '*.pdb' -o -name '*.tsbuildinfo' -o -name '*.gypi' \) -type f -delete
 }
 
+# code-server's two processes give each other ten seconds to start, which a
+# busy machine without KVM does not keep: then the workspace ends.
+be_patient() {
+	local wrapper=$server/code-server/out/node/wrapper.js
+	sed -i 's/^const timeoutInterval = 10000;/const timeoutInterval = 120000;/' "$wrapper"
+	grep -q '^const timeoutInterval = 120000;' "$wrapper"
+}
+
 install_node
 install_code_server
 build_native
 prune
+be_patient
 chown -R root:root "$out"
 chmod -R u=rwX,go=rX "$out"
 "$local/bin/node" --version
