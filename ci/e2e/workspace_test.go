@@ -355,7 +355,7 @@ func powerCutTest(t *testing.T, i *instance, w remote) {
 func runInGuest(t *testing.T, i *instance, pkg, as, run string) string {
 	t.Helper()
 	name := filepath.Base(pkg) + ".test"
-	cmd := exec.Command("go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-tags", build.Tags+" netgo osusergo", "-o", filepath.Join(i.project, name), pkg)
+	cmd := exec.Command("go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-tags", build.PodmanTags, "-o", filepath.Join(i.project, name), pkg)
 	cmd.Dir, cmd.Env = checkout, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("compile the tests of %s: %v\n%s", pkg, err, out)
