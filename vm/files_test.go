@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"context"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -205,5 +206,32 @@ func TestRemoteLine(t *testing.T) {
 		if got := remoteLine(tt.command); got != tt.want {
 			t.Errorf("%q: %s, want %s", tt.command, got, tt.want)
 		}
+	}
+}
+
+func TestLockSupervisor_WaitsForTheOneBefore(t *testing.T) {
+	dir := t.TempDir()
+	first, err := lockSupervisor(t.Context(), dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockSupervisor(t.Context(), dir, false); !errors.Is(err, errLocked) {
+		t.Errorf("without waiting: %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := lockSupervisor(ended, dir, true); err == nil {
+		t.Error("it was taken from one that lives")
+	}
+	got := make(chan error, 1)
+	go func() {
+		_, err := lockSupervisor(t.Context(), dir, true)
+		got <- err
+	}()
+	if err := first.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil {
+		t.Errorf("when it is free: %v", err)
 	}
 }

@@ -42,3 +42,27 @@ func lockOperation(ctx context.Context, dir string) (*flock.Flock, error) {
 	}
 	return l, nil
 }
+
+// lastWords is how long the supervisor of a machine that has just died may take
+// to clean up behind it.
+const lastWords = 20 * time.Second
+
+// lockSupervisor takes the lock of the one that watches over an instance's
+// machine. With wait it lets the one before finish: its machine may be dead and
+// itself at work still.
+func lockSupervisor(ctx context.Context, dir string, wait bool) (*flock.Flock, error) {
+	if !wait {
+		return tryLock(dir, supervisorLock)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
+	l := flock.New(filepath.Join(dir, supervisorLock))
+	ok, err := l.TryLockContext(ctx, 50*time.Millisecond)
+	if errors.Is(err, context.DeadlineExceeded) || err == nil && !ok {
+		err = errLocked
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", l.Path(), err)
+	}
+	return l, nil
+}

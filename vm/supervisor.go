@@ -67,7 +67,7 @@ func newSupervisor(ctx context.Context, dir string, o SuperviseOptions) (*superv
 	if err != nil {
 		return nil, err
 	}
-	lock, err := tryLock(dir, supervisorLock)
+	lock, err := lockSupervisor(ctx, dir, o.Launch)
 	if err != nil {
 		return nil, fmt.Errorf("supervise: %w", err)
 	}
