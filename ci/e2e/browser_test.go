@@ -5,11 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/cgi"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -27,7 +23,7 @@ const hostInGuest = "10.0.2.2"
 // are further arguments of Playwright, such as a file's name.
 func TestBrowser(t *testing.T) {
 	primary.up(t)
-	useRepositories(t, serveRepository(t))
+	useRepositories(t, gitServer(t, "team/hello", "# Hello from the test", ""))
 	artifacts := filepath.Join(checkout, "dist", "e2e", "vm")
 	address := func(server int) string { return fmt.Sprintf("http://127.0.0.1:%d", primary.web+server) }
 	suite := &browser.Suite{
@@ -96,37 +92,6 @@ func keepLogs(t *testing.T, dir string) {
 	}
 }
 
-// serveRepository makes team/hello.git, serves it by HTTP on the host's
-// loopback interface and returns the port.
-func serveRepository(t *testing.T) int {
-	t.Helper()
-	root := t.TempDir()
-	work := filepath.Join(root, "work")
-	script := `git init --quiet --initial-branch=main "$1" && cd "$1" && echo "# Hello from the test" >README.md && git add . &&
-		git -c user.name=Test -c user.email=test@localhost commit --quiet -m "Say hello" &&
-		git clone --quiet --bare . "$2"`
-	repository := filepath.Join(root, "served", "team", "hello.git")
-	command(t, "", "bash", "-euc", script, "bash", work, repository)
-	git, err := exec.LookPath("git")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	backend := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Env: []string{
-		"GIT_PROJECT_ROOT=" + filepath.Join(root, "served"), "GIT_HTTP_EXPORT_ALL=1",
-	}}
-	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.URL.Path = strings.Replace(r.URL.Path, "/team/hello/", "/team/hello.git/", 1)
-		backend.ServeHTTP(w, r)
-	})}
-	go func() { _ = srv.Serve(l) }()
-	t.Cleanup(func() { _ = srv.Close() })
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // useRepositories makes the agent take owner/repository from the host's port,
 // and lets workspaces reach it, until the next boot.
 func useRepositories(t *testing.T, port int) {
@@ -135,8 +100,8 @@ func useRepositories(t *testing.T, port int) {
 		sudo mkdir -p /run/systemd/system/rockpool-agent.service.d
 		printf '[Service]\nEnvironment=GIT_BASE_URL=http://%[1]s:%[2]d\n' | sudo tee /run/systemd/system/rockpool-agent.service.d/test.conf
 		sudo systemctl daemon-reload
-		sudo systemctl restart rockpool-agent
-		sudo nft add element inet rockpool_workspaces allowed4 '{ %[1]s . %[2]d }'`, hostInGuest, port))
+		sudo systemctl restart rockpool-agent`, hostInGuest, port))
+	primary.allow(t, port)
 	if err := serves(t.Context()); err != nil {
 		t.Fatal(err)
 	}

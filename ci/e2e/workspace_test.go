@@ -31,11 +31,8 @@ import (
 //go:embed testdata/preview.js
 var previewApp string
 
-// The host as QEMU's guests see it, and the guest itself.
-const (
-	hostSeen  = "10.0.2.2"
-	guestSeen = "10.0.2.15"
-)
+// guestSeen is the guest as QEMU's user network numbers it.
+const guestSeen = "10.0.2.15"
 
 // secretToken opens the private repository, and must be found nowhere.
 const secretToken = "e2e-t0ken-6b1f0c9d2a"
@@ -106,45 +103,30 @@ func (i *instance) inside(t *testing.T, w remote, script string) string {
 // allow lets workspaces reach a port of the host, where the test's servers are.
 func (i *instance) allow(t *testing.T, port int) {
 	t.Helper()
-	i.sh(t, fmt.Sprintf("sudo nft add element inet rockpool_workspaces allowed4 '{ %s . %d }'", hostSeen, port))
+	i.sh(t, fmt.Sprintf("sudo nft add element inet rockpool_workspaces allowed4 '{ %s . %d }'", hostInGuest, port))
 }
 
-// gitServer serves me/project on the host's loopback interface; with a token
-// only to those who have it.
-func gitServer(t *testing.T, token string) (port int) {
+// gitServer serves a repository with a README.md on the host's loopback
+// interface, under its name with and without .git; with a token only to those
+// who have it.
+func gitServer(t *testing.T, name, readme, token string) (port int) {
 	t.Helper()
 	git, err := exec.LookPath("git")
 	if err != nil {
 		t.Fatal("git is not installed: apt install git")
 	}
-	dir := t.TempDir()
-	for _, args := range [][]string{
-		{"init", "-q", "work"},
-		{"-C", "work", "commit", "-q", "--allow-empty", "-m", "first"},
-		{"clone", "-q", "--bare", "work", "me/project.git"},
-	} {
-		cmd := exec.Command(git, append([]string{"-c", "user.name=a", "-c", "user.email=a@b"}, args...)...)
-		cmd.Dir = dir
-		if args[0] == "-C" {
-			readme := filepath.Join(dir, "work/README.md")
-			if err := os.WriteFile(readme, []byte("a project\n"), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			if out, err := exec.Command(git, "-C", filepath.Join(dir, "work"), "add", ".").CombinedOutput(); err != nil {
-				t.Fatalf("git add: %v: %s", err, out)
-			}
-		}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("git %v: %v: %s", args, err, out)
-		}
+	root := t.TempDir()
+	const script = `git init --quiet --initial-branch=main work && cd work && printf '%s\n' "$1" >README.md && git add . &&
+		git -c user.name=Test -c user.email=test@localhost commit --quiet -m "Say hello" &&
+		git clone --quiet --bare . "../served/$2.git" && ln -s "${2##*/}.git" "../served/$2"`
+	make := exec.Command("bash", "-euc", script, "bash", readme, name)
+	make.Dir = root
+	if out, err := make.CombinedOutput(); err != nil {
+		t.Fatalf("make a repository: %v\n%s", err, out)
 	}
-	if err := os.Rename(filepath.Join(dir, "me/project.git"), filepath.Join(dir, "me/project")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("project", filepath.Join(dir, "me/project.git")); err != nil {
-		t.Fatal(err)
-	}
-	backend := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Env: []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"}}
+	backend := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Env: []string{
+		"GIT_PROJECT_ROOT=" + filepath.Join(root, "served"), "GIT_HTTP_EXPORT_ALL=1",
+	}}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, given, _ := r.BasicAuth(); token != "" && given != token {
 			w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
@@ -160,12 +142,8 @@ func gitServer(t *testing.T, token string) (port int) {
 // TestWorkspaces takes two workspaces through their lives in one VM.
 func TestWorkspaces(t *testing.T) {
 	i := primary.up(t)
-	git := gitServer(t, secretToken)
-	i.allow(t, git)
-	i.sh(t, fmt.Sprintf(`sudo mkdir -p /run/systemd/system/rockpool-agent.service.d
-		printf '[Service]\nEnvironment=GIT_BASE_URL=http://%s:%d\n' | sudo tee /run/systemd/system/rockpool-agent.service.d/e2e.conf
-		sudo systemctl daemon-reload; sudo systemctl restart rockpool-agent`, hostSeen, git))
-	eventually(t, time.Minute, "health after the restart", func() bool { return healthy(i.web) })
+	git := gitServer(t, "me/project", "a project", secretToken)
+	useRepositories(t, git)
 
 	start := time.Now()
 	one := i.api(t, "POST", "/api/workspaces", map[string]string{"name": "e2e-one", "image": "", "repositoryId": "me/project", "token": secretToken}, http.StatusCreated)
@@ -309,7 +287,7 @@ func isolationTest(t *testing.T, i *instance, one, two remote) {
 	}
 	inVM := []string{
 		guestSeen + ":22", guestSeen + ":8081", guestSeen + ":8082",
-		hostSeen + ":" + strconv.Itoa(i.ssh), hostSeen + ":" + strconv.Itoa(i.web),
+		hostInGuest + ":" + strconv.Itoa(i.ssh), hostInGuest + ":" + strconv.Itoa(i.web),
 		"127.0.0.1:" + other, "127.0.0.1:22", "127.0.0.1:8081",
 	}
 	const probe = `for t in %s; do
@@ -318,7 +296,7 @@ func isolationTest(t *testing.T, i *instance, one, two remote) {
 	if got := i.sh(t, fmt.Sprintf(probe, strings.Join(inVM, " "))); strings.Contains(got, "shut") {
 		t.Fatalf("the test proves nothing, the VM does not reach:\n%s", got)
 	}
-	gateways := []string{"169.254.1.1:22", "169.254.1.1:8080", "169.254.1.2:22", "169.254.1.2:8080", guestSeen + ":" + other, hostSeen + ":22", "fec0::2:8080", "host.containers.internal:8080"}
+	gateways := []string{"169.254.1.1:22", "169.254.1.1:8080", "169.254.1.2:22", "169.254.1.2:8080", guestSeen + ":" + other, hostInGuest + ":22", "fec0::2:8080", "host.containers.internal:8080"}
 	if got := i.inside(t, one, fmt.Sprintf(probe, strings.Join(append(inVM, gateways...), " "))); strings.Contains(got, "open") || strings.Count(got, "shut") != len(inVM)+len(gateways) {
 		t.Errorf("from inside a workspace:\n%s", got)
 	}
@@ -376,9 +354,9 @@ func runInGuest(t *testing.T, i *instance, pkg, as, run string) string {
 // system.slice as the agent runs there.
 func contractTest(t *testing.T, i *instance) {
 	t.Helper()
-	git := gitServer(t, "")
+	git := gitServer(t, "me/project", "a project", "")
 	i.allow(t, git)
-	as := fmt.Sprintf("sudo systemd-run --quiet --uid=rockpool --pipe --wait -E ROCKPOOL_TEST_REPOSITORY=http://%s:%d/me/project", hostSeen, git)
+	as := fmt.Sprintf("sudo systemd-run --quiet --uid=rockpool --pipe --wait -E ROCKPOOL_TEST_REPOSITORY=http://%s:%d/me/project", hostInGuest, git)
 	if out := runInGuest(t, i, "./agent/podman", as, "Contract"); !strings.Contains(out, "--- PASS: TestEngine_Contract/Remove") {
 		t.Error("the contract suite did not run to its end")
 	}
