@@ -35,6 +35,8 @@ type Config struct {
 	Now    func() time.Time // the wall clock; timers do not follow it
 	Random io.Reader        // of ids and of the jitter; crypto/rand.Reader
 
+	Rebooted bool // the machine has started anew since the store was last in use: no container runs
+
 	CloneBaseURL string // what owner/repo is relative to; https://github.com
 
 	Concurrency    int           // jobs that run at once; 4. More wait.
@@ -101,7 +103,10 @@ func New(ctx context.Context, cfg Config) (*ControlPlane, error) {
 		writing: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		routes: newRouteTable(), events: newHub(life, cfg.Log),
 	}
-	if err := c.loadRoutes(ctx); err != nil {
+	if cfg.Rebooted {
+		err = c.update(ctx, c.restartAll)
+	}
+	if err := errors.Join(err, c.loadRoutes(ctx)); err != nil {
 		return nil, fmt.Errorf("start control plane: %w", err)
 	}
 	return c, nil

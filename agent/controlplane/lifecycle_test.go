@@ -444,6 +444,46 @@ func TestReconcile(t *testing.T) {
 	})
 }
 
+// TestControlPlane_Rebooted: from the first moment on no row says that a
+// workspace runs, also while the runtime is not there yet.
+func TestControlPlane_Rebooted(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t)
+		runs, stops := p.created("runs"), p.created("stops")
+		if _, err := p.StopWorkspace(t.Context(), stops.ID); err != nil {
+			t.Fatal(err)
+		}
+		p.wait(stops.ID, agent.StatusStopped)
+		if _, err := p.AddPort(t.Context(), runs.ID, agent.NewPort{Port: 3000}); err != nil {
+			t.Fatal(err)
+		}
+		p.end()
+		w.rt.Kill(runs.ID)
+		w.hooks.set(func(context.Context, stub.Call) error {
+			return agent.Errorf(agent.CodeUnavailable, "not there yet")
+		})
+		p = w.live(t, func(c *controlplane.Config) { c.Rebooted = true })
+		if p.status(runs.ID) != agent.StatusCreating || p.status(stops.ID) != agent.StatusStopped {
+			t.Errorf("after the boot: %s and %s", p.status(runs.ID), p.status(stops.ID))
+		}
+		if r, err := p.Route(t.Context(), agent.RouteRequest{Path: "/workspace/runs/"}); agent.ErrorCode(err) != agent.CodeConflict {
+			t.Errorf("route: %+v, %v", r, err)
+		}
+		time.Sleep(time.Minute)
+		w.hooks.set(nil)
+		if again := p.wait(runs.ID, agent.StatusRunning); again.Address != runs.Address {
+			t.Errorf("address %q, before %q", again.Address, runs.Address)
+		}
+		if ports, _ := p.ListPorts(t.Context(), runs.ID); len(ports) != 1 {
+			t.Errorf("ports: %v", ports)
+		}
+		p.end()
+		if p = w.live(t); p.status(runs.ID) != agent.StatusRunning {
+			t.Errorf("after a restart of the agent alone: %s", p.status(runs.ID))
+		}
+	})
+}
+
 func TestReconcile_KeepsEnding(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		p := w.live(t)

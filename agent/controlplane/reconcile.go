@@ -231,14 +231,38 @@ func (c *ControlPlane) recover(ch *change, rec agent.Record) error {
 		return ch.put(&rec)
 	}
 	c.cfg.Log.Warn("workspace does not run and is started again", "workspace", rec.ID)
-	if err := agent.Transition(rec.Status, agent.StatusCreating); err != nil { // running → error → creating
-		return err
-	}
-	rec.Status, rec.ErrorMessage = agent.StatusCreating, ""
+	return c.restart(ch, rec)
+}
+
+// restart begins the way back to running, from running or error.
+func (c *ControlPlane) restart(ch *change, rec agent.Record) error {
+	rec.Status, rec.Address, rec.ErrorMessage = agent.StatusCreating, "", "" // running → error → creating
 	if err := ch.put(&rec); err != nil {
 		return err
 	}
 	return c.enqueue(ch, agent.JobStart, rec.ID)
+}
+
+// restartAll is for the first moment after a boot: no row may go on saying that
+// a workspace runs. Those that have a job come to it by that.
+func (c *ControlPlane) restartAll(ch *change) error {
+	all, err := ch.Workspaces(agent.Cursor{}, everything)
+	if err != nil {
+		return err
+	}
+	for _, rec := range all {
+		jobs, err := ch.liveJobs(rec.ID)
+		if err != nil {
+			return err
+		}
+		if rec.Status != agent.StatusRunning || len(jobs) > 0 {
+			continue
+		}
+		if err := c.restart(ch, rec); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mayRecover counts recoveries.

@@ -110,6 +110,25 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
+// Booted remembers in which life of the machine the database is used and
+// reports whether it was another one the last time. boot names a life.
+func (db *DB) Booted(ctx context.Context, boot string) (another bool, err error) {
+	const remember = "INSERT INTO instance (key, value) VALUES ('boot', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+	var before string
+	err = db.inTx(ctx, func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, "SELECT value FROM instance WHERE key = 'boot'").Scan(&before)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, remember, boot)
+		return err
+	})
+	if err != nil {
+		return false, storeError(fmt.Errorf("remember the boot: %w", err))
+	}
+	return before != boot, nil
+}
+
 // Close ends all connections; the last one folds the log into the file.
 func (db *DB) Close() error {
 	var errs []error

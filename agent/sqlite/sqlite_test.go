@@ -224,3 +224,22 @@ func TestDB_Backup(t *testing.T) {
 		t.Errorf("error: %v", err)
 	}
 }
+
+func TestDB_Booted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	for _, tt := range []struct {
+		boot string
+		want bool
+	}{{"one", true}, {"one", false}, {"two", true}, {"two", false}, {"one", true}} {
+		db, err := Open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := db.Booted(t.Context(), tt.boot); err != nil || got != tt.want {
+			t.Errorf("%s: %v, %v, want %v", tt.boot, got, err, tt.want)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

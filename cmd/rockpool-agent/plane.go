@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
@@ -58,11 +60,22 @@ func pause(ctx context.Context, c stub.Call, delay time.Duration) error {
 	}
 }
 
+// bootID is where the kernel names its life.
+const bootID = "/proc/sys/kernel/random/boot_id"
+
 // newPlane is the control plane over the database and an engine.
 func newPlane(ctx context.Context, db *sqlite.DB, e engine, o serveOptions, log *slog.Logger) (*controlplane.ControlPlane, error) {
+	boot, err := os.ReadFile(bootID)
+	if err != nil {
+		return nil, fmt.Errorf("read the name of this boot: %w", err)
+	}
+	rebooted, err := db.Booted(ctx, strings.TrimSpace(string(boot)))
+	if err != nil {
+		return nil, err
+	}
 	return controlplane.New(ctx, controlplane.Config{
 		Store: db, Runtime: e, Inventory: e, Observer: e, Health: e, Log: log,
-		CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
+		Rebooted: rebooted, CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
 	})
 }
 

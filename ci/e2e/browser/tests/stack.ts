@@ -125,7 +125,7 @@ export const test = base.extend<{ quiet: boolean; watched: void }>({
         if (e.page()?.url().startsWith(dashboard)) faults.push(String(e.error()));
       });
       context.on("request", (r) => {
-        if (r.isNavigationRequest()) return;
+        if (r.isNavigationRequest() || r.serviceWorker()) return; // neither has a page
         const from = r.frame().page().url();
         if (from.startsWith(dashboard) && !r.url().startsWith(dashboard) && !r.url().startsWith("data:"))
           faults.push(`${from} asked ${r.url()}`);
