@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,8 +78,8 @@ func TestBoot_PlainCommandLine(t *testing.T) {
 	t.Logf("power-on to health by BIOS: %.1f s", time.Since(start).Seconds())
 }
 
-// TestBookworm builds Debian 12, boots it and runs a container with
-// slirp4netns.
+// TestBookworm builds Debian 12 and its workspace image, boots it and runs a
+// container with slirp4netns, then a workspace on its older Podman.
 func TestBookworm(t *testing.T) {
 	other.env = []string{"SUITE=bookworm"}
 	defer func() { other.env = nil }()
@@ -88,6 +89,10 @@ func TestBookworm(t *testing.T) {
 		t.Errorf("the guest is %q", got)
 	}
 	podmanTest(t, other, "slirp4netns")
+	w := other.api(t, "POST", "/api/workspaces", map[string]string{"name": "on-bookworm", "image": ""}, http.StatusCreated)
+	w = other.reach(t, w.ID, "running")
+	limitsTest(t, other, w)
+	ideTest(t, other, w)
 }
 
 // driverPrograms reads which QEMU the primary instance was started with.
