@@ -66,7 +66,7 @@ func Down(ctx context.Context) error { return with(ctx, (*targets.App).Stop) }
 // Setup installs the host packages that are missing, and nothing else.
 func Setup(ctx context.Context) error { return with(ctx, (*targets.App).Setup) }
 
-// SetupE2e installs the host packages of the end-to-end tests too: Chromium, Node.js, Caddy.
+// SetupE2e installs the host packages of the end-to-end tests too: Chromium, Node.js, npm.
 func SetupE2e(ctx context.Context) error { return with(ctx, (*targets.App).SetupE2E) }
 
 // Doctor says what this host can and cannot do.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/rockpool/rootvm/builders/bootstrap"
 	"github.com/rockpool/rootvm/templates"
 )
 
@@ -47,12 +48,24 @@ type front struct {
 	app      http.Handler    // what runs in the workspace
 }
 
+// caddyCommand returns what makes commands of Caddy: the one of the tools tree,
+// when a target says where that is, or the machine's own, as in the VM.
+func caddyCommand(t *testing.T) func(ctx context.Context, args ...string) *exec.Cmd {
+	t.Helper()
+	if dir := os.Getenv("ROCKPOOL_TEST_TOOLS"); dir != "" {
+		tools := &bootstrap.Tools{Dir: dir}
+		return func(ctx context.Context, args ...string) *exec.Cmd { return tools.Command(ctx, "caddy", args...) }
+	}
+	path, err := exec.LookPath("caddy")
+	if err != nil {
+		t.Skip("there is no Caddy: `go tool mage e2e` fetches one and runs these tests")
+	}
+	return func(ctx context.Context, args ...string) *exec.Cmd { return exec.CommandContext(ctx, path, args...) }
+}
+
 func newFront(t *testing.T) *front {
 	t.Helper()
-	caddy, err := exec.LookPath("caddy")
-	if err != nil {
-		t.Skip("caddy is not installed: apt install caddy")
-	}
+	caddy := caddyCommand(t)
 	dir, err := os.MkdirTemp("", "caddy") // a short path: the socket's has at most 107 characters
 	if err != nil {
 		t.Fatal(err)
@@ -81,10 +94,10 @@ func newFront(t *testing.T) *front {
 	return f
 }
 
-func (f *front) startCaddy(caddy, dir string) {
+func (f *front) startCaddy(caddy func(context.Context, ...string) *exec.Cmd, dir string) {
 	f.t.Helper()
 	var log bytes.Buffer
-	cmd := exec.CommandContext(f.t.Context(), caddy, "run", "--config", filepath.Join(dir, "tree/etc/rockpool/Caddyfile"), "--adapter", "caddyfile")
+	cmd := caddy(f.t.Context(), "run", "--config", filepath.Join(dir, "tree/etc/rockpool/Caddyfile"), "--adapter", "caddyfile")
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir, "ROCKPOOL_USERNAME=admin", "ROCKPOOL_PASSWORD_HASH="+hash)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

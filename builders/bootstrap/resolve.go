@@ -33,6 +33,7 @@ const debianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 func ToolPackages(arch string) []string {
 	list := []string{
 		"base-files", // the links that make /lib and /bin part of /usr
+		"caddy",      // the tests of the Caddyfile
 		"dosfstools", "e2fsprogs", "ipxe-qemu",
 		"libarchive13t64", // by which mke2fs reads a tar; only recommended
 		"mtools", "nodejs", "npm",

@@ -166,9 +166,7 @@ func TestWorkspaces(t *testing.T) {
 	i.api(t, "POST", "/api/workspaces/"+one.ID+"/stop", nil, http.StatusOK)
 	i.reach(t, one.ID, "stopped")
 	i.api(t, "DELETE", "/api/workspaces/"+one.ID, nil, http.StatusNoContent)
-	eventually(t, time.Minute, "nothing left", func() bool {
-		return i.sh(t, "cd /; sudo -u rockpool podman ps -aq; sudo -u rockpool podman volume ls -q") == ""
-	})
+	nothingLeft(t, i)
 }
 
 // tokenTest looks for the token everywhere it could have been left.
@@ -310,14 +308,7 @@ func isolationTest(t *testing.T, i *instance, one, two remote) {
 func powerCutTest(t *testing.T, i *instance, w remote) {
 	i.inside(t, w, "echo precious >note.txt; sync")
 	i.sh(t, "sudo sync")
-	machine := i.status(t).Processes
-	if len(machine) == 0 {
-		t.Fatal("the state names no process of the machine")
-	}
-	if err := machine[0].Signal(syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, time.Minute, "the instance's end", func() bool { return !i.status(t).On() })
+	cutPower(t, i)
 	i.mage(t, "up")
 	start := time.Now()
 	again := i.reach(t, w.ID, "running")
@@ -330,6 +321,77 @@ func powerCutTest(t *testing.T, i *instance, w remote) {
 		t.Errorf("after the power cut: %q", got)
 	}
 	i.api(t, "GET", "/api/workspaces/"+w.ID+"/ports", nil, http.StatusOK)
+}
+
+// TestWorkspaces_PowerCutInJobs creates five workspaces at once, then pulls the
+// plug while one is created, one started, one stopped and one deleted. After
+// the boot each is where it was to go, and the others run as before.
+func TestWorkspaces_PowerCutInJobs(t *testing.T) {
+	i := primary.up(t)
+	create := func(name string) remote {
+		return i.api(t, "POST", "/api/workspaces", map[string]string{"name": name, "image": ""}, http.StatusCreated)
+	}
+	start := time.Now()
+	var all []remote
+	for n := range 5 {
+		all = append(all, create(fmt.Sprintf("five-%d", n)))
+	}
+	for _, w := range all {
+		i.reach(t, w.ID, "running")
+	}
+	t.Logf("five at once: %.1f s", time.Since(start).Seconds())
+	stays, starts, stops, goes := all[0], all[1], all[2], all[3]
+	for _, w := range []remote{starts, goes} {
+		i.api(t, "POST", "/api/workspaces/"+w.ID+"/stop", nil, http.StatusOK)
+	}
+	i.reach(t, starts.ID, "stopped")
+	i.reach(t, goes.ID, "stopped")
+
+	i.api(t, "POST", "/api/workspaces/"+starts.ID+"/start", nil, http.StatusOK)
+	i.api(t, "POST", "/api/workspaces/"+stops.ID+"/stop", nil, http.StatusOK)
+	i.api(t, "DELETE", "/api/workspaces/"+goes.ID, nil, http.StatusNoContent)
+	comes := create("five-more")
+	cutPower(t, i)
+	i.mage(t, "up")
+	start = time.Now()
+	for _, w := range []remote{stays, starts, comes, all[4]} {
+		i.reach(t, w.ID, "running")
+	}
+	i.reach(t, stops.ID, "stopped")
+	eventually(t, readyLimit, "the end of the one that goes", func() bool {
+		res, _ := i.get(t, 0, "/api/workspaces/"+goes.ID, i.login(t))
+		return res.StatusCode == http.StatusNotFound
+	})
+	t.Logf("ready to all as they should be: %.1f s", time.Since(start).Seconds())
+	for _, w := range []remote{stays, starts, comes, all[4]} {
+		i.api(t, "POST", "/api/workspaces/"+w.ID+"/stop", nil, http.StatusOK)
+	}
+	for _, w := range []remote{stays, starts, comes, all[4], stops} {
+		i.reach(t, w.ID, "stopped")
+		i.api(t, "DELETE", "/api/workspaces/"+w.ID, nil, http.StatusNoContent)
+	}
+	nothingLeft(t, i)
+}
+
+// nothingLeft expects that the containers and volumes of deleted workspaces go.
+func nothingLeft(t *testing.T, i *instance) {
+	t.Helper()
+	eventually(t, time.Minute, "nothing left", func() bool {
+		return i.sh(t, "cd /; sudo -u rockpool podman ps -aq; sudo -u rockpool podman volume ls -q") == ""
+	})
+}
+
+// cutPower kills the machine and waits until its supervisor knows.
+func cutPower(t *testing.T, i *instance) {
+	t.Helper()
+	machine := i.status(t).Processes
+	if len(machine) == 0 {
+		t.Fatal("the state names no process of the machine")
+	}
+	if err := machine[0].Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Minute, "the instance's end", func() bool { return !i.status(t).On() })
 }
 
 // runInGuest compiles the tests of a package, without C so that they need

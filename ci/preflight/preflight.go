@@ -44,7 +44,6 @@ var BrowserNeeds = []Need{
 	{Program: "chromium", Package: "chromium", Reason: "the browser of the browser tests"},
 	{Program: "node", Package: "nodejs", Reason: "runs the browser tests"},
 	{Program: "npm", Package: "npm", Reason: "fetches the browser tests' packages"},
-	{Program: "caddy", Package: "caddy", Reason: "stands before the agent in the browser tests"},
 }
 
 // Host is what the checks ask of the machine.

@@ -119,8 +119,11 @@ func (a *App) E2E(ctx context.Context) error {
 	}
 	flags := strings.Fields(os.Getenv("E2E_FLAGS"))
 	if os.Getenv("RUNTIME") == "stub" {
-		argv := append([]string{"go", "test", "-tags", "e2e", "-count=1", "-timeout=15m", "-v"}, flags...)
-		return a.run(ctx, nil, append(argv, "./ci/e2e/browser")...)
+		if _, err := a.pipeline().Tools(ctx); err != nil { // for Caddy
+			return err
+		}
+		argv := append([]string{"go", "test", "-tags", "e2e " + build.Tags, "-count=1", "-timeout=15m", "-v"}, flags...)
+		return a.run(ctx, a.testTools(), append(argv, "./ci/e2e/browser")...)
 	}
 	dir, err := os.MkdirTemp("", "rockpool-vm-")
 	if err != nil {
@@ -134,7 +137,7 @@ func (a *App) E2E(ctx context.Context) error {
 	argv := []string{"go", "test", "-tags", "e2e " + build.Tags, "-count=1", "-p=1", "-timeout=60m", "-v"}
 	argv = append(argv, flags...)
 	env := append(a.testTools(), "ROCKPOOL_E2E="+under)
-	return a.run(ctx, env, append(argv, "./builders/disk", "./vm", "./ci/e2e")...)
+	return a.run(ctx, env, append(argv, "./builders/disk", "./templates", "./vm", "./ci/e2e")...)
 }
 
 // underTest writes the file that vm's tests of real machines read: the built

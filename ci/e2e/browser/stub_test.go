@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/rockpool/rootvm/builders/bootstrap"
 	"github.com/rockpool/rootvm/ci/browser"
 	"github.com/rockpool/rootvm/templates"
 )
@@ -167,7 +168,8 @@ func (s *stack) startCaddy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	caddy := exec.Command("caddy", "run", "--config", config, "--adapter", "caddyfile")
+	tools := &bootstrap.Tools{Dir: os.Getenv("ROCKPOOL_TEST_TOOLS")}
+	caddy := tools.Command(context.Background(), "caddy", "run", "--config", config, "--adapter", "caddyfile")
 	caddy.Stdout, caddy.Stderr = &s.caddyLog, &s.caddyLog
 	caddy.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir,
 		"ROCKPOOL_USERNAME=admin", "ROCKPOOL_PASSWORD_HASH="+string(hash))
