@@ -142,7 +142,7 @@ func (h Host) prepare(ctx context.Context, inst Instance, say func(phase, note s
 	if err := h.clearAway(ctx, inst); err != nil {
 		return err
 	}
-	if err := CheckPorts(inst.Config.Ports); err != nil {
+	if err := awaitPorts(ctx, inst.Config.Ports); err != nil {
 		return err
 	}
 	key, err := ensureKey(inst)

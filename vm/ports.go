@@ -2,6 +2,7 @@ package vm
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +11,14 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
+
+// portTaken says who has a port, with EADDRINUSE behind it.
+type portTaken struct{ text string }
+
+func (e portTaken) Error() string { return e.text }
+func (e portTaken) Unwrap() error { return syscall.EADDRINUSE }
 
 // CheckPorts tries to bind each forwarded port on the loopback and reports
 // every one that is taken, with its owner.
@@ -24,7 +32,7 @@ func CheckPorts(p Ports) error {
 		}
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
-			faults = append(faults, fmt.Errorf("port %d (%s) is in use by %s: stop that, or choose another port", f.Host, f.Name, portOwner("/proc", f.Host)))
+			faults = append(faults, portTaken{fmt.Sprintf("port %d (%s) is in use by %s: stop that, or choose another port", f.Host, f.Name, portOwner("/proc", f.Host))})
 		case errors.Is(err, syscall.EACCES):
 			faults = append(faults, fmt.Errorf("port %d (%s) may not be used by an ordinary user: choose one above 1023", f.Host, f.Name))
 		default:
@@ -32,6 +40,31 @@ func CheckPorts(p Ports) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// lingering is how long the ports of a machine that was killed may stay taken:
+// the kernel closes them when it has given back the machine's memory.
+const lingering = 3 * time.Second
+
+// awaitPorts is [CheckPorts] with patience for ports that are about to be free.
+func awaitPorts(ctx context.Context, p Ports) error {
+	limit := time.NewTimer(lingering)
+	defer limit.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := CheckPorts(p)
+		if err == nil || !errors.Is(err, syscall.EADDRINUSE) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // portOwner names the process that listens on a port, below the proc file

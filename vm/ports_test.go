@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -52,5 +53,26 @@ func TestListeners(t *testing.T) {
 	listeners(table, 8080, inodes)
 	if len(inodes) != 1 || !inodes["4242"] {
 		t.Errorf("got %v, want 4242 only", inodes)
+	}
+}
+
+func TestAwaitPorts(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := Ports{Dashboard: l.Addr().(*net.TCPAddr).Port}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := awaitPorts(ended, ports); err == nil {
+		t.Error("a port that is taken was free")
+	}
+	got := make(chan error, 1)
+	go func() { got <- awaitPorts(t.Context(), ports) }()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil {
+		t.Errorf("a port that became free: %v", err)
 	}
 }
