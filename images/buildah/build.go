@@ -28,12 +28,22 @@ func (s *store) build(ctx context.Context, r images.Request, platform string, ou
 		return "", err
 	}
 	out.say("building the workspace image for %s", platform)
-	id, _, err := imagebuildah.BuildDockerfiles(ctx, s.Store, options, filepath.Join(r.Definition, "Containerfile"))
-	if err != nil {
-		return "", fmt.Errorf("build the workspace image for %s: %w", platform, err)
+	for left := beginnings; ; left-- {
+		steps, cached := out.counted()
+		id, _, err := imagebuildah.BuildDockerfiles(ctx, s.Store, options, filepath.Join(r.Definition, "Containerfile"))
+		if err == nil {
+			return id, nil
+		}
+		if left == 1 || ctx.Err() != nil || !out.again(steps, cached) {
+			return "", fmt.Errorf("build the workspace image for %s: %w", platform, err)
+		}
+		out.say("the step did not begin; the steps before it are kept, trying again")
 	}
-	return id, nil
 }
+
+// beginnings is how often a build is begun when the kernel is too busy to begin
+// one of its steps.
+const beginnings = 5
 
 // options are Buildah's for one platform.
 func (s *store) options(r images.Request, platform, base, digest string, out *progress) (define.BuildOptions, error) {

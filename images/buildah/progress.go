@@ -22,6 +22,32 @@ type progress struct {
 	steps  int
 	cached int
 	used   map[string]bool // images that steps were taken from
+	busy   bool            // a step did not begin: see memfdBusy
+}
+
+// memfdBusy is what the start of a step says when the kernel does not seal the
+// copy of this program that is to run in the new namespaces, because somebody
+// (compaction, a monitor of memory) looks at its pages just then: fcntl(2),
+// F_ADD_SEALS, EBUSY. The words are those of containers/storage.
+const memfdBusy = "sealing memfd copy: Device or resource busy"
+
+// again reports whether a step did not begin for want of luck alone, and
+// forgets what was counted since before.
+func (p *progress) again(steps, cached int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.busy {
+		return false
+	}
+	p.busy, p.steps, p.cached = false, steps, cached
+	return true
+}
+
+// counted returns the steps so far, and how many of them were cached.
+func (p *progress) counted() (steps, cached int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.steps, p.cached
 }
 
 func (p *progress) say(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
@@ -55,5 +81,6 @@ func (p *progress) line(line string) {
 		p.cached++
 		p.used[id] = true
 	}
+	p.busy = p.busy || strings.Contains(line, memfdBusy)
 	fmt.Fprintf(p.out, "%7.1f s  %s\n", p.now().Sub(p.start).Seconds(), line)
 }
