@@ -310,6 +310,10 @@ func (m *machine) testShare() {
 	if got := m.ssh("stat -c %s " + guest + "/file; cat " + guest + "/file"); !strings.HasSuffix(got, "an edit that is longer") {
 		m.Errorf("after an edit on the host the guest reads %q", got)
 	}
+	if os.Geteuid() == 0 && m.status().Share == vm.Share9P {
+		m.Log("9p shows root's files as root's, so admin cannot write: the rest needs an ordinary user")
+		return
+	}
 	if got := m.ssh("stat -c %U " + guest + "/file"); got != "admin" {
 		m.Errorf("the host's file belongs to %q in the guest", got)
 	}
@@ -320,9 +324,6 @@ func (m *machine) testShare() {
 		if err != nil {
 			m.Errorf("made in the guest: %v", err)
 			continue
-		}
-		if os.Geteuid() == 0 && m.status().Share == vm.Share9P && name == "d/moved" {
-			continue // root's QEMU can make root's files, and does
 		}
 		if uid := int(info.Sys().(*syscall.Stat_t).Uid); uid != os.Geteuid() {
 			m.Errorf("%s, made in the guest, belongs to %d on the host, not to %d", name, uid, os.Geteuid())

@@ -93,6 +93,8 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 
 	start := time.Now()
 	watch := builders.Stopwatch{Now: time.Now}
+	packer := p.findPacker(ctx)
+	defer packer.abandon()
 	stage := filepath.Join(p.Settings.CacheDir, "stage", p.Settings.Spec.Name())
 	w, err := p.newWorkspace(ctx)
 	if err != nil {
@@ -103,7 +105,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 		return none, err
 	}
 	var tools *bootstrap.Tools
-	var packer, node string
+	var node string
 	steps := []struct {
 		name string
 		run  func() (bool, error)
@@ -114,7 +116,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 			node, cached, err = p.node(ctx, tools, "provision/npm")
 			return cached, err
 		}},
-		{"Find Packer", func() (cached bool, err error) { packer, cached, err = p.packer(ctx); return cached, err }},
+		{"Wait for Packer", packer.wait},
 	}
 	for _, s := range steps {
 		p.say("==> %s", s.name)
@@ -130,7 +132,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 		p.say("%s is up to date: nothing that goes into it has changed", p.Settings.Spec.Name())
 		return m, nil
 	}
-	out, err := p.runPacker(ctx, lock, packer, stage, node, carried, inputs)
+	out, err := p.runPacker(ctx, lock, packer.path, stage, node, carried, inputs)
 	if err != nil {
 		return none, err
 	}

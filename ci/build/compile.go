@@ -32,11 +32,9 @@ var staticCgo = []string{
 	"-ldflags", "-linkmode external -extldflags '-static -Wl,--no-warnings' -s -w -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
 }
 
-// static is the same for programs without C.
-var static = []string{"-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid="}
-
-// buildah are the arguments for the program that builds the workspace image.
-var buildah = []string{"-trimpath", "-buildvcs=false", "-tags", Tags, "-ldflags", "-s -w -buildid="}
+// static is the same for the other programs. Those that must run anywhere are
+// compiled without C.
+var static = []string{"-trimpath", "-buildvcs=false", "-tags", Tags, "-ldflags", "-s -w -buildid="}
 
 // compile builds what goes into the image, into stage, and the plugin that
 // builds it, into the cache.

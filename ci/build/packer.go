@@ -1,10 +1,12 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,31 +29,80 @@ const (
 // minimumPacker is the first release with `plugins install --path`.
 var minimumPacker = [2]int{1, 11}
 
-// packer returns the user's Packer when it is new enough and otherwise one
-// built from its Go module into the cache.
-func (p *Pipeline) packer(ctx context.Context) (path string, cached bool, err error) {
+// packerSearch is Packer being found, or compiled, beside the rest of a build:
+// compiling it takes minutes, and nothing needs it before the end.
+type packerSearch struct {
+	path   string // valid after wait
+	cached bool
+	err    error
+	said   bytes.Buffer // what the compiler printed
+	done   chan struct{}
+	stop   context.CancelFunc
+	out    io.Writer
+}
+
+// findPacker begins to look for the user's Packer, and when there is none that
+// is new enough for the one in the cache, which it compiles from its Go module
+// if need be.
+func (p *Pipeline) findPacker(ctx context.Context) *packerSearch {
+	ctx, stop := context.WithCancel(ctx)
+	s := &packerSearch{done: make(chan struct{}), stop: stop, out: p.Out}
+	if s.path, s.cached = p.packerAtHand(ctx); s.cached {
+		close(s.done)
+		return s
+	}
+	p.say("compiling Packer %s beside the rest, once; this takes some minutes", packerVersion)
+	beside := *p
+	beside.Out = &s.said
+	go func() {
+		defer close(s.done)
+		s.err = beside.compilePacker(ctx, s.path)
+	}()
+	return s
+}
+
+// wait returns when path is a Packer that works.
+func (s *packerSearch) wait() (cached bool, err error) {
+	<-s.done
+	if s.err != nil {
+		_, _ = s.said.WriteTo(s.out)
+	}
+	return s.cached, s.err
+}
+
+// abandon ends the search if it still goes on.
+func (s *packerSearch) abandon() {
+	s.stop()
+	<-s.done
+}
+
+// packerAtHand returns the user's Packer or the cache's, or where the cache
+// will have it.
+func (p *Pipeline) packerAtHand(ctx context.Context) (path string, ok bool) {
 	if path, err := exec.LookPath("packer"); err == nil {
 		out, err := exec.CommandContext(ctx, path, "version").Output()
 		if err == nil && newEnough(string(out)) {
-			return path, true, nil
+			return path, true
 		}
-		p.say("  %s is older than %d.%d: using our own", path, minimumPacker[0], minimumPacker[1])
+		p.say("%s is older than %d.%d: using our own", path, minimumPacker[0], minimumPacker[1])
 	}
 	path = filepath.Join(p.Settings.CacheDir, "packer", packerVersion, "packer")
-	if _, err := os.Stat(path); err == nil {
-		return path, true, nil
-	}
-	p.say("  compiling Packer %s, once; this takes some minutes", packerVersion)
+	_, err := os.Stat(path)
+	return path, err == nil
+}
+
+// compilePacker compiles Packer from its Go module.
+func (p *Pipeline) compilePacker(ctx context.Context, path string) error {
 	out, err := exec.CommandContext(ctx, "go", "mod", "download", "-json", packerModule+"@"+packerVersion).Output()
 	var module struct{ Dir, Error string }
 	if jsonErr := json.Unmarshal(out, &module); jsonErr != nil || module.Dir == "" {
-		return "", false, fmt.Errorf("download %s: %w", packerModule, errors.Join(err, errors.New(module.Error)))
+		return fmt.Errorf("download %s: %w", packerModule, errors.Join(err, errors.New(module.Error)))
 	}
 	tmp := path + ".part"
 	if err := p.goBuild(ctx, module.Dir, ".", tmp, static, "CGO_ENABLED=0"); err != nil {
-		return "", false, err
+		return err
 	}
-	return path, false, os.Rename(tmp, path)
+	return os.Rename(tmp, path)
 }
 
 var versionPattern = regexp.MustCompile(`Packer v(\d+)\.(\d+)\.`)

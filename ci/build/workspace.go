@@ -278,7 +278,7 @@ func (w *workspace) program() string {
 }
 
 func (w *workspace) compile(ctx context.Context) error {
-	return w.goBuild(ctx, w.Settings.Source, "./cmd/workspace-image", w.program(), buildah, "CGO_ENABLED=1")
+	return w.goBuild(ctx, w.Settings.Source, "./cmd/workspace-image", w.program(), static, "CGO_ENABLED=1")
 }
 
 // contexts installs the npm locks.

@@ -81,6 +81,7 @@ func TestBoot_PlainCommandLine(t *testing.T) {
 // TestBookworm builds Debian 12 and its workspace image, boots it and runs a
 // container with slirp4netns, then a workspace on its older Podman.
 func TestBookworm(t *testing.T) {
+	takesLong(t)
 	other.env = []string{"SUITE=bookworm"}
 	defer func() { other.env = nil }()
 	defer other.mage(t, "vm:destroy", "--yes")

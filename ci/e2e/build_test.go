@@ -42,6 +42,7 @@ func TestBuild_SameBytes(t *testing.T) {
 // TestBuild_Killed kills a build, with every process of it, at several
 // moments; the next build must work and leave the old image until it is done.
 func TestBuild_Killed(t *testing.T) {
+	takesLong(t)
 	primary.mage(t, "rootvm:build")
 	before := readManifest(t, "trixie")
 	build := builds.with("FORCE=1")

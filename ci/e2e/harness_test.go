@@ -74,6 +74,15 @@ func run(m *testing.M) int {
 	return 0
 }
 
+// takesLong marks a test of many minutes, which -short leaves out: every commit
+// is tested without it, a release with it.
+func takesLong(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes many minutes: run without -short")
+	}
+}
+
 // instance is one VM under test, addressed through mage.
 type instance struct {
 	name    string

@@ -155,6 +155,7 @@ func TestWorkspaceImage_Again(t *testing.T) {
 // TestWorkspaceImage_SameDigest builds with an empty storage of layers. When
 // the digest differs it says which files do.
 func TestWorkspaceImage_SameDigest(t *testing.T) {
+	takesLong(t)
 	builds.mage(t, "workspace:image")
 	before := workspaceManifest(t)
 	kept := filepath.Join(t.TempDir(), "layout")

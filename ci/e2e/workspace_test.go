@@ -327,6 +327,7 @@ func powerCutTest(t *testing.T, i *instance, w remote) {
 // plug while one is created, one started, one stopped and one deleted. After
 // the boot each is where it was to go, and the others run as before.
 func TestWorkspaces_PowerCutInJobs(t *testing.T) {
+	takesLong(t)
 	i := primary.up(t)
 	create := func(name string) remote {
 		return i.api(t, "POST", "/api/workspaces", map[string]string{"name": name, "image": ""}, http.StatusCreated)

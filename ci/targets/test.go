@@ -112,7 +112,8 @@ func (a *App) SetupE2E(ctx context.Context) error {
 // the disk with its tools, of the launcher with real VMs, then of the targets
 // and of the dashboard in a browser. With RUNTIME=stub it runs only those of
 // the browser that need no container, in a minute or two. Arguments of `go
-// test` may be given in E2E_FLAGS, such as "-run TestSSH".
+// test` may be given in E2E_FLAGS, such as "-run TestSSH", or -short to leave
+// out what takes many minutes.
 func (a *App) E2E(ctx context.Context) error {
 	if err := a.SetupE2E(ctx); err != nil {
 		return err
@@ -134,7 +135,7 @@ func (a *App) E2E(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{"go", "test", "-tags", "e2e " + build.Tags, "-count=1", "-p=1", "-timeout=60m", "-v"}
+	argv := []string{"go", "test", "-tags", "e2e " + build.Tags, "-count=1", "-p=1", "-timeout=120m", "-v"}
 	argv = append(argv, flags...)
 	env := append(a.testTools(), "ROCKPOOL_E2E="+under)
 	return a.run(ctx, env, append(argv, "./builders/disk", "./templates", "./vm", "./ci/e2e")...)
