@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -142,7 +143,7 @@ func (i *instance) tryMage(ctx context.Context, args ...string) (string, error) 
 
 // with is the instance with more in its environment.
 func (i *instance) with(env ...string) *instance {
-	return &instance{name: i.name, ssh: i.ssh, web: i.web, project: i.project, env: env}
+	return &instance{name: i.name, ssh: i.ssh, web: i.web, project: i.project, env: slices.Concat(i.env, env)}
 }
 
 // mage runs a target that must succeed.

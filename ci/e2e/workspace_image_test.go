@@ -4,15 +4,23 @@ package e2e
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/rockpool/rootvm/ci/build"
 	"github.com/rockpool/rootvm/images/oci"
@@ -115,6 +123,7 @@ func stopCarried(t *testing.T) {
 
 // TestWorkspaceImage_Loads gives the OCI archive to Podman in the VM.
 func TestWorkspaceImage_Loads(t *testing.T) {
+	takesLong(t)
 	primary.up(t)
 	m := workspaceManifest(t)
 	copyImage(t, filepath.Join(checkout, "dist", m.Name+".oci.tar"), filepath.Join(primary.project, "workspace.oci.tar"))
@@ -199,6 +208,58 @@ func TestWorkspaceImage_Faults(t *testing.T) {
 	builds.mage(t, "workspace:image")
 	builds.fails(t, []string{"push to 127.0.0.1:1/a/b:c", "refused"}, "workspace:image", "--push", "127.0.0.1:1/a/b:c", "--plain-http")
 	builds.fails(t, []string{"no reference to a registry"}, "workspace:image", "--push", "A B")
+}
+
+// TestWorkspaceImage_Registry pushes the image to a registry, then takes it
+// from there as a base, one that lacks no package.
+func TestWorkspaceImage_Registry(t *testing.T) {
+	takesLong(t)
+	server := httptest.NewTLSServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	known := builds.with("SSL_CERT_FILE=" + withAuthority(t, server.Certificate()))
+	reference := server.Listener.Addr().String() + "/rockpool/workspace:trixie"
+
+	known.mage(t, "workspace:image", "--push", reference)
+	pushed := workspaceManifest(t)
+	res, err := server.Client().Get(server.URL + "/v2/rockpool/workspace/manifests/trixie")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if got := res.Header.Get("Docker-Content-Digest"); got != pushed.Digest {
+		t.Errorf("the registry has %q, dist has %s", got, pushed.Digest)
+	}
+
+	defer builds.mage(t, "workspace:image") // dist is as it was
+	known.with("BASE="+reference).mage(t, "workspace:image")
+	m := workspaceManifest(t)
+	img, err := oci.Layout{Dir: filepath.Join(checkout, "dist", m.Layout)}.Image("amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config v1.Image
+	if err := json.Unmarshal(img.Config, &config); err != nil {
+		t.Fatal(err)
+	}
+	if got := config.Config.Labels["org.opencontainers.image.base.digest"]; m.Base != reference || got != pushed.Images[0].Digest {
+		t.Errorf("made from %q with digest %q, want %s with %s", m.Base, got, reference, pushed.Images[0].Digest)
+	}
+}
+
+// withAuthority returns a file of the host's certificate authorities and one
+// more.
+func withAuthority(t *testing.T, c *x509.Certificate) string {
+	t.Helper()
+	all, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "authorities.pem")
+	all = append(all, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	if err := os.WriteFile(file, all, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 func workspaceManifest(t *testing.T) build.WorkspaceManifest {
