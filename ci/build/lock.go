@@ -15,6 +15,9 @@ import (
 // open file that Packer inherits: when this process is killed and Packer is
 // not, the cache stays locked until Packer has ended too.
 func (p *Pipeline) lock(ctx context.Context) (*os.File, error) {
+	if err := os.MkdirAll(p.Settings.CacheDir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the cache directory: %w", err)
+	}
 	f, err := os.OpenFile(filepath.Join(p.Settings.CacheDir, "build.lock"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("lock the cache: %w", err)

@@ -63,6 +63,9 @@ type workspace struct {
 // is that of the last change to the definition: a commit that changes something
 // else does not make another image.
 func (p *Pipeline) newWorkspace(ctx context.Context) (*workspace, error) {
+	if err := p.Settings.EpochErr; err != nil {
+		return nil, fmt.Errorf("the commit's time is not known (%w): set SOURCE_DATE_EPOCH, the latest time in the image, in seconds since 1970", err)
+	}
 	w := &workspace{Pipeline: p, spec: p.Settings.Workspace, locks: map[string]*bootstrap.PackageLock{}}
 	w.spec.Revision = revision(ctx, p.Settings.Source, definition...)
 	w.spec.SourceDateEpoch = p.Settings.Spec.SourceDateEpoch
@@ -165,7 +168,8 @@ func (w *workspace) layout() oci.Layout { return oci.Layout{Dir: w.dist("")} }
 // nothing, unless FORCE is set.
 func (p *Pipeline) Workspace(ctx context.Context) (WorkspaceManifest, error) {
 	var none WorkspaceManifest
-	if err := p.checkWorkspaceHost(); err != nil {
+	w, err := p.newWorkspace(ctx)
+	if err != nil {
 		return none, err
 	}
 	lock, err := p.lock(ctx)
@@ -173,31 +177,22 @@ func (p *Pipeline) Workspace(ctx context.Context) (WorkspaceManifest, error) {
 		return none, err
 	}
 	defer lock.Close()
-	w, err := p.newWorkspace(ctx)
-	if err != nil {
-		return none, err
-	}
 	return w.build(ctx, lock, p.Settings.Force)
 }
 
-func (p *Pipeline) checkWorkspaceHost() error {
-	if err := p.Settings.EpochErr; err != nil {
-		return fmt.Errorf("the commit's time is not known (%w): set SOURCE_DATE_EPOCH, the latest time in the image, in seconds since 1970", err)
-	}
+// checkHost finds what would make the build fail late.
+func (w *workspace) checkHost() error {
 	if _, err := userns.New(); err != nil {
 		return err
 	}
-	for _, platform := range p.Settings.Workspace.Platforms {
+	for _, platform := range w.spec.Platforms {
 		if err := canRun(images.Architecture(platform)); err != nil {
 			return err
 		}
 	}
-	if err := os.MkdirAll(p.Settings.CacheDir, 0o755); err != nil {
-		return fmt.Errorf("make the cache directory: %w", err)
-	}
 	return errors.Join(
-		needSpace(p.Settings.CacheDir, 5*builders.GiB, "set ROCKPOOL_CACHE to a directory elsewhere"),
-		needSpace(p.Settings.Source, 1*builders.GiB, "move the checkout"),
+		needSpace(w.Settings.CacheDir, 5*builders.GiB, "set ROCKPOOL_CACHE to a directory elsewhere"),
+		needSpace(w.Settings.Source, 1*builders.GiB, "move the checkout"),
 	)
 }
 
@@ -231,6 +226,9 @@ func (w *workspace) build(ctx context.Context, lock *os.File, force bool) (Works
 	if m, ok := w.manifest(); ok && !force {
 		w.say("%s is up to date: nothing that goes into it has changed", w.spec.Name())
 		return m, nil
+	}
+	if err := w.checkHost(); err != nil {
+		return WorkspaceManifest{}, err
 	}
 	start := time.Now()
 	watch := builders.Stopwatch{Now: time.Now}
@@ -457,9 +455,6 @@ func (w *workspace) carried(m WorkspaceManifest) (file, digest string, err error
 // CleanWorkspace removes the storage of layers, files of the user's
 // subordinate ids included.
 func (p *Pipeline) CleanWorkspace(ctx context.Context) error {
-	if err := os.MkdirAll(p.Settings.CacheDir, 0o755); err != nil {
-		return fmt.Errorf("make the cache directory: %w", err)
-	}
 	lock, err := p.lock(ctx)
 	if err != nil {
 		return err

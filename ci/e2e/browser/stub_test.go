@@ -25,6 +25,7 @@ import (
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
 	"github.com/rockpool/rootvm/ci/browser"
+	"github.com/rockpool/rootvm/ci/build"
 	"github.com/rockpool/rootvm/templates"
 )
 
@@ -59,7 +60,8 @@ type stack struct {
 	dir      string
 	ports    [3]int
 	agent    *exec.Cmd
-	delay    string // of each step of the stub
+	delay    string   // of each step of the stub
+	env      []string // of the agent, beside what every stack has
 	agentLog log
 	caddyLog log
 }
@@ -71,12 +73,12 @@ func (s *stack) address(server int) string {
 	return fmt.Sprintf("http://127.0.0.1:%d", s.ports[server])
 }
 
-func newStack(t *testing.T, root string) *stack {
+func newStack(t testing.TB, root string, env ...string) *stack {
 	t.Helper()
-	s := &stack{dir: t.TempDir(), ports: freePorts(t), delay: "0s"}
-	build := exec.Command("go", "build", "-o", filepath.Join(s.dir, "rockpool-agent"), "./cmd/rockpool-agent")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
+	s := &stack{dir: t.TempDir(), ports: freePorts(t), delay: "0s", env: env}
+	compile := exec.Command("go", "build", "-trimpath", "-tags", build.PodmanTags, "-o", filepath.Join(s.dir, "rockpool-agent"), "./cmd/rockpool-agent")
+	compile.Dir = root
+	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("compile the agent: %v\n%s", err, out)
 	}
 	config := fmt.Sprintf(`{"version":1,"ports":{"dashboard":%d,"ide":%d,"preview":%d}}`, s.ports[0], s.ports[1], s.ports[2])
@@ -99,7 +101,7 @@ func newStack(t *testing.T, root string) *stack {
 }
 
 // freePorts are three that were free a moment ago.
-func freePorts(t *testing.T) (ports [3]int) {
+func freePorts(t testing.TB) (ports [3]int) {
 	for i := range ports {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -118,6 +120,7 @@ func (s *stack) startAgent() error {
 		"ROCKPOOL_DATABASE="+filepath.Join(s.dir, "rockpool.db"), "ROCKPOOL_SOCKET="+filepath.Join(s.dir, "agent.sock"),
 		"ROCKPOOL_SETUP_DIR="+s.dir, "ROCKPOOL_CHANNEL="+filepath.Join(s.dir, "no-channel"),
 		"ROCKPOOL_PROBE_URL="+s.address(0)+"/api/health", "GITHUB_API_URL=http://127.0.0.1:9/")
+	s.agent.Env = append(s.agent.Env, s.env...)
 	return s.agent.Start()
 }
 
@@ -144,7 +147,7 @@ func (s *stack) pace(ctx context.Context, delay string) error {
 }
 
 // startCaddy runs it with the VM's own Caddyfile.
-func (s *stack) startCaddy(t *testing.T) {
+func (s *stack) startCaddy(t testing.TB) {
 	t.Helper()
 	p := templates.Defaults()
 	p.RunDir = s.dir
