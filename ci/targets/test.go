@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
@@ -23,9 +24,11 @@ func (a *App) Test(ctx context.Context) error {
 	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
 		return err
 	}
+	// Check vets all of it; debugging information would only be linked.
+	test := []string{"go", "test", "-vet=off", "-ldflags=-w", "-tags"}
 	for _, argv := range [][]string{
-		{"go", "test", "-tags", build.Tags, "./..."},
-		append([]string{"go", "test", "-tags", build.PodmanTags}, withPodman...),
+		slices.Concat(test, []string{build.Tags, "./..."}),
+		slices.Concat(test, []string{build.PodmanTags}, withPodman),
 	} {
 		if err := a.run(ctx, a.testTools(), argv...); err != nil {
 			return err
@@ -123,7 +126,7 @@ func (a *App) E2E(ctx context.Context) error {
 		if _, err := a.pipeline().Tools(ctx); err != nil { // for Caddy
 			return err
 		}
-		argv := append([]string{"go", "test", "-tags", "e2e " + build.Tags, "-count=1", "-timeout=15m", "-v"}, flags...)
+		argv := append([]string{"go", "test", "-vet=off", "-tags", "e2e " + build.Tags, "-count=1", "-timeout=15m", "-v"}, flags...)
 		return a.run(ctx, a.testTools(), append(argv, "./ci/e2e/browser")...)
 	}
 	dir, err := os.MkdirTemp("", "rockpool-vm-")
@@ -135,7 +138,7 @@ func (a *App) E2E(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{"go", "test", "-tags", "e2e " + build.Tags, "-count=1", "-p=1", "-timeout=120m", "-v"}
+	argv := []string{"go", "test", "-vet=off", "-tags", "e2e " + build.Tags, "-count=1", "-p=1", "-timeout=120m", "-v"}
 	argv = append(argv, flags...)
 	env := append(a.testTools(), "ROCKPOOL_E2E="+under)
 	return a.run(ctx, env, append(argv, "./builders/disk", "./templates", "./vm", "./ci/e2e")...)
