@@ -24,47 +24,55 @@ async function command(page: Page, name: string) {
   }).toPass({ timeout: 120_000 });
 }
 
-test("the IDE: workbench, terminal, a file that is saved, search @vm", async ({ page }) => {
-  const w = await createWorkspace("ide");
-  await openIDE(page, w.name);
-  await expect(page.locator("[role='menubar']")).toBeVisible();
+// The tests of a cloned repository go on in the same workspace, one after
+// another, as its user does.
+test.describe.serial("a repository that is cloned", () => {
+  let id: string;
 
-  await command(page, "Terminal: Create New Terminal");
-  await expect(page.locator(".terminal-wrapper.active .xterm")).toBeVisible();
-  await expect(page.locator(".xterm-helper-textarea").first()).toBeFocused();
-  await page.keyboard.type("printf '%s' \"made-by-$((40 + 2))-$(id -un)\" > made.txt && mkdir -p app\n");
-  await expect.poll(() => readFile(w.id, "made.txt")).toBe("made-by-42-admin");
+  test("is opened by the IDE: workbench, terminal, a file that is saved, search @vm", async ({ page }) => {
+    await page.goto("/app/workspaces/new/configure?repo=team%2Fhello");
+    await expect(page.getByLabel("Name")).toHaveValue("hello");
+    await page.getByRole("button", { name: "Create workspace" }).click();
+    await expect(page.getByText("Running")).toBeVisible();
+    await expect(page.getByRole("listitem").filter({ hasText: "Cloning the repository" })).toHaveClass("done");
+    id = new URL(page.url()).pathname.split("/").pop()!;
 
-  await command(page, "File: New Untitled Text File");
-  await page.keyboard.type("the needle in the hay");
-  await page.keyboard.press("Control+S");
-  const input = page.locator(".quick-input-widget input");
-  await expect(input).toBeFocused();
-  await input.fill("/home/admin/app/saved.txt");
-  await page.keyboard.press("Enter");
-  await expect.poll(() => readFile(w.id, "app/saved.txt")).toBe("the needle in the hay");
+    await openIDE(page, "hello");
+    await expect(page.locator("[role='menubar']")).toBeVisible();
+    await expect(page.getByRole("button", { name: "Explorer Section: hello" })).toBeVisible();
+    await expect(page.getByRole("treeitem", { name: "README.md" })).toBeVisible();
 
-  await command(page, "File: Open Folder...");
-  await expect(input).toBeFocused();
-  await input.fill("/home/admin/app/");
-  await page.keyboard.press("Enter");
-  await expect(page).toHaveURL(/folder=%?2?F?\/?home/);
-  await expect(page.locator(".monaco-workbench").first()).toBeVisible();
-  await command(page, "Search: Find in Files");
-  await page.locator(".search-view textarea").first().fill("needle");
-  await page.keyboard.press("Enter");
-  await expect(page.locator(".search-view .monaco-list-row").filter({ hasText: "saved.txt" })).toBeVisible();
-});
+    await command(page, "Terminal: Create New Terminal");
+    await expect(page.locator(".terminal-wrapper.active .xterm")).toBeVisible();
+    await expect(page.locator(".xterm-helper-textarea").first()).toBeFocused();
+    await page.keyboard.type("printf '%s' \"made-by-$((40 + 2))-$(id -un)\" > made.txt\n");
+    await expect.poll(() => readFile(id, "hello/made.txt")).toBe("made-by-42-admin");
 
-test("a repository is cloned, and the IDE opens it @vm", async ({ page }) => {
-  await page.goto("/app/workspaces/new/configure?repo=team%2Fhello");
-  await expect(page.getByLabel("Name")).toHaveValue("hello");
-  await page.getByRole("button", { name: "Create workspace" }).click();
-  await expect(page.getByText("Running")).toBeVisible();
-  await expect(page.getByRole("listitem").filter({ hasText: "Cloning the repository" })).toHaveClass("done");
-  await openIDE(page, "hello");
-  await expect(page.getByRole("button", { name: "Explorer Section: hello" })).toBeVisible();
-  await expect(page.getByRole("treeitem", { name: "README.md" })).toBeVisible();
+    await command(page, "File: New Untitled Text File");
+    await page.keyboard.type("the needle in the hay");
+    await page.keyboard.press("Control+S");
+    const input = page.locator(".quick-input-widget input");
+    await expect(input).toBeFocused();
+    await input.fill("/home/admin/hello/saved.txt");
+    await page.keyboard.press("Enter");
+    await expect.poll(() => readFile(id, "hello/saved.txt")).toBe("the needle in the hay");
+
+    await command(page, "Search: Find in Files");
+    await page.locator(".search-view textarea").first().fill("needle");
+    await page.keyboard.press("Enter");
+    await expect(page.locator(".search-view .monaco-list-row").filter({ hasText: "saved.txt" })).toBeVisible();
+  });
+
+  test("runs again after a reboot of the VM, with its files @vm", async ({ page }) => {
+    await reboot();
+    await hasStatus(id, "running");
+    expect((await workspace(id)).errorMessage).toBeNull();
+    expect(await readFile(id, "hello/saved.txt")).toBe("the needle in the hay");
+    await page.goto(`/app/workspaces/${id}`);
+    await expect(page.getByRole("link", { name: "Open IDE" })).toBeVisible();
+    await openIDE(page, "hello");
+    await expect(page.getByRole("treeitem", { name: "saved.txt" })).toBeVisible();
+  });
 });
 
 // What Vite does as far as a proxy is concerned: a page, a module of its own,
@@ -100,17 +108,4 @@ test("a development server is seen through its port, WebSocket included @vm", as
   const tab = await opened;
   await expect(tab).toHaveURL(address);
   await expect(tab.getByText("hot without password")).toBeVisible();
-});
-
-test("a workspace that ran before the VM's reboot runs after it, with its files @vm", async ({ page }) => {
-  test.slow();
-  const w = await createWorkspace("reboot");
-  await exec(`sudo -u rockpool podman exec rockpool-${w.id} sh -c 'echo kept > /home/admin/kept.txt'`);
-  await reboot();
-  await hasStatus(w.id, "running");
-  expect((await workspace(w.id)).errorMessage).toBeNull();
-  expect(await readFile(w.id, "kept.txt")).toBe("kept\n");
-  await page.goto(`/app/workspaces/${w.id}`);
-  await expect(page.getByRole("link", { name: "Open IDE" })).toBeVisible();
-  await openIDE(page, w.name);
 });
