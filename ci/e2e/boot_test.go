@@ -79,7 +79,8 @@ func TestBoot_PlainCommandLine(t *testing.T) {
 }
 
 // TestBookworm builds Debian 12 and its workspace image, boots it and runs a
-// container with slirp4netns, then a workspace on its older Podman.
+// container with slirp4netns, then a workspace on its older Podman, which is
+// held to the runtime's contract.
 func TestBookworm(t *testing.T) {
 	takesLong(t)
 	other.env = []string{"SUITE=bookworm"}
@@ -94,6 +95,7 @@ func TestBookworm(t *testing.T) {
 	w = other.reach(t, w.ID, "running")
 	limitsTest(t, other, w)
 	ideTest(t, other, w)
+	contractTest(t, other)
 }
 
 // driverPrograms reads which QEMU the primary instance was started with.

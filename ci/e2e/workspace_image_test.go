@@ -11,6 +11,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -214,7 +215,7 @@ func TestWorkspaceImage_Faults(t *testing.T) {
 // from there as a base, one that lacks no package.
 func TestWorkspaceImage_Registry(t *testing.T) {
 	takesLong(t)
-	server := httptest.NewTLSServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	server := httptest.NewTLSServer(newRegistry())
 	defer server.Close()
 	known := builds.with("SSL_CERT_FILE=" + withAuthority(t, server.Certificate()))
 	reference := server.Listener.Addr().String() + "/rockpool/workspace:trixie"
@@ -245,6 +246,8 @@ func TestWorkspaceImage_Registry(t *testing.T) {
 		t.Errorf("made from %q with digest %q, want %s with %s", m.Base, got, reference, pushed.Images[0].Digest)
 	}
 }
+
+func newRegistry() http.Handler { return registry.New(registry.Logger(log.New(io.Discard, "", 0))) }
 
 // withAuthority returns a file of the host's certificate authorities and one
 // more.

@@ -83,8 +83,13 @@ func (i *instance) api(t *testing.T, method, path string, body any, want int) re
 // reach waits until a workspace is in a state, and fails at once on an error.
 func (i *instance) reach(t *testing.T, id, status string) remote {
 	t.Helper()
+	return i.reachWithin(t, readyLimit, id, status)
+}
+
+func (i *instance) reachWithin(t *testing.T, limit time.Duration, id, status string) remote {
+	t.Helper()
 	var w remote
-	eventually(t, readyLimit, "workspace "+status, func() bool {
+	eventually(t, limit, "workspace "+status, func() bool {
 		w = i.api(t, "GET", "/api/workspaces/"+id, nil, http.StatusOK)
 		if w.Status == "error" {
 			t.Fatalf("workspace %s: %s", w.Name, w.ErrorMessage)
@@ -372,6 +377,36 @@ func TestWorkspaces_PowerCutInJobs(t *testing.T) {
 		i.api(t, "DELETE", "/api/workspaces/"+w.ID, nil, http.StatusNoContent)
 	}
 	nothingLeft(t, i)
+}
+
+// TestWorkspaces_OwnImage has the VM pull an image of the user's own from a
+// registry, and runs a workspace from it.
+func TestWorkspaces_OwnImage(t *testing.T) {
+	takesLong(t)
+	i := primary.up(t)
+	server := httptest.NewServer(newRegistry())
+	defer server.Close()
+	builds.mage(t, "workspace:image", "--push", server.Listener.Addr().String()+"/me/own:1", "--plain-http")
+	port := server.Listener.Addr().(*net.TCPAddr).Port
+	i.allow(t, port)
+	host := net.JoinHostPort(hostInGuest, strconv.Itoa(port))
+	i.sh(t, fmt.Sprintf(`printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' | sudo tee /etc/containers/registries.conf.d/e2e.conf
+		cd /; sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) systemctl --user stop podman.service # it has read the old ones`, host))
+
+	start := time.Now()
+	w := i.api(t, "POST", "/api/workspaces", map[string]string{"name": "own-image", "image": host + "/me/own:1"}, http.StatusCreated)
+	w = i.reachWithin(t, 15*time.Minute, w.ID, "running")
+	t.Logf("create to running, with a pull of the image: %.0f s", time.Since(start).Seconds())
+	if got := i.sh(t, "cd /; sudo -u rockpool podman inspect --format '{{.ImageName}}' rockpool-"+w.ID); got != host+"/me/own:1" {
+		t.Errorf("it runs from %q", got)
+	}
+	limitsTest(t, i, w)
+	ideTest(t, i, w)
+	i.api(t, "POST", "/api/workspaces/"+w.ID+"/stop", nil, http.StatusOK)
+	i.reach(t, w.ID, "stopped")
+	i.api(t, "DELETE", "/api/workspaces/"+w.ID, nil, http.StatusNoContent)
+	nothingLeft(t, i)
+	i.sh(t, "cd /; sudo -u rockpool podman rmi --force "+host+"/me/own:1")
 }
 
 // nothingLeft expects that the containers and volumes of deleted workspaces go.
