@@ -99,6 +99,24 @@ func (i *instance) reachWithin(t *testing.T, limit time.Duration, id, status str
 	return w
 }
 
+// steps tells how long each step of a workspace's last job took.
+func (i *instance) steps(t *testing.T, w remote) string {
+	t.Helper()
+	_, body := i.get(t, 0, "/api/workspaces/"+w.ID+"/steps", i.login(t))
+	var steps []struct {
+		Name               string
+		StartedAt, EndedAt time.Time
+	}
+	if err := json.Unmarshal([]byte(body), &steps); err != nil || len(steps) == 0 {
+		t.Fatalf("the steps of %s: %v: %s", w.Name, err, body)
+	}
+	var words []string
+	for _, s := range steps {
+		words = append(words, fmt.Sprintf("%s %.1f s", s.Name, s.EndedAt.Sub(s.StartedAt).Seconds()))
+	}
+	return strings.Join(words, ", ")
+}
+
 // inside runs a script in a workspace as its user.
 func (i *instance) inside(t *testing.T, w remote, script string) string {
 	t.Helper()
@@ -153,7 +171,7 @@ func TestWorkspaces(t *testing.T) {
 	start := time.Now()
 	one := i.api(t, "POST", "/api/workspaces", map[string]string{"name": "e2e-one", "image": "", "repositoryId": "me/project", "token": secretToken}, http.StatusCreated)
 	one = i.reach(t, one.ID, "running")
-	t.Logf("create to running, with a clone: %.1f s", time.Since(start).Seconds())
+	t.Logf("create to running, with a clone: %.1f s: %s", time.Since(start).Seconds(), i.steps(t, one))
 	if got := i.inside(t, one, "cat project/README.md; git -C project config remote.origin.url"); !strings.Contains(got, "a project") || strings.Contains(got, secretToken) {
 		t.Errorf("the clone: %q", got)
 	}
@@ -164,12 +182,20 @@ func TestWorkspaces(t *testing.T) {
 	socket := openPreview(t, i, one)
 	start = time.Now()
 	two = i.reach(t, two.ID, "running")
-	t.Logf("create to running: %.1f s", time.Since(start).Seconds())
+	t.Logf("create to running: %.1f s: %s", time.Since(start).Seconds(), i.steps(t, two))
 	t.Run("Isolation", func(t *testing.T) { isolationTest(t, i, one, two) })
 	t.Run("SocketOutlivesOthers", func(t *testing.T) { outliveTest(t, i, socket, two) })
 	t.Run("PowerCut", func(t *testing.T) { powerCutTest(t, i, one) })
-	i.api(t, "POST", "/api/workspaces/"+one.ID+"/stop", nil, http.StatusOK)
-	i.reach(t, one.ID, "stopped")
+	for _, again := range []bool{true, false} {
+		i.api(t, "POST", "/api/workspaces/"+one.ID+"/stop", nil, http.StatusOK)
+		i.reach(t, one.ID, "stopped")
+		if again {
+			start = time.Now()
+			i.api(t, "POST", "/api/workspaces/"+one.ID+"/start", nil, http.StatusOK)
+			one = i.reach(t, one.ID, "running")
+			t.Logf("start to running: %.1f s: %s", time.Since(start).Seconds(), i.steps(t, one))
+		}
+	}
 	i.api(t, "DELETE", "/api/workspaces/"+one.ID, nil, http.StatusNoContent)
 	nothingLeft(t, i)
 }
