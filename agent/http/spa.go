@@ -1,6 +1,9 @@
 package http
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,15 +12,18 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path"
+	"regexp"
 	"strings"
 )
+
+const indexFile = "index.html"
 
 // SPA serves a built single-page application below /app/ instead of the
 // dashboard. What is a file is served, what is below assets/ has a hash in its
 // name and may be kept for ever, and everything else is a page of the
 // application: index.html.
 func SPA(files fs.FS) (http.Handler, error) {
-	if _, err := fs.Stat(files, "index.html"); err != nil {
+	if _, err := fs.Stat(files, indexFile); err != nil {
 		return nil, fmt.Errorf("single-page application: %w: build it first", err)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -28,30 +34,60 @@ func SPA(files fs.FS) (http.Handler, error) {
 				http.Error(w, "There is no such file.", http.StatusNotFound)
 				return
 			}
-			name = "index.html"
+			name = indexFile
 		}
 		w.Header().Set("Cache-Control", "no-cache")
+		if name == indexFile {
+			serveIndex(w, r, files)
+			return
+		}
 		if asset {
 			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 		}
-		http.ServeFileFS(w, indexRequest(r, name), files, name)
+		http.ServeFileFS(w, r, files, name)
 	}), nil
 }
 
-// indexRequest is r for a path that does not end in index.html, from which
-// the standard library redirects away.
-func indexRequest(r *http.Request, name string) *http.Request {
-	if name != "index.html" {
-		return r
+// serveIndex sends the application's page as it is now: a build may replace it
+// while the agent runs.
+func serveIndex(w http.ResponseWriter, r *http.Request, files fs.FS) {
+	page, err := fs.ReadFile(files, indexFile)
+	st, statErr := fs.Stat(files, indexFile)
+	if err := errors.Join(err, statErr); err != nil {
+		http.Error(w, "The application is not there: build it.", http.StatusInternalServerError)
+		return
 	}
-	clone := *r
-	clone.URL = &url.URL{Path: "/app/"}
-	return &clone
+	w.Header().Set("Content-Security-Policy", spaPolicy(page))
+	http.ServeContent(w, r, indexFile, st.ModTime(), bytes.NewReader(page))
+}
+
+// inlineScript finds the scripts of a page and their attributes.
+var inlineScript = regexp.MustCompile(`(?is)<script(\s[^>]*)?>(.*?)</script\s*>`)
+
+var (
+	scriptSource = regexp.MustCompile(`(?i)\ssrc\s*=`)
+	newlines     = strings.NewReplacer("\r\n", "\n", "\r", "\n") // as the browser reads them
+)
+
+// spaPolicy lets a page run the scripts that were built into it, such as the
+// one that chooses dark or light before anything is drawn, and no other inline
+// script. Images may come from elsewhere, because the owners of repositories
+// have theirs wherever GitHub keeps them.
+func spaPolicy(page []byte) string {
+	scripts := "'self'"
+	for _, m := range inlineScript.FindAllSubmatch(page, -1) {
+		if scriptSource.Match(m[1]) {
+			continue
+		}
+		sum := sha256.Sum256([]byte(newlines.Replace(string(m[2]))))
+		scripts += " 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	return "default-src 'self'; script-src " + scripts + "; style-src 'self' 'unsafe-inline'; img-src 'self' data: https:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"
 }
 
 // devPolicy lets a development server's page run its own inline scripts and
 // keep a WebSocket open.
-const devPolicy = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
+const devPolicy = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; img-src 'self' data: blob: https:; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
 
 // SPAProxy passes what is below /app/ on to a development server, WebSockets
 // included, without credentials.

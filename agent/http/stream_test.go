@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"io"
 	"log/slog"
@@ -475,6 +477,53 @@ func TestSPA(t *testing.T) {
 	}
 }
 
+// TestSPA_policy looks at what the application's page may do: what was built
+// into it, and nothing that was put there later.
+func TestSPA_policy(t *testing.T) {
+	const inline = "\n\tif (dark) {\r\n\t}\n"
+	hash := func(script string) string {
+		sum := sha256.Sum256([]byte(script))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	files := fstest.MapFS{"favicon.svg": {Data: []byte("<svg/>")}}
+	for name, tt := range map[string]struct{ page, scripts string }{
+		"no script":      {"<title>index", "'self'"},
+		"files only":     {`<script type="module" crossorigin src="/app/assets/a.js"></script><SCRIPT SRC = 'b.js'></SCRIPT>`, "'self'"},
+		"one inline":     {"<head><script>" + inline + `</script><script src="/app/assets/a.js"></script>`, "'self' " + hash("\n\tif (dark) {\n\t}\n")},
+		"two, one typed": {`<script>a()</script><Script type="module" data-src="x">b()</script >`, "'self' " + hash("a()") + " " + hash("b()")},
+	} {
+		files["index.html"] = &fstest.MapFile{Data: []byte(tt.page)} // built anew each time
+		h, err := http.SPA(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/app/workspaces", nil))
+		policy := w.Header().Get("Content-Security-Policy")
+		if !strings.Contains(policy, "; script-src "+tt.scripts+"; ") || !strings.Contains(policy, "img-src 'self' data: https:;") || !strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "unsafe-eval") {
+			t.Errorf("%s: %s", name, policy)
+		}
+		if w.Body.String() != tt.page {
+			t.Errorf("%s: %q", name, w.Body)
+		}
+	}
+	h, err := http.SPA(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/app/favicon.svg", nil))
+	if got := w.Header().Get("Content-Security-Policy"); got != "" {
+		t.Errorf("a file has the page's policy: %s", got)
+	}
+	delete(files, "index.html") // while it is built
+	w = httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/app/workspaces", nil))
+	if w.Code != 500 || !strings.Contains(w.Body.String(), "build it") {
+		t.Errorf("no page: %d %s", w.Code, w.Body)
+	}
+}
+
 func TestSPAProxy(t *testing.T) {
 	var got *nethttp.Request
 	dev := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
@@ -501,7 +550,8 @@ func TestSPAProxy(t *testing.T) {
 		return w
 	}
 	w := ask()
-	if w.Code != 200 || w.Body.String() != "dev" || got.URL.String() != "/app/src/main.tsx?t=1" || !strings.Contains(w.Header().Get("Content-Security-Policy"), "unsafe-inline") {
+	if w.Code != 200 || w.Body.String() != "dev" || got.URL.String() != "/app/src/main.tsx?t=1" || !strings.Contains(w.Header().Get("Content-Security-Policy"), "unsafe-inline") ||
+		!strings.Contains(w.Header().Get("Content-Security-Policy"), "img-src 'self' data: blob: https:;") {
 		t.Errorf("%d %s, asked for %s", w.Code, w.Body, got.URL)
 	}
 	for name, values := range got.Header {
