@@ -47,7 +47,7 @@ func TestBuild_Killed(t *testing.T) {
 	before := readManifest(t, "trixie")
 	build := builds.with("FORCE=1")
 	for _, stage := range []string{"Bootstrap the root file system", "seal", "Make the disk", "Pack as qcow2"} {
-		killAt(t, build, stage)
+		killAt(t, build, "rootvm:build", stage)
 		if m := readManifest(t, "trixie"); m.Artifacts[0].SHA256 != before.Artifacts[0].SHA256 {
 			t.Errorf("killed at %q: the manifest names another image", stage)
 		}
@@ -64,11 +64,11 @@ func TestBuild_Killed(t *testing.T) {
 
 // killAt starts a build and sends SIGKILL to its process group when it says
 // that it has come to stage.
-func killAt(t *testing.T, i *instance, stage string) {
+func killAt(t *testing.T, i *instance, target, stage string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, mageBin, "rootvm:build")
+	cmd := exec.CommandContext(ctx, mageBin, target)
 	cmd.Dir, cmd.Env = checkout, i.environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	r, w, err := os.Pipe()

@@ -8,6 +8,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -91,6 +92,7 @@ type instance struct {
 	web     int
 	env     []string
 	project string
+	source  string // the checkout its targets run in, if it is another
 	secret  string // the dashboard's password, once it was asked for
 
 	once sync.Once
@@ -134,7 +136,7 @@ func (i *instance) environment() []string {
 // tryMage runs a target and returns what it printed.
 func (i *instance) tryMage(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, mageBin, args...)
-	cmd.Dir, cmd.Env = checkout, i.environment()
+	cmd.Dir, cmd.Env = cmp.Or(i.source, checkout), i.environment()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -165,8 +166,9 @@ func TestWorkspaceImage_Again(t *testing.T) {
 	}
 }
 
-// TestWorkspaceImage_SameDigest builds with an empty storage of layers. When
-// the digest differs it says which files do.
+// TestWorkspaceImage_SameDigest builds with an empty storage of layers, and is
+// killed twice on the way: what was finished is not built again. When the digest
+// differs it says which files do.
 func TestWorkspaceImage_SameDigest(t *testing.T) {
 	takesLong(t)
 	builds.mage(t, "workspace:image")
@@ -182,7 +184,15 @@ func TestWorkspaceImage_SameDigest(t *testing.T) {
 	}
 	cold := builds.with("FORCE=1", "ROCKPOOL_CACHE="+cache)
 	defer cold.mage(t, "workspace:clean")
-	cold.mage(t, "workspace:image")
+	for _, stage := range []string{"[2/3] STEP 4/4", "compressing"} {
+		killAt(t, cold, "workspace:image", stage)
+		if m := workspaceManifest(t); m.Digest != before.Digest {
+			t.Errorf("killed at %q: the manifest names another image", stage)
+		}
+	}
+	if out := cold.mage(t, "workspace:image"); !strings.Contains(out, "every step was cached") {
+		t.Error("what was finished before the kill is built again")
+	}
 	after := workspaceManifest(t)
 	for _, s := range after.Steps {
 		t.Logf("%7.2f s  %s", s.Seconds, s.Name)
@@ -212,6 +222,24 @@ func TestWorkspaceImage_Faults(t *testing.T) {
 	builds.mage(t, "workspace:image")
 	builds.fails(t, []string{"push to 127.0.0.1:1/a/b:c", "refused"}, "workspace:image", "--push", "127.0.0.1:1/a/b:c", "--plain-http")
 	builds.fails(t, []string{"no reference to a registry"}, "workspace:image", "--push", "A B")
+
+	broken := builds.with()
+	broken.source = filepath.Join(t.TempDir(), "checkout")
+	if out, err := exec.Command("git", "clone", "--quiet", checkout, broken.source).CombinedOutput(); err != nil {
+		t.Fatalf("clone the checkout: %v: %s", err, out)
+	}
+	containerfile := filepath.Join(broken.source, "images", "workspace", "Containerfile")
+	b, err := os.ReadFile(containerfile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(containerfile, bytes.Replace(b, []byte("FROM ${BASE} AS base\n"), []byte("FROM ${BASE} AS base\nRUN echo no such thing; exit 3\n"), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	broken.fails(t, []string{"no such thing", "RUN echo no such thing; exit 3", "exit status 3"}, "workspace:image")
+	if out := builds.mage(t, "workspace:image"); !strings.Contains(out, "is up to date") {
+		t.Error("the failed build left the old image changed")
+	}
 }
 
 // TestWorkspaceImage_Registry pushes the image to a registry, then takes it

@@ -47,6 +47,7 @@ test.describe.serial("a repository that is cloned", () => {
     await expect(page.locator(".xterm-helper-textarea").first()).toBeFocused();
     await page.keyboard.type("printf '%s' \"made-by-$((40 + 2))-$(id -un)\" > made.txt\n");
     await expect.poll(() => readFile(id, "hello/made.txt")).toBe("made-by-42-admin");
+    await expect(page.getByRole("treeitem", { name: "made.txt" })).toBeVisible(); // the files are watched
 
     await command(page, "File: New Untitled Text File");
     await page.keyboard.type("the needle in the hay");
