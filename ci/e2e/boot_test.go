@@ -38,6 +38,7 @@ func TestBoot_UEFI(t *testing.T) {
 // Without a usable KVM, "-enable-kvm -cpu host" is left out, and the ports are
 // the test's own.
 func TestBoot_PlainCommandLine(t *testing.T) {
+	takesLong(t)
 	primary.up(t) // the programs that run it are known from its driver settings
 	programs := driverPrograms(t)
 	dir := t.TempDir()

@@ -19,9 +19,14 @@ import (
 // user network.
 const hostInGuest = "10.0.2.2"
 
-// TestBrowser runs the whole browser suite against the VM. E2E_BROWSER_ARGS
-// are further arguments of Playwright, such as a file's name.
+// TestBrowser runs the browser suite against the VM; with -short only what the
+// stub cannot stand in for. E2E_BROWSER_ARGS are further arguments of
+// Playwright, such as a file's name.
 func TestBrowser(t *testing.T) {
+	args := strings.Fields(os.Getenv("E2E_BROWSER_ARGS"))
+	if testing.Short() {
+		args = append(args, "--grep=@vm", "--grep-invert=@long")
+	}
 	primary.up(t)
 	useRepositories(t, gitServer(t, "team/hello", "# Hello from the test", ""))
 	artifacts := filepath.Join(checkout, "dist", "e2e", "vm")
@@ -30,7 +35,7 @@ func TestBrowser(t *testing.T) {
 		Dir: filepath.Join(checkout, "ci", "e2e", "browser"), Artifacts: artifacts, Mode: "vm",
 		Dashboard: address(0), IDE: address(1), Preview: address(2), Password: primary.password(t),
 		Machine: browser.Machine{RestartAgent: restartAgent, Reboot: reboot, Exec: primary.trySh},
-		Args:    strings.Fields(os.Getenv("E2E_BROWSER_ARGS")),
+		Args:    args,
 		Out:     os.Stdout,
 	}
 	if err := suite.Run(t.Context()); err != nil {

@@ -76,12 +76,13 @@ func run(m *testing.M) int {
 	return 0
 }
 
-// takesLong marks a test of many minutes, which -short leaves out: every commit
-// is tested without it, a release with it.
+// takesLong marks a test of minutes whose subject another one touches, or that
+// seldom changes. -short leaves it out: every commit is tested without it, a
+// release with it.
 func takesLong(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("it takes many minutes: run without -short")
+		t.Skip("it takes long: run without -short")
 	}
 }
 

@@ -488,7 +488,10 @@ func contractTest(t *testing.T, i *instance) {
 }
 
 // TestCaddy runs the tests of the Caddyfile with the guest's own Caddy.
-func TestCaddy(t *testing.T) { runInGuest(t, primary.up(t), "./templates", "", "TestCaddy") }
+func TestCaddy(t *testing.T) {
+	takesLong(t)
+	runInGuest(t, primary.up(t), "./templates", "", "TestCaddy")
+}
 
 // TestRuntime_Contract holds Podman 5 with pasta to the runtime's contract.
 func TestRuntime_Contract(t *testing.T) { contractTest(t, primary.up(t)) }

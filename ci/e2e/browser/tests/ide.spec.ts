@@ -64,7 +64,7 @@ test.describe.serial("a repository that is cloned", () => {
     await expect(page.locator(".search-view .monaco-list-row").filter({ hasText: "saved.txt" })).toBeVisible();
   });
 
-  test("runs again after a reboot of the VM, with its files @vm", async ({ page }) => {
+  test("runs again after a reboot of the VM, with its files @vm @long", async ({ page }) => {
     await reboot();
     await hasStatus(id, "running");
     expect((await workspace(id)).errorMessage).toBeNull();
