@@ -33,7 +33,7 @@ func (e *Engine) Usage(ctx context.Context, id string) (agent.Usage, error) {
 	err := e.call(ctx, "usage", func(ctx context.Context) error {
 		c, err := running(ctx, id)
 		if err == nil {
-			dir, since = strings.Trim(c.State.CgroupPath, "/"), c.State.StartedAt
+			dir, since = limitedGroup(c.State.CgroupPath), c.State.StartedAt
 		}
 		return err
 	})
@@ -69,6 +69,12 @@ func (e *Engine) cpu(id string, now cpuSample, started time.Time) float64 {
 		return 0
 	}
 	return float64(now.used-last.used) / float64(elapsed)
+}
+
+// limitedGroup is the group that has a container's limits. Podman 4 names the
+// one below it, which crun makes for the processes.
+func limitedGroup(path string) string {
+	return strings.TrimSuffix(strings.Trim(path, "/"), "/container")
 }
 
 // readCgroup reads a group of the unified hierarchy. Memory that only caches

@@ -178,6 +178,15 @@ func TestEngine_down(t *testing.T) {
 	}
 }
 
+func TestLimitedGroup(t *testing.T) {
+	const scope = "user.slice/user-990.slice/user@990.service/user.slice/libpod-1.scope"
+	for _, path := range []string{"/" + scope, "/" + scope + "/container"} { // of Podman 5, of Podman 4
+		if got := limitedGroup(path); got != scope {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+}
+
 func TestReadCgroup(t *testing.T) {
 	cgroups := fstest.MapFS{
 		"a/memory.current": {Data: []byte("3000\n")},
