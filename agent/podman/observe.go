@@ -33,7 +33,7 @@ func (e *Engine) Usage(ctx context.Context, id string) (agent.Usage, error) {
 	err := e.call(ctx, "usage", func(ctx context.Context) error {
 		c, err := running(ctx, id)
 		if err == nil {
-			dir, since = limitedGroup(c.State.CgroupPath), c.State.StartedAt
+			dir, since = strings.Trim(c.State.CgroupPath, "/"), c.State.StartedAt
 		}
 		return err
 	})
@@ -71,12 +71,6 @@ func (e *Engine) cpu(id string, now cpuSample, started time.Time) float64 {
 	return float64(now.used-last.used) / float64(elapsed)
 }
 
-// limitedGroup is the group that has a container's limits. Podman 4 names the
-// one below it, which crun makes for the processes.
-func limitedGroup(path string) string {
-	return strings.TrimSuffix(strings.Trim(path, "/"), "/container")
-}
-
 // readCgroup reads a group of the unified hierarchy. Memory that only caches
 // files is not counted.
 func readCgroup(cgroups fs.FS, dir string) (agent.Usage, time.Duration, error) {
@@ -96,6 +90,12 @@ func readCgroup(cgroups fs.FS, dir string) (agent.Usage, time.Duration, error) {
 	}
 	u.Memory = max(0, read("memory.current", "")-read("memory.stat", "inactive_file"))
 	u.MemoryLimit = read("memory.max", "")
+	if u.MemoryLimit == 0 { // the crun of bookworm limits a group below, its own
+		if b, err := fs.ReadFile(cgroups, path.Join(dir, "container", "memory.max")); err == nil {
+			u.MemoryLimit, err = field(string(b), "")
+			errs = append(errs, err)
+		}
+	}
 	u.Pids = int(read("pids.current", ""))
 	used := time.Duration(read("cpu.stat", "usage_usec")) * time.Microsecond
 	return u, used, errors.Join(errs...)

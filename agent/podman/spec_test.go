@@ -178,15 +178,6 @@ func TestEngine_down(t *testing.T) {
 	}
 }
 
-func TestLimitedGroup(t *testing.T) {
-	const scope = "user.slice/user-990.slice/user@990.service/user.slice/libpod-1.scope"
-	for _, path := range []string{"/" + scope, "/" + scope + "/container"} { // of Podman 5, of Podman 4
-		if got := limitedGroup(path); got != scope {
-			t.Errorf("%s: %q", path, got)
-		}
-	}
-}
-
 func TestReadCgroup(t *testing.T) {
 	cgroups := fstest.MapFS{
 		"a/memory.current": {Data: []byte("3000\n")},
@@ -195,10 +186,19 @@ func TestReadCgroup(t *testing.T) {
 		"a/pids.current":   {Data: []byte("7\n")},
 		"a/cpu.stat":       {Data: []byte("usage_usec 2000000\nuser_usec 1\n")},
 		"b/memory.max":     {Data: []byte("max\n")},
+
+		"old/memory.current":       {Data: []byte("3000\n")},
+		"old/memory.stat":          {Data: []byte("inactive_file 1000\n")},
+		"old/memory.max":           {Data: []byte("max\n")},
+		"old/pids.current":         {Data: []byte("7\n")},
+		"old/cpu.stat":             {Data: []byte("usage_usec 2000000\n")},
+		"old/container/memory.max": {Data: []byte("4096\n")},
 	}
-	u, used, err := readCgroup(cgroups, "a")
-	if err != nil || u != (agent.Usage{Memory: 2000, MemoryLimit: 4096, Pids: 7}) || used != 2*time.Second {
-		t.Errorf("%+v %s %v", u, used, err)
+	for _, dir := range []string{"a", "old"} {
+		u, used, err := readCgroup(cgroups, dir)
+		if err != nil || u != (agent.Usage{Memory: 2000, MemoryLimit: 4096, Pids: 7}) || used != 2*time.Second {
+			t.Errorf("%s: %+v %s %v", dir, u, used, err)
+		}
 	}
 	if _, _, err := readCgroup(cgroups, "b"); err == nil {
 		t.Error("a group without files is read")
