@@ -147,7 +147,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 // checkHost finds what would make the build fail late.
 func (p *Pipeline) checkHost() error {
 	if err := p.Settings.EpochErr; err != nil {
-		return fmt.Errorf("the commit's time is not known (%w): set SOURCE_DATE_EPOCH, the latest time in the image, in seconds since 1970", err)
+		return err
 	}
 	if p.Settings.Spec.Architecture != hostArchitecture() {
 		return fmt.Errorf("ARCH=%s cannot be built on this %s host yet: use ARCH=%s", p.Settings.Spec.Architecture, hostArchitecture(), hostArchitecture())

@@ -64,7 +64,7 @@ type workspace struct {
 // else does not make another image.
 func (p *Pipeline) newWorkspace(ctx context.Context) (*workspace, error) {
 	if err := p.Settings.EpochErr; err != nil {
-		return nil, fmt.Errorf("the commit's time is not known (%w): set SOURCE_DATE_EPOCH, the latest time in the image, in seconds since 1970", err)
+		return nil, err
 	}
 	w := &workspace{Pipeline: p, spec: p.Settings.Workspace, locks: map[string]*bootstrap.PackageLock{}}
 	w.spec.Revision = revision(ctx, p.Settings.Source, definition...)

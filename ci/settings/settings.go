@@ -66,7 +66,10 @@ func Load(source string, host Host) (Settings, error) {
 	}
 	s.Spec.SourceDateEpoch = int64(r.number("SOURCE_DATE_EPOCH", 0))
 	if s.Spec.SourceDateEpoch == 0 {
-		s.Spec.SourceDateEpoch, s.EpochErr = host.CommitTime(source)
+		var err error
+		if s.Spec.SourceDateEpoch, err = host.CommitTime(source); err != nil {
+			s.EpochErr = fmt.Errorf("the commit's time is not known (%w): set SOURCE_DATE_EPOCH, the latest time in the image, in seconds since 1970", err)
+		}
 	}
 	s.Spec.FillDefaults()
 	valid := s.Spec

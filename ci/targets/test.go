@@ -116,7 +116,7 @@ func (a *App) SetupE2E(ctx context.Context) error {
 // and of the dashboard in a browser. With RUNTIME=stub it runs only those of
 // the browser that need no container, in a minute or two. Arguments of `go
 // test` may be given in E2E_FLAGS, such as "-run TestSSH", or -short to leave
-// out what takes many minutes.
+// out what takes long.
 func (a *App) E2E(ctx context.Context) error {
 	if err := a.SetupE2E(ctx); err != nil {
 		return err

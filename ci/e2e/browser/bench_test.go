@@ -3,11 +3,8 @@
 package browser
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -18,6 +15,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/client"
 )
 
 // bigAnswer is the body that throughput is measured with, in bytes.
@@ -72,7 +72,7 @@ func BenchmarkProxy(b *testing.B) {
 			})
 		})
 	}
-	b.Run("api/one", func(b *testing.B) {
+	b.Run("api/list", func(b *testing.B) {
 		roundTrips(b, func() { get(b, s.address(0)+"/api/workspaces") })
 	})
 }
@@ -110,37 +110,20 @@ func benchPages() http.Handler {
 // runWorkspace creates a workspace and returns its address when it runs.
 func (s *stack) runWorkspace(b *testing.B, name string) (address string) {
 	b.Helper()
-	var w struct{ ID, Status, VMIP string }
-	ask := func(method, path string, body []byte) {
-		r, err := http.NewRequestWithContext(b.Context(), method, s.address(0)+"/api/workspaces"+path, bytes.NewReader(body))
-		if err != nil {
-			b.Fatal(err)
-		}
-		r.Header.Set("Authorization", basicAuth)
-		r.Header.Set("Content-Type", "application/json")
-		res, err := http.DefaultClient.Do(r)
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer res.Body.Close()
-		if err := json.NewDecoder(res.Body).Decode(&w); err != nil || res.StatusCode >= 300 {
-			b.Fatalf("%s %s: %s, %v", method, path, res.Status, err)
-		}
-	}
-	ask(http.MethodPost, "", fmt.Appendf(nil, `{"name":%q,"image":""}`, name))
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
+	c := client.Unix(filepath.Join(s.dir, "agent.sock"))
+	w, err := c.CreateWorkspace(ctx, agent.NewWorkspace{Name: name})
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for w.Status != "running" {
-		select {
-		case <-tick.C:
-			ask(http.MethodGet, "/"+w.ID, nil)
-		case <-ctx.Done():
-			b.Fatalf("the workspace is %s", w.Status)
-		}
+	for err == nil && w.Status != agent.StatusRunning {
+		<-tick.C
+		w, err = c.Workspace(ctx, w.ID)
 	}
-	return w.VMIP
+	if err != nil {
+		b.Fatalf("the workspace is %s: %v", w.Status, err)
+	}
+	return w.Address
 }
 
 // get reads an answer to its end and returns its length.
