@@ -114,6 +114,7 @@ const Home = "/home/admin"
 type ContainerRef struct {
 	ID      string // of the workspace it is labelled with
 	Name    string // of the workspace
+	Slot    int    // whose ids its data belongs to; -1 when that is not known
 	Status  ContainerStatus
 	HasHome bool // its volume exists
 }

@@ -48,8 +48,9 @@ type Tx interface {
 // WorkspaceRows are the stored workspaces.
 type WorkspaceRows interface {
 	// InsertWorkspace stores w with the lowest slot that is free, and its port.
-	// A name that is taken is [CodeConflict], and so is no free slot.
-	InsertWorkspace(w Workspace) (Record, error)
+	// The slots in taken are not: their ids are those of data without a row. A
+	// name that is taken is [CodeConflict], and so is no free slot.
+	InsertWorkspace(w Workspace, taken []int) (Record, error)
 	// UpdateWorkspace stores what can change: status, address, error message,
 	// whether it is cloned, time of update.
 	UpdateWorkspace(r Record) error

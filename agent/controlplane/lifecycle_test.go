@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -414,7 +415,7 @@ func TestReconcile(t *testing.T) {
 		// The VM is cut off and boots: no container runs, but one that should not.
 		w.rt.Kill(runs.ID)
 		must(t, w.rt.Start(ctx, stops.ID))
-		stranger := agent.Container{ID: strings.Repeat("z", 25), Name: "stranger", Port: 1}
+		stranger := agent.Container{ID: strings.Repeat("z", 25), Name: "stranger", Port: 1, Slot: 2}
 		must(t, w.rt.Create(ctx, stranger))
 		p = w.live(t)
 		time.Sleep(10 * time.Second)
@@ -440,6 +441,9 @@ func TestReconcile(t *testing.T) {
 		}
 		if status, _ := p.rt.Status(ctx, stranger.ID); status != agent.ContainerStopped {
 			t.Errorf("the orphan was touched: %s", status)
+		}
+		if next := p.created("next"); next.Address != "127.0.0.1:"+strconv.Itoa(agent.FirstLoopbackPort+3) {
+			t.Errorf("the next workspace is at %s: its ids are the orphan's", next.Address)
 		}
 	})
 }

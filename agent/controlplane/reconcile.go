@@ -36,6 +36,16 @@ func (o *observed) outage() int {
 	return max(1, o.failures)
 }
 
+// takenSlots are those of orphans: their data is still there.
+func (o *observed) takenSlots() (slots []int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, ref := range o.orphans {
+		slots = append(slots, ref.Slot)
+	}
+	return slots
+}
+
 // State is what there is to know about the whole, for metrics and diagnosis.
 type State struct {
 	Workspaces   map[agent.Status]int

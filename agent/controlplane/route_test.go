@@ -116,7 +116,7 @@ func routing(tb testing.TB) *controlplane.ControlPlane {
 			}
 			rec, err := tx.InsertWorkspace(agent.Workspace{
 				ID: fmt.Sprintf("%025d", i), Name: name, Status: status, Address: "127.0.0.1:20000", CreatedAt: time.UnixMilli(int64(i + 1)),
-			})
+			}, nil)
 			if err != nil {
 				return err
 			}

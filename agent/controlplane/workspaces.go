@@ -24,7 +24,7 @@ func (c *ControlPlane) CreateWorkspace(ctx context.Context, n agent.NewWorkspace
 		rec, err = ch.InsertWorkspace(agent.Workspace{
 			ID: id, Name: n.Name, Status: agent.StatusCreating, Image: cmp.Or(n.Image, agent.DefaultImage), Description: n.Description,
 			RepositoryID: n.RepositoryID, AutoSyncPrefs: n.AutoSyncPrefs, CreatedAt: ch.now, UpdatedAt: ch.now,
-		})
+		}, c.view.takenSlots())
 		if err != nil {
 			return err
 		}

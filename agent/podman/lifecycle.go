@@ -101,9 +101,20 @@ func removeOther(ctx context.Context, id, hash string) (there bool, err error) {
 }
 
 // ensureVolume makes the volume of c. Files in it belong to the ids of its
-// slot: a container of another one could not read them.
+// slot: a container of another one could not read them, and one of another
+// workspace must not.
 func ensureVolume(ctx context.Context, c agent.Container) error {
 	labels := map[string]string{labelID: c.ID, labelName: c.Name, labelSlot: strconv.Itoa(c.Slot)}
+	same := map[string][]string{"label": {labelSlot + "=" + labels[labelSlot]}}
+	others, err := volumes.List(ctx, new(volumes.ListOptions).WithFilters(same))
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if other.Labels[labelID] != c.ID {
+			return agent.Errorf(agent.CodeConflict, "The ids of this workspace are those of the volume %s, which belongs to no workspace. Delete the workspace and create it again, or remove the volume.", other.Name)
+		}
+	}
 	v, err := volumes.Create(ctx, entities.VolumeCreateOptions{
 		Name: volumeName(c.ID), Label: labels, Labels: labels, IgnoreIfExists: true,
 	}, nil)

@@ -167,7 +167,11 @@ func (e *Engine) List(ctx context.Context) ([]agent.ContainerRef, error) {
 			id := labels[labelID]
 			if _, ok := byID[id]; !ok {
 				byID[id] = len(refs)
-				refs = append(refs, agent.ContainerRef{ID: id, Name: labels[labelName], Status: agent.ContainerNotFound})
+				slot, err := strconv.Atoi(labels[labelSlot])
+				if err != nil {
+					slot = -1
+				}
+				refs = append(refs, agent.ContainerRef{ID: id, Name: labels[labelName], Slot: slot, Status: agent.ContainerNotFound})
 			}
 			return &refs[byID[id]]
 		}

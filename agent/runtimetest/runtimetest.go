@@ -164,7 +164,7 @@ func (r *suite) create(t *testing.T) {
 		must(t, r.Runtime.Create(t.Context(), r.one))
 		r.wantStatus(t, first, agent.ContainerStopped)
 	}
-	want := agent.ContainerRef{ID: first, Name: r.one.Name, Status: agent.ContainerStopped, HasHome: true}
+	want := agent.ContainerRef{ID: first, Name: r.one.Name, Slot: r.one.Slot, Status: agent.ContainerStopped, HasHome: true}
 	if got, ok := r.entry(t, first); !ok || got != want {
 		t.Errorf("listed: %+v, %v, want %+v", got, ok, want)
 	}
@@ -212,8 +212,8 @@ func (r *suite) files(t *testing.T) {
 	} {
 		must(t, r.Runtime.WriteFile(ctx, first, f.path, []byte(f.content)))
 		r.wantFile(t, f.path, f.content)
-		r.wantFile(t, agent.Home+"/"+f.path, f.content)
 	}
+	r.wantFile(t, agent.Home+"/.gitconfig", "[user]\n\tname = Ä\r\n")
 	wantCode(t, "too large", r.Runtime.WriteFile(ctx, first, "huge", make([]byte, agent.MaxFileSize+1)), agent.CodeTooLarge)
 	_, err = r.Runtime.ReadFile(ctx, first, "huge")
 	wantCode(t, "what was too large", err, agent.CodeNotFound)

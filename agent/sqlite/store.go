@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -117,15 +118,15 @@ func scanWorkspace(s scanner) (r agent.Record, err error) {
 }
 
 // InsertWorkspace implements [agent.WorkspaceRows].
-func (r *rows) InsertWorkspace(w agent.Workspace) (agent.Record, error) {
-	var taken bool
-	if err := r.tx.QueryRowContext(r.ctx, "SELECT EXISTS (SELECT 1 FROM workspace WHERE name = ?)", w.Name).Scan(&taken); err != nil {
+func (r *rows) InsertWorkspace(w agent.Workspace, taken []int) (agent.Record, error) {
+	var exists bool
+	if err := r.tx.QueryRowContext(r.ctx, "SELECT EXISTS (SELECT 1 FROM workspace WHERE name = ?)", w.Name).Scan(&exists); err != nil {
 		return agent.Record{}, fmt.Errorf("look for name: %w", err)
 	}
-	if taken {
+	if exists {
 		return agent.Record{}, agent.Errorf(agent.CodeConflict, "Workspace %q already exists", w.Name)
 	}
-	slot, err := r.freeSlot()
+	slot, err := r.freeSlot(taken)
 	if err != nil {
 		return agent.Record{}, err
 	}
@@ -136,21 +137,22 @@ func (r *rows) InsertWorkspace(w agent.Workspace) (agent.Record, error) {
 	return rec, err
 }
 
-// freeSlot is the lowest that no row has.
-func (r *rows) freeSlot() (int, error) {
-	slots, err := all(r, "list slots", func(s scanner) (n int, err error) { return n, s.Scan(&n) }, "SELECT slot FROM workspace ORDER BY slot")
+// freeSlot is the lowest that no row has and that is not taken otherwise.
+func (r *rows) freeSlot(taken []int) (int, error) {
+	slots, err := all(r, "list slots", func(s scanner) (n int, err error) { return n, s.Scan(&n) }, "SELECT slot FROM workspace")
 	if err != nil {
 		return 0, err
 	}
-	for i, slot := range slots {
-		if i != slot {
-			return i, nil
+	var full [agent.MaxWorkspaces]bool
+	for _, slot := range slices.Concat(slots, taken) {
+		if slot >= 0 && slot < len(full) {
+			full[slot] = true
 		}
 	}
-	if len(slots) >= agent.MaxWorkspaces {
-		return 0, agent.Errorf(agent.CodeConflict, "Maximum of %d workspaces reached: delete one first", agent.MaxWorkspaces)
+	if i := slices.Index(full[:], false); i >= 0 {
+		return i, nil
 	}
-	return len(slots), nil
+	return 0, agent.Errorf(agent.CodeConflict, "Maximum of %d workspaces reached: delete one first", agent.MaxWorkspaces)
 }
 
 // UpdateWorkspace implements [agent.WorkspaceRows].

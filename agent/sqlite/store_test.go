@@ -35,7 +35,7 @@ func update(t testing.TB, db *DB, f func(agent.Tx) error) {
 func insert(t testing.TB, db *DB, n int) (rec agent.Record) {
 	t.Helper()
 	update(t, db, func(tx agent.Tx) (err error) {
-		rec, err = tx.InsertWorkspace(workspace(n))
+		rec, err = tx.InsertWorkspace(workspace(n), nil)
 		return err
 	})
 	return rec
@@ -80,7 +80,7 @@ func TestStore_Workspace(t *testing.T) {
 	}
 	taken := workspace(3)
 	taken.Name = rec.Name
-	err = db.Update(t.Context(), func(tx agent.Tx) error { _, err := tx.InsertWorkspace(taken); return err })
+	err = db.Update(t.Context(), func(tx agent.Tx) error { _, err := tx.InsertWorkspace(taken, nil); return err })
 	if agent.ErrorCode(err) != agent.CodeConflict || err.Error() != `Workspace "ws-2" already exists` {
 		t.Errorf("taken name: %v", err)
 	}
@@ -96,7 +96,7 @@ func TestStore_Slots(t *testing.T) {
 			t.Fatalf("slot %d, port %d of number %d", rec.Slot, rec.Port, n)
 		}
 	}
-	err := db.Update(t.Context(), func(tx agent.Tx) error { _, err := tx.InsertWorkspace(workspace(999)); return err })
+	err := db.Update(t.Context(), func(tx agent.Tx) error { _, err := tx.InsertWorkspace(workspace(999), nil); return err })
 	if agent.ErrorCode(err) != agent.CodeConflict || err.Error() != "Maximum of 256 workspaces reached: delete one first" {
 		t.Errorf("no slot is left: %v", err)
 	}
@@ -106,6 +106,16 @@ func TestStore_Slots(t *testing.T) {
 			t.Errorf("slot %d, want the lowest that is free, %d", rec.Slot, want)
 		}
 	}
+	update(t, db, func(tx agent.Tx) error { return errors.Join(tx.DeleteWorkspace(wsID(5)), tx.DeleteWorkspace(wsID(9))) })
+	for taken, want := range map[int]int{5: 9, -1: 5} {
+		update(t, db, func(tx agent.Tx) error {
+			rec, err := tx.InsertWorkspace(workspace(2000), []int{taken})
+			if err == nil && rec.Slot != want {
+				t.Errorf("slot %d with %d taken, want %d", rec.Slot, taken, want)
+			}
+			return errors.Join(err, tx.DeleteWorkspace(wsID(2000)))
+		})
+	}
 }
 
 // TestStore_Update/atomic: what a transaction did before it failed is undone.
@@ -113,7 +123,7 @@ func TestStore_Update_atomic(t *testing.T) {
 	db := newDB(t)
 	stop := errors.New("stop")
 	err := db.Update(t.Context(), func(tx agent.Tx) error {
-		if _, err := tx.InsertWorkspace(workspace(1)); err != nil {
+		if _, err := tx.InsertWorkspace(workspace(1), nil); err != nil {
 			return err
 		}
 		if err := tx.InsertJob(agent.Job{ID: "j", WorkspaceID: wsID(1), Kind: agent.JobCreate, State: agent.JobQueued}); err != nil {
@@ -374,7 +384,7 @@ func TestStore_locked(t *testing.T) {
 	}
 	exec(db.write, "PRAGMA busy_timeout = 50")
 	exec(conn, "BEGIN IMMEDIATE")
-	err = db.Update(t.Context(), func(tx agent.Tx) error { _, err := tx.InsertWorkspace(workspace(1)); return err })
+	err = db.Update(t.Context(), func(tx agent.Tx) error { _, err := tx.InsertWorkspace(workspace(1), nil); return err })
 	e, ok := errors.AsType[*agent.Error](err)
 	if !ok || e.Code != agent.CodeUnavailable || e.Message != "The database is in use by another program. Try again in a moment." {
 		t.Errorf("error: %v", err)

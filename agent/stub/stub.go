@@ -324,10 +324,10 @@ func (r *Runtime) List(ctx context.Context) (refs []agent.ContainerRef, err erro
 	err = r.do(ctx, OpList, "", func() error {
 		all := map[string]agent.ContainerRef{}
 		for id := range r.homes {
-			all[id] = agent.ContainerRef{ID: id, Status: agent.ContainerNotFound, HasHome: true}
+			all[id] = agent.ContainerRef{ID: id, Slot: -1, Status: agent.ContainerNotFound, HasHome: true}
 		}
 		for id, c := range r.containers {
-			all[id] = agent.ContainerRef{ID: id, Name: c.Spec.Name, Status: r.status(id), HasHome: r.homes[id] != nil}
+			all[id] = agent.ContainerRef{ID: id, Name: c.Spec.Name, Slot: c.Spec.Slot, Status: r.status(id), HasHome: r.homes[id] != nil}
 		}
 		for _, id := range slices.Sorted(maps.Keys(all)) {
 			refs = append(refs, all[id])
