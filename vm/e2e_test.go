@@ -230,9 +230,9 @@ func TestE2E(t *testing.T) {
 	m.in("virtiofs", (*machine).testShare)
 	m.in("kill the supervisor", (*machine).testKillSupervisor)
 	m.in("kill virtiofsd", (*machine).testKillVirtiofsd)
-	m.in("stop and start keep data", (*machine).testData)
-	m.in("9p", (*machine).testShare) // testData started with 9p
 	m.in("kill QEMU", (*machine).testKillQEMU)
+	m.in("9p", (*machine).testShare) // testKillQEMU started with 9p
+	m.in("stop", func(m *machine) { m.stop() })
 	m.in("kill QEMU and supervisor", (*machine).testKillBoth)
 	for _, boot := range m.Boots {
 		m.in("boot by "+boot, func(m *machine) {
@@ -395,35 +395,37 @@ func (m *machine) testKillVirtiofsd() {
 	}
 }
 
-// testData also changes the share to 9p.
-func (m *machine) testData() {
-	m.ssh("echo kept | sudo tee /var/lib/rockpool/e2e >/dev/null")
-	m.stop()
-	m.Config.Share = vm.Share9P
-	if m.boot(); m.ssh("cat /var/lib/rockpool/e2e") != "kept" {
-		m.Error("the data disk lost a file")
-	}
-}
-
+// testKillQEMU expects what was written to be there still. It changes the share
+// to 9p.
 func (m *machine) testKillQEMU() {
+	m.ssh("echo kept | sudo tee /var/lib/rockpool/e2e >/dev/null; sync")
 	before := m.status()
 	m.kill(process(before, "qemu"))
 	m.eventually("the failure", 10*time.Second, func() bool { return m.status().Status == vm.Failed })
 	if state := m.status(); state.On() || state.Failure == nil {
 		m.Errorf("state %+v", state)
 	}
-	m.boot()
+	m.Config.Share = vm.Share9P
+	if m.boot(); m.ssh("cat /var/lib/rockpool/e2e") != "kept" {
+		m.Error("the data disk lost a file")
+	}
 }
 
+// testKillBoth works on a machine in the middle of its boot.
 func (m *machine) testKillBoth() {
+	start := func() {
+		m.Helper()
+		if _, err := m.host.Start(m.Context(), m.Config, nil); err != nil {
+			m.Errorf("start: %v", err)
+		}
+	}
+	start()
 	before := m.status()
 	m.kill(before.Supervisor)
 	m.kill(process(before, "qemu"))
 	if state := m.status(); state.On() || state.Status != vm.Failed {
 		m.Errorf("state %+v", state)
 	}
-	if _, err := m.host.Start(m.Context(), m.Config, nil); err != nil {
-		m.Errorf("start: %v", err)
-	}
-	m.stop() // in the middle of its boot
+	start()
+	m.stop()
 }

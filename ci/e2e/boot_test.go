@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -92,7 +91,7 @@ func TestBookworm(t *testing.T) {
 		t.Errorf("the guest is %q", got)
 	}
 	podmanTest(t, other, "slirp4netns")
-	w := other.api(t, "POST", "/api/workspaces", map[string]string{"name": "on-bookworm", "image": ""}, http.StatusCreated)
+	w := other.create(t, "on-bookworm")
 	w = other.reach(t, w.ID, "running")
 	limitsTest(t, other, w)
 	ideTest(t, other, w)

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rockpool/rootvm/vm"
 )
 
 // TestBuild_SameBytes builds again without the caches of the root file system
@@ -102,15 +104,28 @@ func TestBuild_BadSettings(t *testing.T) {
 	bad.fails(t, []string{"SUITE", "DISK_SIZE", "FORMATS"}, "rootvm:build")
 }
 
-// TestRebuild_KeepsData updates the image under a VM with data.
-func TestRebuild_KeepsData(t *testing.T) {
+// TestDown_KeepsData stops the VM, starts it with another image, and finds all
+// that is the user's again.
+func TestDown_KeepsData(t *testing.T) {
 	primary.up(t)
+	password, hostKey := primary.password(t), primary.sh(t, "cat /etc/ssh/ssh_host_ed25519_key.pub")
 	primary.sh(t, "echo kept | sudo tee /opt/rockpool/over-the-update; echo gone | sudo tee /root/on-the-root-disk")
 	before := primary.status(t).ImageSHA256
 	primary.env = []string{"DISK_SIZE=5G"} // another image, made of the same layers
 	defer func() { primary.env = nil }()
 	primary.mage(t, "rootvm:build")
-	primary.mage(t, "down")
+
+	if out := primary.mage(t, "down"); !strings.Contains(out, "stopped") {
+		t.Errorf("down said %q", out)
+	}
+	if _, err := os.Stat(filepath.Join(primary.dir(), "state.json")); err != nil {
+		t.Error(err)
+	}
+	if state := primary.status(t); state.Status != vm.Stopped || state.On() {
+		t.Errorf("state = %s", state.Status)
+	}
+	primary.mage(t, "down") // again
+
 	primary.mage(t, "up")
 	if after := primary.status(t).ImageSHA256; after == before || after == "" {
 		t.Errorf("image = %s, was %s", after, before)
@@ -118,6 +133,12 @@ func TestRebuild_KeepsData(t *testing.T) {
 	out := primary.sh(t, "sudo cat /opt/rockpool/over-the-update; sudo test ! -e /root/on-the-root-disk")
 	if out != "kept" {
 		t.Errorf("the data disk says %q", out)
+	}
+	if primary.password(t) != password {
+		t.Error("the dashboard's password changed")
+	}
+	if primary.sh(t, "cat /etc/ssh/ssh_host_ed25519_key.pub") != hostKey {
+		t.Error("the SSH host key changed")
 	}
 }
 

@@ -229,30 +229,3 @@ func TestAgent_BrokenDatabase(t *testing.T) {
 		sudo systemctl reset-failed rockpool-agent; sudo systemctl restart rockpool-agent`)
 	eventually(t, time.Minute, "health after the mend", func() bool { return healthy(primary.web) })
 }
-
-// TestDown_KeepsData stops, starts and finds everything again.
-func TestDown_KeepsData(t *testing.T) {
-	primary.up(t)
-	password, hostKey := primary.password(t), primary.sh(t, "cat /etc/ssh/ssh_host_ed25519_key.pub")
-	primary.sh(t, "echo kept | sudo tee /opt/rockpool/marker")
-	if out := primary.mage(t, "down"); !strings.Contains(out, "stopped") {
-		t.Errorf("down said %q", out)
-	}
-	if _, err := os.Stat(filepath.Join(primary.dir(), "state.json")); err != nil {
-		t.Error(err)
-	}
-	if state := primary.status(t); state.Status != vm.Stopped || state.On() {
-		t.Errorf("state = %s", state.Status)
-	}
-	primary.mage(t, "down")
-	primary.mage(t, "up")
-	if got := primary.sh(t, "sudo cat /opt/rockpool/marker"); got != "kept" {
-		t.Errorf("marker = %q", got)
-	}
-	if primary.password(t) != password {
-		t.Error("the dashboard's password changed")
-	}
-	if primary.sh(t, "cat /etc/ssh/ssh_host_ed25519_key.pub") != hostKey {
-		t.Error("the SSH host key changed")
-	}
-}

@@ -3,11 +3,14 @@
 package e2e
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -98,12 +101,50 @@ func TestWorkspaceImage_Carried(t *testing.T) {
 	t.Run("NativeModules", func(t *testing.T) {
 		out := inCarried(t, `cd /opt/code-server/node_modules/code-server/lib/vscode
 			node -e 'for (const m of ["node-pty","@parcel/watcher","@vscode/spdlog","@vscode/native-watchdog"]) require(m); console.log("loaded")'
-			node --version && npm --version && n --version && python3 -m venv /tmp/v && gcc --version | head -1`)
+			node --version && npm --version && n --version && python3 -c 'import pip, venv, ensurepip' && gcc --version | head -1`)
 		if !strings.HasPrefix(out, "loaded\nv24.") {
 			t.Errorf("in the container: %s", out)
 		}
 	})
+	t.Run("NodeVersions", func(t *testing.T) {
+		port := nodeMirror(t, "22.99.1")
+		primary.allow(t, port)
+		for file, version := range map[string]string{".nvmrc": "22", ".node-version": "v22.99.1"} {
+			out := inCarried(t, fmt.Sprintf(`mkdir -p ~/versions/%[1]s && cd ~/versions/%[1]s && echo %[2]s >%[1]s
+				N_NODE_MIRROR=http://%[3]s:%[4]d N_USE_XZ=0 n auto >&2 && node --version
+				rm -r ~/.local/bin/node ~/.local/n && hash -r && node --version`, file, version, hostInGuest, port))
+			if lines := strings.Fields(out); len(lines) < 2 || lines[len(lines)-2] != "v22.99.1" || !strings.HasPrefix(lines[len(lines)-1], "v24.") {
+				t.Errorf("with %s: %s", file, out)
+			}
+		}
+	})
 	stopCarried(t)
+}
+
+// nodeMirror serves one version of Node.js the way nodejs.org does. Its program
+// only tells the version.
+func nodeMirror(t *testing.T, version string) (port int) {
+	t.Helper()
+	name := fmt.Sprintf("node-v%s-linux-x64", version)
+	program := []byte("#!/bin/sh\necho v" + version + "\n")
+	var archive bytes.Buffer
+	compressed := gzip.NewWriter(&archive)
+	w := tar.NewWriter(compressed)
+	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name + "/bin/node", Mode: 0o755, Size: int64(len(program))})
+	if err == nil {
+		_, err = w.Write(program)
+	}
+	if err := errors.Join(err, w.Close(), compressed.Close()); err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/index.tab", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "version\tdate\tfiles\tnpm\tv8\tuv\tzlib\topenssl\tmodules\tlts\tsecurity\nv%s\t2026-01-01\tlinux-x64\t-\t-\t-\t-\t-\t-\t-\tfalse\n", version)
+	})
+	mux.HandleFunc(fmt.Sprintf("/v%s/%s.tar.gz", version, name), func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(archive.Bytes()) })
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().(*net.TCPAddr).Port
 }
 
 // stopCarried stops the container, which must end by its own signal.

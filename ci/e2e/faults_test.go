@@ -1,0 +1,110 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// asRockpool runs a command of the guest as the user of the containers, with
+// its session's bus and sockets.
+const asRockpool = `cd /; rockpool() { sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) "$@"; }
+`
+
+// TestWorkspaces_Faults takes from the VM, one after the other, what its agent
+// lives on. Each time the user is told, nothing is lost, and what was asked
+// for is done when the fault has ended.
+func TestWorkspaces_Faults(t *testing.T) {
+	takesLong(t)
+	i := primary.up(t)
+	keeper := i.create(t, "keeper")
+	i.reach(t, keeper.ID, "running")
+	i.inside(t, keeper, "echo precious >note.txt; sync")
+
+	t.Run("FullDisk", func(t *testing.T) { fullDiskTest(t, i) })
+	t.Run("NoPodman", func(t *testing.T) {
+		i.sh(t, asRockpool+"rockpool systemctl --user stop podman.socket podman.service")
+		w := i.create(t, "no-podman")
+		i.told(t, w.ID, "creating", "Podman does not answer")
+		i.sh(t, asRockpool+"rockpool systemctl --user start podman.socket")
+		i.end(t, i.reach(t, w.ID, "running"))
+	})
+	t.Run("LockedDatabase", func(t *testing.T) {
+		i.sh(t, `sudo systemd-run --quiet --unit=e2e-lock --uid=rockpool node -e '
+			const db = new (require("node:sqlite").DatabaseSync)("/opt/rockpool/rockpool.db")
+			db.exec("BEGIN EXCLUSIVE"); setInterval(() => {}, 1e6)'`)
+		eventually(t, time.Minute, "the answer that the database is locked", func() bool {
+			status, body := i.ask(t, http.MethodPost, "/api/workspaces", map[string]string{"name": "locked", "image": ""})
+			if status == http.StatusCreated {
+				t.Fatal("it was written in spite of the lock")
+			}
+			return status == http.StatusServiceUnavailable && strings.Contains(body, "in use by another program")
+		})
+		if status, body := i.ask(t, http.MethodGet, "/api/workspaces/"+keeper.ID, nil); status != http.StatusOK {
+			t.Errorf("reading meanwhile: %d %s", status, body)
+		}
+		i.sh(t, "sudo systemctl stop e2e-lock")
+		i.end(t, i.reach(t, i.create(t, "locked").ID, "running"))
+	})
+	t.Run("ClockJump", func(t *testing.T) {
+		w := i.create(t, "clock")
+		i.sh(t, "sudo timedatectl set-ntp false; sudo date -s '+3 days'")
+		i.reach(t, w.ID, "running")
+		i.sh(t, "sudo date -s '-4 days'")
+		i.stop(t, w)
+		i.api(t, "POST", "/api/workspaces/"+w.ID+"/start", nil, http.StatusOK)
+		i.reach(t, w.ID, "running")
+		i.sh(t, fmt.Sprintf("sudo date -s @%d; sudo timedatectl set-ntp true", time.Now().Unix()))
+		i.end(t, w)
+	})
+	t.Run("MissingImage", func(t *testing.T) {
+		w := i.api(t, "POST", "/api/workspaces", map[string]string{"name": "no-image", "image": "localhost/nothing:1"}, http.StatusCreated)
+		i.told(t, w.ID, "error", "localhost/nothing:1")
+		i.remove(t, w)
+	})
+
+	if got := i.inside(t, i.reach(t, keeper.ID, "running"), "cat note.txt"); got != "precious" {
+		t.Errorf("after the faults the note says %q", got)
+	}
+	i.end(t, keeper)
+	nothingLeft(t, i)
+}
+
+// fullDiskTest leaves nothing free on the disk of the data. What is asked for
+// then is refused, or ends in an error that can be tried again.
+func fullDiskTest(t *testing.T, i *instance) {
+	i.sh(t, `while n=$(df --output=avail -B1 /opt/rockpool | tail -1); [ "$n" -gt 0 ]; do
+		sudo fallocate -l "$n" "/opt/rockpool/filler-$n" || break; done; df -h /opt/rockpool`)
+	const words = "disk of the VM is full"
+	status, body := i.ask(t, http.MethodPost, "/api/workspaces", map[string]string{"name": "full", "image": ""})
+	t.Logf("on a full disk: %d %s", status, body)
+	var w remote
+	switch status {
+	case http.StatusCreated: // the database had room left of its own
+		if err := json.Unmarshal([]byte(body), &w); err != nil {
+			t.Fatal(err)
+		}
+		i.told(t, w.ID, "error", words)
+	case http.StatusInsufficientStorage:
+		if !strings.Contains(body, words) {
+			t.Errorf("it does not say %q", words)
+		}
+	default:
+		t.Errorf("want 201 or 507")
+	}
+	if out, err := i.trySh(t.Context(), "sudo rockpool-agent doctor"); err == nil || !strings.Contains(out, "make the data disk larger") {
+		t.Errorf("doctor says\n%s", out)
+	}
+	i.sh(t, "sudo rm /opt/rockpool/filler-*")
+	if w.ID == "" {
+		w = i.create(t, "full")
+	} else {
+		i.api(t, "POST", "/api/workspaces/"+w.ID+"/start", nil, http.StatusOK)
+	}
+	i.end(t, i.reach(t, w.ID, "running"))
+}
