@@ -122,6 +122,7 @@ type Request struct {
 	Bases      map[string]Base   `json:"bases"`      // by platform; empty when Spec.Base is set
 	Definition string            `json:"definition"` // directory of the Containerfile, the build's context
 	Contexts   map[string]string `json:"contexts"`   // directories by the names that the Containerfile gives them
+	PlainHTTP  bool              `json:"plainHTTP"`  // the registry of Spec.Base has no TLS, or a certificate nobody knows
 	Inputs     string            `json:"inputs"`     // digest of Definition and Contexts: a layer's key
 	Storage    string            `json:"storage"`    // directory of layers, kept between builds
 	Layout     string            `json:"layout"`     // directory to write the OCI layout to

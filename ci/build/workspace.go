@@ -244,6 +244,7 @@ func (w *workspace) build(ctx context.Context, lock *os.File, force bool) (Works
 		Definition: definition,
 		Contexts:   map[string]string{},
 		Inputs:     layers[:32],
+		PlainHTTP:  w.Settings.PlainHTTP,
 		Storage:    filepath.Join(w.Settings.CacheDir, "workspace", "storage"),
 		Layout:     w.dist(""),
 	}
@@ -469,9 +470,9 @@ func (p *Pipeline) CleanWorkspace(ctx context.Context) error {
 
 // Push copies the workspace image in dist/, which must be up to date, to a
 // registry.
-func (p *Pipeline) Push(ctx context.Context, m WorkspaceManifest, reference string, plainHTTP bool) error {
+func (p *Pipeline) Push(ctx context.Context, m WorkspaceManifest, reference string) error {
 	args := []string{"push"}
-	if plainHTTP {
+	if p.Settings.PlainHTTP {
 		args = append(args, "--plain-http")
 	}
 	w := &workspace{Pipeline: p}

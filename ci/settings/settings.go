@@ -27,6 +27,7 @@ type Settings struct {
 	Mirrors   []string // MIRROR: Debian archives, tried in order; empty means the host's own
 	Force     bool     // FORCE: build even when nothing changed
 	Source    string   // the checkout
+	PlainHTTP bool     // PLAIN_HTTP: the registry of BASE has no TLS
 	Dist      string   // where finished images go
 	CacheDir  string   // ROCKPOOL_CACHE: can be deleted at any time
 	StateDir  string   // ROCKPOOL_STATE: instances and their data disks
@@ -53,10 +54,11 @@ type Host struct {
 func Load(source string, host Host) (Settings, error) {
 	r := reader{getenv: host.Getenv}
 	s := Settings{
-		Source:  source,
-		Dist:    filepath.Join(source, "dist"),
-		Mirrors: strings.Fields(host.Getenv("MIRROR")),
-		Force:   r.flag("FORCE"),
+		Source:    source,
+		Dist:      filepath.Join(source, "dist"),
+		Mirrors:   strings.Fields(host.Getenv("MIRROR")),
+		Force:     r.flag("FORCE"),
+		PlainHTTP: r.flag("PLAIN_HTTP"),
 	}
 	s.Spec = builders.Spec{
 		Suite:        host.Getenv("SUITE"),

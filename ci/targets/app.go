@@ -190,7 +190,7 @@ func (a *App) Workspace(ctx context.Context, args []string) error {
 	flags.SetOutput(a.Err)
 	platforms := flags.String("platform", "", "platforms to build, such as linux/amd64,linux/arm64")
 	push := flags.String("push", "", "reference to push to, such as registry.example/rockpool/workspace:trixie")
-	plain := flags.Bool("plain-http", false, "the registry has no TLS, or a certificate nobody knows")
+	flags.BoolVar(&a.Settings.PlainHTTP, "plain-http", a.Settings.PlainHTTP, "the registry to push to, and that of BASE, have no TLS, or a certificate nobody knows")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (a *App) Workspace(ctx context.Context, args []string) error {
 		return nil
 	}
 	a.say("==> Push to %s", *push)
-	if err := a.pipeline().Push(ctx, m, *push, *plain); err != nil {
+	if err := a.pipeline().Push(ctx, m, *push); err != nil {
 		return err
 	}
 	a.say("pushed %s", m.Digest)

@@ -52,6 +52,9 @@ func (s *store) options(r images.Request, platform, base, digest string, out *pr
 	if err != nil {
 		return define.BuildOptions{}, err
 	}
+	if r.PlainHTTP {
+		system.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
+	}
 	contexts := map[string]*define.AdditionalBuildContext{}
 	for name, dir := range r.Contexts {
 		contexts[name] = &define.AdditionalBuildContext{Value: dir}
@@ -132,5 +135,6 @@ func (s *store) system() (*types.SystemContext, error) {
 		SystemRegistriesConfPath:    registries,
 		SystemRegistriesConfDirPath: filepath.Join(s.run, "none"),
 		BigFilesTemporaryDir:        s.run,
+		AuthFilePath:                os.Getenv("REGISTRY_AUTH_FILE"),
 	}, nil
 }
