@@ -12,6 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/common/libimage"
+	"go.podman.io/common/pkg/config"
 	"go.podman.io/image/v5/copy"
 	"go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/signature"
@@ -22,11 +24,11 @@ import (
 	"github.com/rockpool/rootvm/images"
 )
 
-// base returns the reference of the image to start from, which the storage
-// has if it is our own, and its digest.
+// base returns the image to start from, which the storage has then, and its
+// digest.
 func (s *store) base(ctx context.Context, r images.Request, platform string, out *progress) (reference, digest string, err error) {
 	if r.Spec.Base != "" {
-		return r.Spec.Base, "", nil
+		return s.pull(ctx, r, platform, out)
 	}
 	base, ok := r.Bases[platform]
 	if !ok {
@@ -60,6 +62,32 @@ func (s *store) base(ctx context.Context, r images.Request, platform string, out
 		return "", "", err
 	}
 	return reference, img.Digest.String(), os.RemoveAll(dir)
+}
+
+// pull brings the base that the user named into the storage, unless it is
+// there for the platform. It returns its id, which a tag that moves does not
+// change.
+func (s *store) pull(ctx context.Context, r images.Request, platform string, out *progress) (id, digest string, err error) {
+	system, err := s.system()
+	if err != nil {
+		return "", "", err
+	}
+	if r.PlainHTTP {
+		system.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
+	}
+	rt, err := libimage.RuntimeFromStore(s.Store, &libimage.RuntimeOptions{SystemContext: system})
+	if err != nil {
+		return "", "", err
+	}
+	options := &libimage.PullOptions{CopyOptions: libimage.CopyOptions{
+		OS: "linux", Architecture: images.Architecture(platform), SignaturePolicyPath: system.SignaturePolicyPath, Writer: out,
+	}}
+	pulled, err := rt.Pull(ctx, r.Spec.Base, config.PullPolicyMissing, options)
+	if err != nil {
+		return "", "", fmt.Errorf("pull: %w", err)
+	}
+	out.used[pulled[0].ID()] = true
+	return pulled[0].ID(), pulled[0].Digest().String(), nil
 }
 
 // copy copies an image. Whether to trust it is the business of who named it.

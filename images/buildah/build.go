@@ -52,9 +52,6 @@ func (s *store) options(r images.Request, platform, base, digest string, out *pr
 	if err != nil {
 		return define.BuildOptions{}, err
 	}
-	if r.PlainHTTP {
-		system.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
-	}
 	contexts := map[string]*define.AdditionalBuildContext{}
 	for name, dir := range r.Contexts {
 		contexts[name] = &define.AdditionalBuildContext{Value: dir}
@@ -67,7 +64,7 @@ func (s *store) options(r images.Request, platform, base, digest string, out *pr
 		ContextDirectory:        r.Definition,
 		AdditionalBuildContexts: contexts,
 		Args:                    map[string]string{"BASE": base, "INPUTS": r.Inputs},
-		PullPolicy:              define.PullIfMissing,
+		PullPolicy:              define.PullNever, // base has brought it
 		Isolation:               define.IsolationChroot,
 		NamespaceOptions:        define.NamespaceOptions{{Name: string(specs.NetworkNamespace), Host: true}},
 		NetworkInterface:        hostNetwork{},
@@ -83,7 +80,6 @@ func (s *store) options(r images.Request, platform, base, digest string, out *pr
 		SourceDateEpoch:         &epoch,
 		RewriteTimestamp:        true,
 		CreatedAnnotation:       types.OptionalBoolFalse,
-		MaxPullPushRetries:      3,
 		Out:                     out,
 		Err:                     out,
 		ReportWriter:            out,
