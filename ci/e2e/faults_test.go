@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -28,38 +29,39 @@ func TestWorkspaces_Faults(t *testing.T) {
 
 	t.Run("FullDisk", func(t *testing.T) { fullDiskTest(t, i) })
 	t.Run("NoPodman", func(t *testing.T) {
-		i.sh(t, asRockpool+"rockpool systemctl --user stop podman.socket podman.service")
+		mend := i.breakdown(t, asRockpool+"rockpool systemctl --user stop podman.socket podman.service",
+			asRockpool+"rockpool systemctl --user start podman.socket")
 		w := i.create(t, "no-podman")
 		i.told(t, w.ID, "creating", "Podman does not answer")
-		i.sh(t, asRockpool+"rockpool systemctl --user start podman.socket")
+		mend()
 		i.end(t, i.reach(t, w.ID, "running"))
 	})
 	t.Run("LockedDatabase", func(t *testing.T) {
-		i.sh(t, `sudo systemd-run --quiet --unit=e2e-lock --uid=rockpool node -e '
+		mend := i.breakdown(t, `sudo systemd-run --quiet --unit=e2e-lock --uid=rockpool node -e '
 			const db = new (require("node:sqlite").DatabaseSync)("/opt/rockpool/rockpool.db")
-			db.exec("BEGIN EXCLUSIVE"); setInterval(() => {}, 1e6)'`)
-		eventually(t, time.Minute, "the answer that the database is locked", func() bool {
-			status, body := i.ask(t, http.MethodPost, "/api/workspaces", map[string]string{"name": "locked", "image": ""})
-			if status == http.StatusCreated {
-				t.Fatal("it was written in spite of the lock")
-			}
-			return status == http.StatusServiceUnavailable && strings.Contains(body, "in use by another program")
-		})
+			db.exec("BEGIN EXCLUSIVE"); setInterval(() => {}, 1e6)'
+			until sudo journalctl --quiet --unit=e2e-lock | grep -q experimental; do sleep 0.2; done`,
+			"sudo systemctl stop e2e-lock")
+		status, body := i.ask(t, http.MethodPost, "/api/workspaces", map[string]string{"name": "locked", "image": ""})
+		if status != http.StatusServiceUnavailable || !strings.Contains(body, "in use by another program") {
+			t.Errorf("a write to a locked database: %d %s", status, body)
+		}
 		if status, body := i.ask(t, http.MethodGet, "/api/workspaces/"+keeper.ID, nil); status != http.StatusOK {
 			t.Errorf("reading meanwhile: %d %s", status, body)
 		}
-		i.sh(t, "sudo systemctl stop e2e-lock")
+		mend()
 		i.end(t, i.reach(t, i.create(t, "locked").ID, "running"))
 	})
 	t.Run("ClockJump", func(t *testing.T) {
+		mend := i.breakdown(t, "sudo timedatectl set-ntp false", fmt.Sprintf("sudo date -s @%d; sudo timedatectl set-ntp true", time.Now().Unix()))
 		w := i.create(t, "clock")
-		i.sh(t, "sudo timedatectl set-ntp false; sudo date -s '+3 days'")
+		i.sh(t, "sudo date -s '+3 days'")
 		i.reach(t, w.ID, "running")
 		i.sh(t, "sudo date -s '-4 days'")
 		i.stop(t, w)
 		i.api(t, "POST", "/api/workspaces/"+w.ID+"/start", nil, http.StatusOK)
 		i.reach(t, w.ID, "running")
-		i.sh(t, fmt.Sprintf("sudo date -s @%d; sudo timedatectl set-ntp true", time.Now().Unix()))
+		mend()
 		i.end(t, w)
 	})
 	t.Run("MissingImage", func(t *testing.T) {
@@ -75,11 +77,29 @@ func TestWorkspaces_Faults(t *testing.T) {
 	nothingLeft(t, i)
 }
 
+// breakdown runs a script that takes something from the guest. The other one
+// gives it back: when it is called, and in any case before the next test.
+func (i *instance) breakdown(t *testing.T, take, giveBack string) (mend func()) {
+	t.Helper()
+	mended := false
+	t.Cleanup(func() {
+		if !mended {
+			_, _ = i.trySh(context.Background(), giveBack)
+		}
+	})
+	i.sh(t, take)
+	return func() {
+		t.Helper()
+		i.sh(t, giveBack)
+		mended = true
+	}
+}
+
 // fullDiskTest leaves nothing free on the disk of the data. What is asked for
 // then is refused, or ends in an error that can be tried again.
 func fullDiskTest(t *testing.T, i *instance) {
-	i.sh(t, `while n=$(df --output=avail -B1 /opt/rockpool | tail -1); [ "$n" -gt 0 ]; do
-		sudo fallocate -l "$n" "/opt/rockpool/filler-$n" || break; done; df -h /opt/rockpool`)
+	mend := i.breakdown(t, `while n=$(df --output=avail -B1 /opt/rockpool | tail -1); [ "$n" -gt 0 ]; do
+		sudo fallocate -l "$n" "/opt/rockpool/filler-$n" || break; done`, "sudo sh -c 'rm -f /opt/rockpool/filler-*'")
 	const words = "disk of the VM is full"
 	status, body := i.ask(t, http.MethodPost, "/api/workspaces", map[string]string{"name": "full", "image": ""})
 	t.Logf("on a full disk: %d %s", status, body)
@@ -100,7 +120,7 @@ func fullDiskTest(t *testing.T, i *instance) {
 	if out, err := i.trySh(t.Context(), "sudo rockpool-agent doctor"); err == nil || !strings.Contains(out, "make the data disk larger") {
 		t.Errorf("doctor says\n%s", out)
 	}
-	i.sh(t, "sudo rm /opt/rockpool/filler-*")
+	mend()
 	if w.ID == "" {
 		w = i.create(t, "full")
 	} else {

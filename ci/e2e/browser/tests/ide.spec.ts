@@ -57,6 +57,7 @@ test.describe.serial("a repository that is cloned", () => {
     await input.fill("/home/admin/hello/saved.txt");
     await page.keyboard.press("Enter");
     await expect.poll(() => readFile(id, "hello/saved.txt")).toBe("the needle in the hay");
+    await expect(page.locator("[id='workbench.parts.auxiliarybar']")).toBeHidden(); // no chat that nobody asked for
 
     await command(page, "Search: Find in Files");
     await page.locator(".search-view textarea").first().fill("needle");
