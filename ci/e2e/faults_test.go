@@ -39,8 +39,8 @@ func TestWorkspaces_Faults(t *testing.T) {
 	t.Run("LockedDatabase", func(t *testing.T) {
 		mend := i.breakdown(t, `sudo systemd-run --quiet --unit=e2e-lock --uid=rockpool node -e '
 			const db = new (require("node:sqlite").DatabaseSync)("/opt/rockpool/rockpool.db")
-			db.exec("BEGIN EXCLUSIVE"); setInterval(() => {}, 1e6)'
-			until sudo journalctl --quiet --unit=e2e-lock | grep -q experimental; do sleep 0.2; done`,
+			db.exec("BEGIN EXCLUSIVE"); console.log("held"); setInterval(() => {}, 1e6)'
+			until sudo journalctl --quiet --unit=e2e-lock | grep -q held; do sleep 0.2; done`,
 			"sudo systemctl stop e2e-lock")
 		status, body := i.ask(t, http.MethodPost, "/api/workspaces", map[string]string{"name": "locked", "image": ""})
 		if status != http.StatusServiceUnavailable || !strings.Contains(body, "in use by another program") {
