@@ -39,9 +39,9 @@ func TestWorkspaces_Faults(t *testing.T) {
 	t.Run("LockedDatabase", func(t *testing.T) {
 		mend := i.breakdown(t, `sudo systemd-run --quiet --unit=e2e-lock --uid=rockpool node -e '
 			const db = new (require("node:sqlite").DatabaseSync)("/opt/rockpool/rockpool.db")
-			db.exec("BEGIN EXCLUSIVE"); console.log("held"); setInterval(() => {}, 1e6)'
-			until sudo journalctl --quiet --unit=e2e-lock | grep -q held; do sleep 0.2; done`,
-			"sudo systemctl stop e2e-lock")
+			db.exec("BEGIN EXCLUSIVE"); require("fs").writeFileSync("/tmp/e2e-lock", ""); setInterval(() => {}, 1e6)'
+			until [ -e /tmp/e2e-lock ]; do sleep 0.2; done`,
+			"sudo systemctl stop e2e-lock; sudo rm -f /tmp/e2e-lock")
 		status, body := i.ask(t, http.MethodPost, "/api/workspaces", map[string]string{"name": "locked", "image": ""})
 		if status != http.StatusServiceUnavailable || !strings.Contains(body, "in use by another program") {
 			t.Errorf("a write to a locked database: %d %s", status, body)
