@@ -1,10 +1,12 @@
 package http
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/rockpool/rootvm/agent"
@@ -32,10 +34,12 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	route, err := s.ControlPlane.Route(r.Context(), agent.RouteRequest{
-		Preview: r.Header.Get(serverHeader) == serverPreview,
-		Path:    asked.EscapedPath(),
-	})
+	preview := r.Header.Get(serverHeader) == serverPreview
+	if m := editorsProxy.FindStringSubmatch(asked.Path); m != nil && !preview {
+		s.toPreview(w, r, asked, m)
+		return
+	}
+	route, err := s.ControlPlane.Route(r.Context(), agent.RouteRequest{Preview: preview, Path: asked.EscapedPath()})
 	switch {
 	case err != nil:
 		s.noRoute(w, r, asked, err)
@@ -50,6 +54,25 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(upstreamHeader, route.Upstream)
 		w.WriteHeader(http.StatusOK)
 	}
+}
+
+// editorsProxy are the paths at which code-server itself passes requests on to
+// any port of a workspace. Express takes them in upper case, too.
+var editorsProxy = regexp.MustCompile(`(?is)^/workspace/([^/]+)/+(?:abs)?proxy(?:/+([^/]*)(/.*)?)?$`)
+
+// toPreview sends a browser that was given code-server's address of a port to
+// the server for previews: what an application sends must not come from the
+// origin of the IDEs. m is a match of editorsProxy.
+func (s *Server) toPreview(w http.ResponseWriter, r *http.Request, asked *url.URL, m []string) {
+	method := r.Header.Get("X-Forwarded-Method")
+	if _, err := strconv.ParseUint(m[2], 10, 16); err != nil || r.Header.Get("Sec-WebSocket-Key") != "" || method != http.MethodGet && method != http.MethodHead {
+		s.noWorkspace(w, r)
+		return
+	}
+	to := s.address(r, s.Ports.Preview)
+	to.Path, to.RawQuery = fmt.Sprintf("/workspace/%s/port/%s%s", m[1], m[2], cmp.Or(m[3], "/")), asked.RawQuery
+	w.Header().Set("Location", to.String())
+	w.WriteHeader(http.StatusFound)
 }
 
 // climbsNowhere reports whether no segment of the path is "." or "..": Caddy
@@ -125,7 +148,7 @@ func missing(path string) content {
 	c := pageNotFound()
 	if m := previewPath.FindStringSubmatch(path); m != nil {
 		c.Title = "No such preview"
-		c.Text = []string{fmt.Sprintf("There is no workspace named “%s” with port %s.", m[1], m[2])}
+		c.Text = []string{fmt.Sprintf("There is no workspace named “%s” with port %s.", m[1], m[2]), "If the workspace is there, register the port on its page first."}
 	} else if m := workspacePath.FindStringSubmatch(path); m != nil {
 		c.Title = "No such workspace"
 		c.Text = []string{fmt.Sprintf("There is no workspace named “%s”.", m[1])}

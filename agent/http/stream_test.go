@@ -367,7 +367,7 @@ func TestServer_log(t *testing.T) {
 
 func TestServer_route(t *testing.T) {
 	f := newFake(agent.StatusCreating, agent.StatusRunning, agent.StatusStopped, agent.StatusError)
-	page := []string{"Accept", "text/html,*/*;q=0.8"}
+	page, get := []string{"Accept", "text/html,*/*;q=0.8"}, []string{"X-Forwarded-Method", "GET"}
 	for name, tt := range map[string]struct {
 		server, uri string
 		header      []string
@@ -376,29 +376,36 @@ func TestServer_route(t *testing.T) {
 		location    string
 		text        string
 	}{
-		"running":              {"srv1", "/workspace/ws-2/a%2Fb?x=1", nil, 200, "127.0.0.1:20001", "", ""},
-		"preview":              {"srv2", "/workspace/ws-2/port/3000/", nil, 200, "127.0.0.1:20001", "", ""},
-		"no slash":             {"srv1", "/workspace/ws-2?folder=/a", nil, 302, "", "/workspace/ws-2/?folder=/a", ""},
-		"unknown":              {"srv1", "/workspace/none/", page, 404, "", "", "There is no workspace named “none”"},
-		"unknown preview":      {"srv2", "/workspace/none/port/1/", page, 404, "", "", "with port 1"},
-		"unknown, JSON":        {"srv1", "/workspace/none/", []string{"Accept", "application/json"}, 404, "", "", `"code":"not_found"`},
-		"stopped":              {"srv1", "/workspace/ws-3/", page, 503, "", "", "Its state is: stopped."},
-		"stopped, JSON":        {"srv1", "/workspace/ws-3/", []string{"Accept", "*/*"}, 503, "", "", `"code":"unavailable"`},
-		"creating":             {"srv1", "/workspace/ws-1/", page, 503, "", "", `http-equiv="refresh"`},
-		"error":                {"srv1", "/workspace/ws-4/", page, 503, "", "", "The image is missing."},
-		"markup":               {"srv1", "/workspace/%3Cscript%3E/", page, 404, "", "", "&lt;script&gt;"},
-		"dots":                 {"srv1", "/workspace/ws-2/../ws-3/", page, 404, "", "", ""},
-		"encoded dots":         {"srv1", "/workspace/ws-2/%2e%2E/x", page, 404, "", "", ""},
-		"backslash":            {"srv1", `/workspace/ws-2/..\x`, page, 404, "", "", ""},
-		"no address":           {"srv1", "", page, 404, "", "", ""},
-		"not an address":       {"srv1", "workspace", page, 404, "", "", ""},
-		"another's address":    {"srv1", "http://evil.example/workspace/ws-2/", page, 404, "", "", ""},
-		"foreign POST":         {"srv1", "/workspace/ws-2/", []string{"X-Forwarded-Method", "POST", "Origin", "http://box.local:9080", "Accept", "*/*"}, 403, "", "", "forbidden"},
-		"foreign, modern":      {"srv2", "/workspace/ws-2/", []string{"X-Forwarded-Method", "DELETE", "Sec-Fetch-Site", "cross-site"}, 403, "", "", "Refused"},
-		"own POST":             {"srv1", "/workspace/ws-2/", []string{"X-Forwarded-Method", "POST", "Origin", "http://box.local:9081", "Sec-Fetch-Site", "same-origin"}, 200, "127.0.0.1:20001", "", ""},
-		"foreign WebSocket":    {"srv1", "/workspace/ws-2/", []string{"X-Forwarded-Method", "GET", "Sec-WebSocket-Key", "x", "Origin", "http://evil.example"}, 403, "", "", "Refused"},
-		"own WebSocket":        {"srv1", "/workspace/ws-2/", []string{"X-Forwarded-Method", "GET", "Sec-WebSocket-Key", "x", "Origin", "http://box.local:9081", "Sec-Fetch-Site", "cross-site"}, 200, "127.0.0.1:20001", "", ""},
-		"WebSocket, no Origin": {"srv1", "/workspace/ws-2/", []string{"Sec-WebSocket-Key", "x"}, 200, "127.0.0.1:20001", "", ""},
+		"running":                   {"srv1", "/workspace/ws-2/a%2Fb?x=1", nil, 200, "127.0.0.1:20001", "", ""},
+		"preview":                   {"srv2", "/workspace/ws-2/port/3000/", nil, 200, "127.0.0.1:20001", "", ""},
+		"no slash":                  {"srv1", "/workspace/ws-2?folder=/a", nil, 302, "", "/workspace/ws-2/?folder=/a", ""},
+		"unknown":                   {"srv1", "/workspace/none/", page, 404, "", "", "There is no workspace named “none”"},
+		"unknown preview":           {"srv2", "/workspace/none/port/1/", page, 404, "", "", "with port 1"},
+		"unknown, JSON":             {"srv1", "/workspace/none/", []string{"Accept", "application/json"}, 404, "", "", `"code":"not_found"`},
+		"stopped":                   {"srv1", "/workspace/ws-3/", page, 503, "", "", "Its state is: stopped."},
+		"stopped, JSON":             {"srv1", "/workspace/ws-3/", []string{"Accept", "*/*"}, 503, "", "", `"code":"unavailable"`},
+		"creating":                  {"srv1", "/workspace/ws-1/", page, 503, "", "", `http-equiv="refresh"`},
+		"error":                     {"srv1", "/workspace/ws-4/", page, 503, "", "", "The image is missing."},
+		"markup":                    {"srv1", "/workspace/%3Cscript%3E/", page, 404, "", "", "&lt;script&gt;"},
+		"dots":                      {"srv1", "/workspace/ws-2/../ws-3/", page, 404, "", "", ""},
+		"encoded dots":              {"srv1", "/workspace/ws-2/%2e%2E/x", page, 404, "", "", ""},
+		"backslash":                 {"srv1", `/workspace/ws-2/..\x`, page, 404, "", "", ""},
+		"no address":                {"srv1", "", page, 404, "", "", ""},
+		"not an address":            {"srv1", "workspace", page, 404, "", "", ""},
+		"another's address":         {"srv1", "http://evil.example/workspace/ws-2/", page, 404, "", "", ""},
+		"foreign POST":              {"srv1", "/workspace/ws-2/", []string{"X-Forwarded-Method", "POST", "Origin", "http://box.local:9080", "Accept", "*/*"}, 403, "", "", "forbidden"},
+		"foreign, modern":           {"srv2", "/workspace/ws-2/", []string{"X-Forwarded-Method", "DELETE", "Sec-Fetch-Site", "cross-site"}, 403, "", "", "Refused"},
+		"own POST":                  {"srv1", "/workspace/ws-2/", []string{"X-Forwarded-Method", "POST", "Origin", "http://box.local:9081", "Sec-Fetch-Site", "same-origin"}, 200, "127.0.0.1:20001", "", ""},
+		"foreign WebSocket":         {"srv1", "/workspace/ws-2/", []string{"X-Forwarded-Method", "GET", "Sec-WebSocket-Key", "x", "Origin", "http://evil.example"}, 403, "", "", "Refused"},
+		"own WebSocket":             {"srv1", "/workspace/ws-2/", []string{"X-Forwarded-Method", "GET", "Sec-WebSocket-Key", "x", "Origin", "http://box.local:9081", "Sec-Fetch-Site", "cross-site"}, 200, "127.0.0.1:20001", "", ""},
+		"WebSocket, no Origin":      {"srv1", "/workspace/ws-2/", []string{"Sec-WebSocket-Key", "x"}, 200, "127.0.0.1:20001", "", ""},
+		"editor's proxy":            {"srv1", "/workspace/ws-2/proxy/3000/a%20b?c=d", get, 302, "", "http://box.local:8082/workspace/ws-2/port/3000/a%20b?c=d", ""},
+		"editor's proxy, whole":     {"srv1", "/workspace/ws-2/absproxy/3000", get, 302, "", "http://box.local:8082/workspace/ws-2/port/3000/", ""},
+		"editor's proxy, disguised": {"srv1", "/workspace/ws-2//Pr%6Fxy/3000/", get, 302, "", "http://box.local:8082/workspace/ws-2/port/3000/", ""},
+		"editor's proxy, elsewhere": {"srv1", "/workspace/ws-2/proxy/3000@evil.example/", get, 404, "", "", ""},
+		"editor's proxy, POST":      {"srv1", "/workspace/ws-2/proxy/3000/", []string{"X-Forwarded-Method", "POST"}, 404, "", "", ""},
+		"editor's proxy, WebSocket": {"srv1", "/workspace/ws-2/proxy/3000/", append([]string{"Sec-WebSocket-Key", "x"}, get...), 404, "", "", ""},
+		"a directory named so":      {"srv1", "/workspace/ws-2/proxying/3000/", get, 200, "127.0.0.1:20001", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest("GET", "http://box.local:9081/internal/route", nil)
