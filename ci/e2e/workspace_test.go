@@ -349,6 +349,9 @@ func openPreview(t *testing.T, i *instance, w remote) *websocket.Conn {
 	if !strings.HasPrefix(body, "preview /a%20b?c=d") || strings.Contains(strings.ToLower(body), `"authorization"`) || strings.Contains(strings.ToLower(body), "x-rockpool") {
 		t.Errorf("the application was asked for %q", body)
 	}
+	if res, _ := i.get(t, 1, "/workspace/"+w.Name+"/proxy/3000/", password); res.StatusCode != http.StatusFound || res.Header.Get("Location") != fmt.Sprintf("http://127.0.0.1:%d%s", i.web+2, path) {
+		t.Errorf("the application at the IDEs' origin: %d to %q", res.StatusCode, res.Header.Get("Location"))
+	}
 	h := http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+password))}}
 	c, _, err := websocket.Dial(t.Context(), fmt.Sprintf("ws://127.0.0.1:%d%s", i.web+2, path), &websocket.DialOptions{HTTPHeader: h})
 	if err != nil {
