@@ -118,14 +118,16 @@ type Base struct {
 // Request is what the builder's process is asked to do, as JSON. Paths are
 // absolute.
 type Request struct {
-	Spec       Spec              `json:"spec"`
-	Bases      map[string]Base   `json:"bases"`      // by platform; empty when Spec.Base is set
-	Definition string            `json:"definition"` // directory of the Containerfile, the build's context
-	Contexts   map[string]string `json:"contexts"`   // directories by the names that the Containerfile gives them
-	PlainHTTP  bool              `json:"plainHTTP"`  // the registry of Spec.Base has no TLS, or a certificate nobody knows
-	Inputs     string            `json:"inputs"`     // digest of Definition and Contexts: a layer's key
-	Storage    string            `json:"storage"`    // directory of layers, kept between builds
-	Layout     string            `json:"layout"`     // directory to write the OCI layout to
+	Spec       Spec            `json:"spec"`
+	Bases      map[string]Base `json:"bases"`      // by platform; empty when Spec.Base is set
+	Definition string          `json:"definition"` // directory of the Containerfile, the build's context
+	// Contexts are directories by platform and by the names that the
+	// Containerfile gives them.
+	Contexts  map[string]map[string]string `json:"contexts"`
+	PlainHTTP bool                         `json:"plainHTTP"` // the registry of Spec.Base has no TLS, or a certificate nobody knows
+	Inputs    string                       `json:"inputs"`    // digest of Definition and Contexts: a layer's key
+	Storage   string                       `json:"storage"`   // directory of layers, kept between builds
+	Layout    string                       `json:"layout"`    // directory to write the OCI layout to
 }
 
 // Result is the builder's answer, as JSON.

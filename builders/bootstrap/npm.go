@@ -17,6 +17,12 @@ var npmScript string
 // files, network and environment. The registry is npm's own default, or what
 // the user's configuration says.
 func (t *Tools) NPM(ctx context.Context, ns *userns.Namespace, args ...string) *exec.Cmd {
+	return t.Node(ctx, ns, "/usr/share/nodejs/npm/bin/npm-cli.js", args...)
+}
+
+// Node prepares the tree's Node.js to run a script of the host's in the same
+// way.
+func (t *Tools) Node(ctx context.Context, ns *userns.Namespace, script string, args ...string) *exec.Cmd {
 	node, err := t.Argv("node")
 	if err != nil {
 		cmd := exec.CommandContext(ctx, "node")
@@ -24,8 +30,7 @@ func (t *Tools) NPM(ctx context.Context, ns *userns.Namespace, args ...string) *
 		return cmd
 	}
 	argv := append([]string{"/bin/bash", "-c", npmScript, "npm", t.Path("usr/share/nodejs")}, node...)
-	argv = append(argv, "/usr/share/nodejs/npm/bin/npm-cli.js")
-	cmd := ns.Command(ctx, append(argv, args...)...)
+	cmd := ns.Command(ctx, append(append(argv, script), args...)...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "NODE_PATH=/usr/share/nodejs:"+t.Path("usr/lib/"+multiarch[runtime.GOARCH]+"/nodejs"))
 	return cmd
 }

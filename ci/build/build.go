@@ -113,7 +113,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 		{"Compile the agent, the queue and the Packer plugin", func() (bool, error) { return false, p.compile(ctx, stage) }},
 		{"Fetch the tools tree", func() (cached bool, err error) { tools, err = p.Tools(ctx); return false, err }},
 		{"Fetch Node.js, npm and PM2", func() (cached bool, err error) {
-			node, cached, err = p.node(ctx, tools, "provision/npm")
+			node, cached, err = p.node(ctx, tools, "provision/npm", p.Settings.Spec.Architecture)
 			return cached, err
 		}},
 		{"Wait for Packer", packer.wait},

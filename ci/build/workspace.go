@@ -242,7 +242,7 @@ func (w *workspace) build(ctx context.Context, lock *os.File, force bool) (Works
 		Spec:       w.spec,
 		Bases:      map[string]images.Base{},
 		Definition: definition,
-		Contexts:   map[string]string{},
+		Contexts:   map[string]map[string]string{},
 		Inputs:     layers[:32],
 		PlainHTTP:  w.Settings.PlainHTTP,
 		Storage:    filepath.Join(w.Settings.CacheDir, "workspace", "storage"),
@@ -280,20 +280,23 @@ func (w *workspace) compile(ctx context.Context) error {
 	return w.goBuild(ctx, w.Settings.Source, "./cmd/workspace-image", w.program(), static, "CGO_ENABLED=1")
 }
 
-// contexts installs the npm locks.
+// contexts installs the npm locks for each platform.
 func (w *workspace) contexts(ctx context.Context, r *images.Request) (bool, error) {
 	tools, err := w.Tools(ctx)
 	if err != nil {
 		return false, err
 	}
 	all := true
-	for _, name := range []string{"node", "vscode"} {
-		dir, cached, err := w.node(ctx, tools, "images/workspace/"+name)
-		if err != nil {
-			return false, err
+	for _, platform := range w.spec.Platforms {
+		r.Contexts[platform] = map[string]string{}
+		for _, name := range []string{"node", "vscode"} {
+			dir, cached, err := w.node(ctx, tools, "images/workspace/"+name, images.Architecture(platform))
+			if err != nil {
+				return false, err
+			}
+			r.Contexts[platform][name] = filepath.Dir(dir)
+			all = all && cached
 		}
-		r.Contexts[name] = filepath.Dir(dir)
-		all = all && cached
 	}
 	return all, nil
 }

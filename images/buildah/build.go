@@ -53,7 +53,7 @@ func (s *store) options(r images.Request, platform, base, digest string, out *pr
 		return define.BuildOptions{}, err
 	}
 	contexts := map[string]*define.AdditionalBuildContext{}
-	for name, dir := range r.Contexts {
+	for name, dir := range r.Contexts[platform] {
 		contexts[name] = &define.AdditionalBuildContext{Value: dir}
 	}
 	ulimits, err := limits()
