@@ -12,11 +12,6 @@ import (
 	"time"
 )
 
-// asRockpool runs a command of the guest as the user of the containers, with
-// its session's bus and sockets.
-const asRockpool = `cd /; rockpool() { sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) "$@"; }
-`
-
 // TestWorkspaces_Faults takes from the VM, one after the other, what its agent
 // lives on. Each time the user is told, nothing is lost, and what was asked
 // for is done when the fault has ended.

@@ -37,14 +37,12 @@ const carriedPort = "18080"
 // startCarried starts a container from the image that the VM carries: root
 // makes a view of it with the ids of a range of rockpool's, and rockpool's
 // Podman an overlay on that, with what the image's configuration says.
-const startCarried = `
+const startCarried = asRockpool + `
 ws=/usr/share/rockpool/workspace
 sudo mkdir -p /run/e2e-workspace
 mountpoint -q /run/e2e-workspace || sudo mount --bind -o X-mount.idmap=b:0:200000:65536 $ws/rootfs /run/e2e-workspace
 mapfile -t env < <(jq -r '.config.Env[] | "--env=" + .' $ws/config.json)
 mapfile -t entry < <(jq -r '.config.Entrypoint[]' $ws/config.json)
-cd /
-rockpool() { sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) "$@"; }
 rockpool podman rm --force --ignore e2e-carried >/dev/null
 rockpool podman run --detach --name e2e-carried --rootfs --uidmap 0:100001:65536 --gidmap 0:100001:65536 \
   --publish 127.0.0.1:18080:8080 --user "$(jq -r .config.User $ws/config.json)" --workdir "$(jq -r .config.WorkingDir $ws/config.json)" \
@@ -54,7 +52,7 @@ rockpool podman run --detach --name e2e-carried --rootfs --uidmap 0:100001:65536
 // inCarried runs a script in that container as its user.
 func inCarried(t *testing.T, script string) string {
 	t.Helper()
-	return primary.sh(t, fmt.Sprintf("cd /; sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) podman exec e2e-carried bash -ec %s", quote(script)))
+	return primary.sh(t, asRockpool+"rockpool podman exec e2e-carried bash -ec "+quote(script))
 }
 
 // quote makes one word of a shell's.
@@ -150,7 +148,7 @@ func nodeMirror(t *testing.T, version string) (port int) {
 // stopCarried stops the container, which must end by its own signal.
 func stopCarried(t *testing.T) {
 	t.Helper()
-	out := primary.sh(t, `cd /; rockpool() { sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) "$@"; }
+	out := primary.sh(t, asRockpool+`
 		t=$(date +%s%N); rockpool podman stop --time 10 e2e-carried >/dev/null; echo $((($(date +%s%N)-t)/1000000))
 		rockpool podman inspect --format '{{.State.ExitCode}}' e2e-carried
 		rockpool podman rm e2e-carried >/dev/null; sudo umount /run/e2e-workspace`)
@@ -171,7 +169,7 @@ func TestWorkspaceImage_Loads(t *testing.T) {
 	m := workspaceManifest(t)
 	copyImage(t, filepath.Join(checkout, "dist", m.Name+".oci.tar"), filepath.Join(primary.project, "workspace.oci.tar"))
 	started := time.Now()
-	out := primary.sh(t, `cd /; rockpool() { sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) "$@"; }
+	out := primary.sh(t, asRockpool+`
 		sudo cat /mnt/rockpool/workspace.oci.tar | rockpool podman load --quiet
 		rockpool podman image inspect --format '{{.Digest}} {{index .Labels "org.opencontainers.image.title"}}' `+m.Reference+`
 		rockpool podman run --rm --entrypoint bash `+m.Reference+` -c 'id -un; code-server --version'

@@ -163,6 +163,11 @@ func (i *instance) steps(t *testing.T, w remote) string {
 	return strings.Join(words, ", ")
 }
 
+// asRockpool is a function of the guest's shell: it runs a command as the user
+// of the containers, with its session's bus and sockets.
+const asRockpool = `cd /; rockpool() { sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) "$@"; }
+`
+
 // inside runs a script in a workspace as its user.
 func (i *instance) inside(t *testing.T, w remote, script string) string {
 	t.Helper()
@@ -491,8 +496,8 @@ func TestWorkspaces_OwnImage(t *testing.T) {
 	port := server.Listener.Addr().(*net.TCPAddr).Port
 	i.allow(t, port)
 	host := net.JoinHostPort(hostInGuest, strconv.Itoa(port))
-	i.sh(t, fmt.Sprintf(`printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' | sudo tee /etc/containers/registries.conf.d/e2e.conf
-		cd /; sudo -u rockpool XDG_RUNTIME_DIR=/run/user/$(id -u rockpool) systemctl --user stop podman.service # it has read the old ones`, host))
+	i.sh(t, asRockpool+fmt.Sprintf(`printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' | sudo tee /etc/containers/registries.conf.d/e2e.conf
+		rockpool systemctl --user stop podman.service # it has read the old ones`, host))
 
 	start := time.Now()
 	w := i.api(t, "POST", "/api/workspaces", map[string]string{"name": "own-image", "image": host + "/me/own:1"}, http.StatusCreated)
