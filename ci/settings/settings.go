@@ -27,7 +27,7 @@ type Settings struct {
 	Mirrors   []string // MIRROR: Debian archives, tried in order; empty means the host's own
 	Force     bool     // FORCE: build even when nothing changed
 	Source    string   // the checkout
-	PlainHTTP bool     // PLAIN_HTTP: the registry of BASE has no TLS
+	PlainHTTP bool     // PLAIN_HTTP, --plain-http: registries have no TLS
 	Dist      string   // where finished images go
 	CacheDir  string   // ROCKPOOL_CACHE: can be deleted at any time
 	StateDir  string   // ROCKPOOL_STATE: instances and their data disks
