@@ -350,6 +350,9 @@ func (w *workspace) run(ctx context.Context, lock *os.File, r images.Request) (b
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(request)), &answer, w.Out
 	cmd.ExtraFiles = []*os.File{lock}
 	cmd.Env = append(os.Environ(), "TMPDIR="+os.TempDir())
+	if r.Spec.Base != "" {
+		cmd.Env = append(cmd.Env, w.credentials()...)
+	}
 	if ns.Rootless() {
 		// It is in a user namespace already; Buildah need not make one.
 		cmd.Env = append(cmd.Env, "_CONTAINERS_USERNS_CONFIGURED=done",
@@ -484,5 +487,21 @@ func (p *Pipeline) Push(ctx context.Context, m WorkspaceManifest, reference stri
 	}
 	cmd := exec.CommandContext(ctx, w.program(), append(args, filepath.Join(p.Settings.Dist, m.Layout), reference)...)
 	cmd.Stdout, cmd.Stderr = p.Out, p.Out
+	cmd.Env = append(os.Environ(), w.credentials()...)
 	return cmd.Run()
+}
+
+// credentials are the variables that lead to the user's credentials for
+// registries. Without those of a session the builder would look for them in
+// /run/containers, under its number in the namespace, and fail where root has
+// closed that directory; see containers-auth.json(5).
+func (w *workspace) credentials() []string {
+	if os.Getenv("REGISTRY_AUTH_FILE") != "" || os.Getenv("XDG_RUNTIME_DIR") != "" {
+		return nil
+	}
+	file := fmt.Sprintf("/run/containers/%d/auth.json", os.Getuid())
+	if _, err := os.Stat(file); err == nil {
+		return []string{"REGISTRY_AUTH_FILE=" + file}
+	}
+	return []string{"XDG_RUNTIME_DIR=" + w.Settings.CacheDir}
 }
