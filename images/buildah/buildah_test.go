@@ -18,13 +18,14 @@ import (
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/pkg/compression"
 	"go.podman.io/storage"
 
 	"github.com/rockpool/rootvm/images"
 )
 
-// testLayout writes a layout of one image without layers for each platform,
-// under an index when there are several.
+// testLayout writes a layout of one image with an empty layer for each
+// platform, under an index when there are several.
 func testLayout(t *testing.T, architectures ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -39,13 +40,29 @@ func testLayout(t *testing.T, architectures ...string) string {
 		}
 		return d
 	}
+	archive := make([]byte, 1024) // an empty tar
+	var compressed bytes.Buffer
+	w, err := compression.CompressStream(&compressed, compression.Zstd, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(archive); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	layer := v1.Descriptor{MediaType: v1.MediaTypeImageLayerZstd, Digest: digest.FromBytes(compressed.Bytes()), Size: int64(compressed.Len())}
+	if err := os.WriteFile(filepath.Join(blobs, layer.Digest.Encoded()), compressed.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	version := specs.Versioned{SchemaVersion: 2}
 	var manifests []v1.Descriptor
 	for _, a := range architectures {
-		config := blob(v1.MediaTypeImageConfig, v1.Image{Platform: v1.Platform{OS: "linux", Architecture: a}, RootFS: v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}})
-		d := blob(v1.MediaTypeImageManifest, v1.Manifest{Versioned: version, MediaType: v1.MediaTypeImageManifest, Config: config, Layers: []v1.Descriptor{}})
-		d.Platform = &v1.Platform{OS: "linux", Architecture: a}
-		manifests = append(manifests, d)
+		root := v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(archive)}}
+		config := blob(v1.MediaTypeImageConfig, v1.Image{Platform: v1.Platform{OS: "linux", Architecture: a}, RootFS: root})
+		d := blob(v1.MediaTypeImageManifest, v1.Manifest{Versioned: version, MediaType: v1.MediaTypeImageManifest, Config: config, Layers: []v1.Descriptor{layer}})
+		manifests = append(manifests, indexed(d, "linux/"+a))
 	}
 	top := manifests[0]
 	if len(manifests) > 1 {

@@ -38,9 +38,8 @@ func (s *store) export(ctx context.Context, r images.Request, built map[string]s
 			return err
 		}
 		if len(r.Spec.Platforms) > 1 {
-			d.Platform = &v1.Platform{OS: "linux", Architecture: images.Architecture(platform)}
+			d = indexed(d, platform)
 		}
-		d.Annotations = nil
 		manifests = append(manifests, d)
 	}
 	top := manifests[0]
@@ -58,6 +57,15 @@ func (s *store) export(ctx context.Context, r images.Request, built map[string]s
 		return fmt.Errorf("write the layout: %w", err)
 	}
 	return errors.Join(os.RemoveAll(r.Layout), os.Rename(tmp, r.Layout))
+}
+
+// indexed is the entry of an image in the index of several platforms, as
+// containers/image writes it when it copies the index: a registry's has the same
+// digest.
+func indexed(d v1.Descriptor, platform string) v1.Descriptor {
+	d.Platform = &v1.Platform{OS: "linux", Architecture: images.Architecture(platform)}
+	d.Annotations = map[string]string{"io.github.containers.compression.zstd": "true"}
+	return d
 }
 
 // exportOne adds the image id to the layout dir, whose index then names it
