@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/containers/podman/v5/pkg/bindings"
@@ -28,7 +29,8 @@ func fault(ctx context.Context, op string, err error) error {
 		return fmt.Errorf("podman: %s: %w", op, cause)
 	}
 	text := err.Error()
-	if strings.Contains(text, "no space left on device") || strings.Contains(text, "disk quota exceeded") {
+	isFull := func(words string) bool { return strings.Contains(text, words) } // the last words are SQLite's
+	if slices.ContainsFunc([]string{"no space left on device", "disk quota exceeded", "database or disk is full"}, isFull) {
 		return agent.Errorf(agent.CodeNoSpace, "The disk of the VM is full. Delete workspaces or files, or give the VM a larger data disk.")
 	}
 	code, codeErr := bindings.CheckResponseCode(err)

@@ -150,13 +150,14 @@ func TestFault(t *testing.T) {
 		err  error
 		code string
 	}{
-		"none":      {t.Context(), nil, ""},
-		"ours":      {t.Context(), agent.Errorf(agent.CodeConflict, "x"), agent.CodeConflict},
-		"missing":   {t.Context(), &errorhandling.ErrorModel{ResponseCode: http.StatusNotFound}, agent.CodeNotFound},
-		"full":      {t.Context(), &errorhandling.ErrorModel{ResponseCode: 500, Message: "write x: no space left on device"}, agent.CodeNoSpace},
-		"down":      {t.Context(), bindings.ConnectError{Err: errors.New("refused")}, agent.CodeUnavailable},
-		"other":     {t.Context(), &errorhandling.ErrorModel{ResponseCode: 500, Message: "boom"}, agent.CodeInternal},
-		"cancelled": {done, bindings.ConnectError{Err: errors.New("closed")}, agent.CodeInternal},
+		"none":         {t.Context(), nil, ""},
+		"ours":         {t.Context(), agent.Errorf(agent.CodeConflict, "x"), agent.CodeConflict},
+		"missing":      {t.Context(), &errorhandling.ErrorModel{ResponseCode: http.StatusNotFound}, agent.CodeNotFound},
+		"full":         {t.Context(), &errorhandling.ErrorModel{ResponseCode: 500, Message: "write x: no space left on device"}, agent.CodeNoSpace},
+		"its database": {t.Context(), &errorhandling.ErrorModel{ResponseCode: 500, Message: "beginning transaction: database or disk is full"}, agent.CodeNoSpace},
+		"down":         {t.Context(), bindings.ConnectError{Err: errors.New("refused")}, agent.CodeUnavailable},
+		"other":        {t.Context(), &errorhandling.ErrorModel{ResponseCode: 500, Message: "boom"}, agent.CodeInternal},
+		"cancelled":    {done, bindings.ConnectError{Err: errors.New("closed")}, agent.CodeInternal},
 	} {
 		if got := fault(tt.ctx, "op", tt.err); agent.ErrorCode(got) != tt.code {
 			t.Errorf("%s: %v, want code %q", name, got, tt.code)
