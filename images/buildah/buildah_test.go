@@ -82,7 +82,7 @@ func TestPush(t *testing.T) {
 	for _, architectures := range [][]string{{"amd64"}, {"amd64", "arm64"}} {
 		dir := testLayout(t, architectures...)
 		name := fmt.Sprintf("rockpool/workspace-%d", len(architectures))
-		if err := Push(t.Context(), dir, Registry{Reference: host + "/" + name + ":trixie", PlainHTTP: true}); err != nil {
+		if err := Push(t.Context(), dir, Registry{Reference: host + "/" + name + ":trixie", PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
 			t.Fatal(err)
 		}
 		res, err := server.Client().Get(server.URL + "/v2/" + name + "/manifests/trixie")
@@ -100,6 +100,13 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// noCredentials is a file of credentials that is not there: the user's own may
+// not be readable.
+func noCredentials(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "auth.json")
+}
+
 func TestPush_Faults(t *testing.T) {
 	dir := testLayout(t, "amd64")
 	server := httptest.NewServer(nil)
@@ -114,7 +121,7 @@ func TestPush_Faults(t *testing.T) {
 		{"unreachable", dir, closed + "/a:b", "push to " + closed},
 		{"no layout", t.TempDir(), closed + "/a:b", "no such file"},
 	} {
-		err := Push(ctx, c.layout, Registry{Reference: c.reference, PlainHTTP: true})
+		err := Push(ctx, c.layout, Registry{Reference: c.reference, PlainHTTP: true, AuthFile: noCredentials(t)})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
 		}
