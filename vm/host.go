@@ -279,6 +279,11 @@ func (h Host) buried(dir string, state State) (State, error) {
 	if state.Supervisor.Alive() { // it is about to say so itself, or is launching
 		return state, nil
 	}
+	// It may have said so after state was read, and ended then.
+	state, err := readState(dir)
+	if err != nil {
+		return state, err
+	}
 	switch {
 	case state.Status == Starting || state.Status == Ready:
 		state.Status, state.StoppedAt = Failed, time.Now()

@@ -60,6 +60,9 @@ func (h Host) stop(ctx context.Context, dir string, state State, opts StopOption
 	}
 	if err == nil {
 		await(state.Supervisor, 5*time.Second)
+		// One that adopted the machine knows of its end by its last word, which
+		// comes a little before.
+		await(state.Processes[0], time.Second)
 	}
 	if !state.On() {
 		return h.buried(dir, reread(dir, state))
