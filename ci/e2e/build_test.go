@@ -151,25 +151,26 @@ func TestDown_KeepsData(t *testing.T) {
 // usual one, and of the built trees those that are named.
 func shareCache(t testing.TB, dir string, built ...string) {
 	t.Helper()
-	// What is never changed in its place is linked.
-	for _, part := range append([]string{"debs", "tools", "npm"}, built...) {
+	// What is the user's own and never changed in its place is linked.
+	for _, part := range append([]string{"debs", "tools"}, built...) {
 		copyCached(t, dir, part, "--link")
 	}
-	for _, part := range []string{"packer", "bin"} {
+	for _, part := range []string{"npm", "packer", "bin"} {
 		copyCached(t, dir, part, "--reflink=auto")
 	}
 }
 
 func copyCached(t testing.TB, dir, part, how string) {
 	t.Helper()
-	from := filepath.Join(cacheDir(t), part)
+	from, to := filepath.Join(cacheDir(t), part), filepath.Join(dir, part)
 	if _, err := os.Stat(from); err != nil {
 		return
 	}
-	if exec.Command("cp", "-a", how, from, dir).Run() == nil {
+	if exec.Command("cp", "-a", how, from, to).Run() == nil {
 		return
 	}
-	if out, err := exec.Command("cp", "-a", from, dir).CombinedOutput(); err != nil { // another file system
+	_ = os.RemoveAll(to) // links do not lead to another file system
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
 		t.Fatalf("copy the cache: %v: %s", err, out)
 	}
 }
