@@ -276,12 +276,10 @@ func (h Host) current(ctx context.Context, dir string) (State, error) {
 // buried corrects the state of a machine that ended while nobody watched, and
 // ends what it left behind.
 func (h Host) buried(dir string, state State) (State, error) {
-	if state.Supervisor.Alive() { // it is about to say so itself, or is launching
-		return state, nil
-	}
+	watched := state.Supervisor.Alive() // it is about to say so itself, or is launching
 	// It may have said so after state was read, and ended then.
 	state, err := readState(dir)
-	if err != nil {
+	if err != nil || watched {
 		return state, err
 	}
 	switch {

@@ -65,7 +65,7 @@ func (h Host) stop(ctx context.Context, dir string, state State, opts StopOption
 		await(state.Processes[0], time.Second)
 	}
 	if !state.On() {
-		return h.buried(dir, reread(dir, state))
+		return h.buried(dir, state)
 	}
 	say("", "the supervisor does not answer: ending the machine without it")
 	for _, p := range append([]Process{state.Supervisor}, state.Processes...) {
@@ -86,11 +86,4 @@ func await(p Process, limit time.Duration) {
 	case <-p.Done():
 	case <-time.After(limit):
 	}
-}
-
-func reread(dir string, otherwise State) State {
-	if s, err := readState(dir); err == nil {
-		return s
-	}
-	return otherwise
 }
