@@ -24,12 +24,16 @@ const Tags = "netgo osusergo sqlite_omit_load_extension containers_image_openpgp
 // uses Buildah does not compile with them.
 const PodmanTags = Tags + " remote"
 
-// staticCgo are the arguments that link the agent with SQLite into one static
-// file, the same bytes every time. The linker would warn of PKCS #11, which
-// comes along with the container modules and is never used.
+// StaticLink are the linker's flags for one static file with C in it. The linker
+// would warn of PKCS #11, which comes along with the container modules and is
+// never used.
+const StaticLink = "-linkmode external -extldflags '-static -Wl,--no-warnings' -s -w"
+
+// staticCgo are the arguments that compile the agent with SQLite into one
+// static file, the same bytes every time.
 var staticCgo = []string{
 	"-trimpath", "-buildvcs=false", "-tags", PodmanTags,
-	"-ldflags", "-linkmode external -extldflags '-static -Wl,--no-warnings' -s -w -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
+	"-ldflags", StaticLink + " -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
 }
 
 // static is the same for the other programs. Those that must run anywhere are

@@ -540,7 +540,7 @@ func runInGuest(t *testing.T, i *instance, pkg, as, run string) string {
 	t.Helper()
 	name := filepath.Base(pkg) + ".test"
 	cmd := exec.Command("go", "test", "-c", "-vet=off", "-trimpath", "-tags", build.PodmanTags,
-		"-ldflags=-s -w -linkmode external -extldflags '-static -Wl,--no-warnings'", "-o", filepath.Join(i.project, name), pkg)
+		"-ldflags", build.StaticLink, "-o", filepath.Join(i.project, name), pkg)
 	cmd.Dir = checkout
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("compile the tests of %s: %v\n%s", pkg, err, out)
