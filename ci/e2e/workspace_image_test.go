@@ -98,7 +98,7 @@ func TestWorkspaceImage_Carried(t *testing.T) {
 	})
 	t.Run("NativeModules", func(t *testing.T) {
 		out := inCarried(t, `cd /opt/code-server/node_modules/code-server/lib/vscode
-			node -e 'for (const m of ["node-pty","@parcel/watcher","@vscode/spdlog","@vscode/native-watchdog"]) require(m); console.log("loaded")'
+			node -e 'for (const m of ["node-pty","@parcel/watcher","@vscode/spdlog","@vscode/native-watchdog","@vscode/fs-copyfile"]) require(m); console.log("loaded")'
 			node --version && npm --version && n --version && python3 -c 'import pip, venv, ensurepip' && gcc --version | head -1`)
 		if !strings.HasPrefix(out, "loaded\nv24.") {
 			t.Errorf("in the container: %s", out)

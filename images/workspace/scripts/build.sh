@@ -53,10 +53,11 @@ install_code_server() {
 }
 
 # Everything with a binding.gyp but @parcel/watcher, which has a package of
-# binaries for each platform.
+# binaries for each platform, and @vscode/fs-copyfile, which on Linux is
+# JavaScript.
 build_native() {
 	local modules module
-	mapfile -t modules < <(find "$code/node_modules" -name binding.gyp -not -path '*/@parcel/watcher/*' -printf '%h\n' | sort)
+	mapfile -t modules < <(find "$code/node_modules" -name binding.gyp -not -path '*/@parcel/watcher/*' -not -path '*/@vscode/fs-copyfile/*' -printf '%h\n' | sort)
 	for module in "${modules[@]}"; do
 		echo "build: native module ${module#"$code/node_modules/"}"
 		(cd "$module" && PATH=$local/bin:$PATH npm_config_nodedir=$local \

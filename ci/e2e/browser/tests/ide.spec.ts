@@ -13,13 +13,14 @@ async function openIDE(page: Page, name: string) {
 }
 
 // command runs one of the editor's commands by its whole name. Some appear only
-// when the editor has all its parts, so the list is opened anew until it has it.
+// when the editor has all its parts, and the list closes when something else
+// takes the focus, so it is opened anew until it has it.
 async function command(page: Page, name: string) {
   const whole = new RegExp("^" + name.replace(/[.]/g, "\\.") + "(,|$)"); // a key may follow
   await expect(async () => {
     await page.keyboard.press("Escape");
     await page.keyboard.press("F1");
-    await page.locator(".quick-input-widget input").fill(`>${name}`);
+    await page.locator(".quick-input-widget input").fill(`>${name}`, { timeout: 5_000 });
     await page.locator(".quick-input-list").getByRole("option", { name: whole }).click({ timeout: 5_000 });
   }).toPass({ timeout: 120_000 });
 }
@@ -29,7 +30,7 @@ async function command(page: Page, name: string) {
 test.describe.serial("a repository that is cloned", () => {
   let id: string;
 
-  test("is opened by the IDE: workbench, terminal, a file that is saved, search @vm", async ({ page }) => {
+  test("is opened by the IDE: workbench, terminal, a file that is saved, search, source control @vm", async ({ page }) => {
     await page.goto("/app/workspaces/new/configure?repo=team%2Fhello");
     await expect(page.getByLabel("Name")).toHaveValue("hello");
     await page.getByRole("button", { name: "Create workspace" }).click();
@@ -57,12 +58,16 @@ test.describe.serial("a repository that is cloned", () => {
     await input.fill("/home/admin/hello/saved.txt");
     await page.keyboard.press("Enter");
     await expect.poll(() => readFile(id, "hello/saved.txt")).toBe("the needle in the hay");
+    await expect(page.getByRole("tab", { name: "saved.txt" })).toBeVisible(); // the editor knows it, too
     await expect(page.locator("[id='workbench.parts.auxiliarybar']")).toBeHidden(); // no chat that nobody asked for
 
     await command(page, "Search: Find in Files");
     await page.locator(".search-view textarea").first().fill("needle");
     await page.keyboard.press("Enter");
     await expect(page.locator(".search-view .monaco-list-row").filter({ hasText: "saved.txt" })).toBeVisible();
+
+    await page.getByRole("tab", { name: /^Source Control/ }).click();
+    await expect(page.locator(".scm-view .monaco-list-row").filter({ hasText: "made.txt" })).toBeVisible();
   });
 
   test("runs again after a reboot of the VM, with its files @vm @long", async ({ page }) => {

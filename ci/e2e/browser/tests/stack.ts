@@ -111,7 +111,8 @@ export async function expectAccessible(page: Page) {
 }
 
 // test fails when a page of the dashboard writes an error to the console or
-// asks another host for something. A test that breaks the connection itself
+// asks another host for something, or when an extension of the IDE does not
+// start. A test that breaks the connection itself
 // says so with test.use({ quiet: false }).
 export const test = base.extend<{ quiet: boolean; watched: void }>({
   quiet: [true, { option: true }],
@@ -120,6 +121,7 @@ export const test = base.extend<{ quiet: boolean; watched: void }>({
       const faults: string[] = [];
       context.on("console", (m) => {
         if (m.type() === "error" && m.location().url.startsWith(dashboard)) faults.push(m.text());
+        else if (/Activating extension .* failed/.test(m.text())) faults.push(m.text());
       });
       context.on("weberror", (e) => {
         if (e.page()?.url().startsWith(dashboard)) faults.push(String(e.error()));
