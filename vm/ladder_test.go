@@ -62,3 +62,18 @@ func TestLadder_GuestStopsItself(t *testing.T) {
 		t.Errorf("pressed %v", m.pressed)
 	}
 }
+
+// TestSupervisor_lastRung hears of the machine's end before it hears what the
+// ladder did.
+func TestSupervisor_lastRung(t *testing.T) {
+	s := &supervisor{
+		inst: Instance{Dir: t.TempDir()}, machine: new(button), stopping: true,
+		exited: make(chan struct{}), rung: make(chan string, 8), log: slog.New(slog.DiscardHandler),
+	}
+	s.rung <- "asked the guest"
+	s.rung <- "power button"
+	s.off(Event{Kind: Exited})
+	if s.state.Status != Stopped || s.state.LastStop != "power button" {
+		t.Errorf("%s by %q", s.state.Status, s.state.LastStop)
+	}
+}

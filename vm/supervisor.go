@@ -329,10 +329,8 @@ func (s *supervisor) tell(ctx context.Context, e Event) {
 // off records the end of the machine and says goodbye.
 func (s *supervisor) off(e Event) {
 	close(s.exited)
-	select {
-	case rung := <-s.rung:
-		s.state.LastStop = rung
-	default:
+	for len(s.rung) > 0 { // the last of what was not heard of yet
+		s.state.LastStop = <-s.rung
 	}
 	s.state.StoppedAt = time.Now()
 	switch {

@@ -89,7 +89,7 @@ func (f *fixture) start() vm.State {
 
 func (f *fixture) ready() vm.State {
 	f.t.Helper()
-	state, err := f.host.WaitReady(f.t.Context(), "one", 10*time.Second, nil)
+	state, err := f.host.WaitReady(f.t.Context(), "one", limit, nil)
 	if err != nil {
 		f.t.Fatalf("wait: %v", err)
 	}
@@ -105,10 +105,13 @@ func (f *fixture) status() vm.State {
 	return state
 }
 
-// until waits for a status that is wanted, for as long as a loaded machine may need.
+// limit is how long a machine that is busy may take for what takes no time.
+const limit = time.Minute
+
+// until waits for a status that is wanted.
 func (f *fixture) until(what string, ok func(vm.State) bool) vm.State {
 	f.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; {
+	for end := time.Now().Add(limit); ; {
 		state := f.status()
 		if ok(state) {
 			return state
@@ -135,7 +138,7 @@ func TestHost_StartWaitStop(t *testing.T) {
 		t.Errorf("started: %+v", started)
 	}
 	var phases []string
-	state, err := f.host.WaitReady(t.Context(), "one", 10*time.Second, func(p vm.Progress) { phases = append(phases, p.Phase) })
+	state, err := f.host.WaitReady(t.Context(), "one", limit, func(p vm.Progress) { phases = append(phases, p.Phase) })
 	if err != nil || state.AgentVersion != "v1" || state.ReadyAfter <= 0 {
 		t.Fatalf("ready: %+v, %v", state, err)
 	}
@@ -147,7 +150,7 @@ func TestHost_StartWaitStop(t *testing.T) {
 		t.Errorf("second start: %+v, %v", again, err)
 	}
 	var rungs []string
-	stopped, err := f.host.Stop(t.Context(), "one", vm.StopOptions{Timeout: 10 * time.Second}, func(p vm.Progress) { rungs = append(rungs, p.Note) })
+	stopped, err := f.host.Stop(t.Context(), "one", vm.StopOptions{Timeout: limit}, func(p vm.Progress) { rungs = append(rungs, p.Note) })
 	if err != nil || stopped.Status != vm.Stopped || state.On() {
 		t.Errorf("stopped: %+v, %v", stopped, err)
 	}
@@ -192,7 +195,7 @@ func TestHost_killedSupervisor(t *testing.T) {
 		t.Errorf("start: %s, %v", state.Status, err)
 	}
 	kill(t, after.Supervisor)
-	if state, err := f.host.Stop(t.Context(), "one", vm.StopOptions{Timeout: 10 * time.Second}, nil); err != nil || state.LastStop != "power button" {
+	if state, err := f.host.Stop(t.Context(), "one", vm.StopOptions{Timeout: limit}, nil); err != nil || state.LastStop != "power button" {
 		t.Errorf("stop of an unsupervised machine: %q, %v", state.LastStop, err)
 	}
 }
@@ -252,7 +255,7 @@ func TestHost_killedVirtiofsd(t *testing.T) {
 func TestHost_guestFails(t *testing.T) {
 	f := newFixture(t, "unit")
 	f.start()
-	_, err := f.host.WaitReady(t.Context(), "one", 10*time.Second, nil)
+	_, err := f.host.WaitReady(t.Context(), "one", limit, nil)
 	if err == nil || !strings.Contains(err.Error(), "rockpool-agent.service: no database") {
 		t.Errorf("got %v", err)
 	}
@@ -261,7 +264,7 @@ func TestHost_guestFails(t *testing.T) {
 func TestHost_guestPanics(t *testing.T) {
 	f := newFixture(t, "panic")
 	f.start()
-	state, err := f.host.WaitReady(t.Context(), "one", 10*time.Second, nil)
+	state, err := f.host.WaitReady(t.Context(), "one", limit, nil)
 	if err == nil || !strings.Contains(err.Error(), "Kernel panic - not syncing") {
 		t.Fatalf("got %v", err)
 	}
