@@ -104,6 +104,12 @@ func TestWorkspaceImage_Carried(t *testing.T) {
 			t.Errorf("in the container: %s", out)
 		}
 	})
+	t.Run("Telemetry", func(t *testing.T) {
+		page := primary.sh(t, "curl -fsSL http://127.0.0.1:"+carriedPort+"/")
+		if got := strings.ReplaceAll(page, "&quot;", `"`); !strings.Contains(got, `"enableTelemetry":false`) {
+			t.Errorf("the editor reports what its user does: its page says\n%s", got)
+		}
+	})
 	t.Run("NodeVersions", func(t *testing.T) {
 		port := nodeMirror(t, "22.99.1")
 		primary.allow(t, port)

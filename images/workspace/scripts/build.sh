@@ -103,11 +103,20 @@ be_patient() {
 	grep -q '^const timeoutInterval = 120000;' "$wrapper"
 }
 
+# code-server's --disable-telemetry counts for its server only: the editor in
+# the browser, and with it every extension, goes by what the product says.
+be_discreet() {
+	local product=$code/out/server-main.js
+	sed -i 's/enableTelemetry:!0/enableTelemetry:!1/' "$product"
+	grep -q 'enableTelemetry:!1' "$product"
+}
+
 install_node
 install_code_server
 build_native
 prune
 be_patient
+be_discreet
 chown -R root:root "$out"
 chmod -R u=rwX,go=rX "$out"
 "$local/bin/node" --version

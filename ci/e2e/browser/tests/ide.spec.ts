@@ -68,6 +68,11 @@ test.describe.serial("a repository that is cloned", () => {
 
     await page.getByRole("tab", { name: /^Source Control/ }).click();
     await expect(page.locator(".scm-view .monaco-list-row").filter({ hasText: "made.txt" })).toBeVisible();
+
+    // Nothing of the editor's chat, which is not in the image, runs.
+    const processes = await exec(`sudo -u rockpool podman exec rockpool-${id} ps -eo args`);
+    expect(processes).toContain("--type=extensionHost");
+    expect(processes).not.toContain("--type=agentHost");
   });
 
   test("runs again after a reboot of the VM, with its files @vm @long", async ({ page }) => {
