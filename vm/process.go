@@ -28,20 +28,21 @@ func BootID() string {
 
 // Identify describes the running process pid.
 func Identify(name string, pid int) (Process, error) {
-	start, _, err := processStat(pid)
+	stat, err := processStat(pid)
 	if err != nil {
 		return Process{}, fmt.Errorf("identify %s: %w", name, err)
 	}
-	return Process{Name: name, PID: pid, StartTime: start, BootID: BootID()}, nil
+	return Process{Name: name, PID: pid, StartTime: stat.start, BootID: BootID()}, nil
 }
 
-// Alive says whether exactly this process runs. A zombie does not.
+// Alive says whether exactly this process runs. A zombie does not, once all
+// its threads have ended: until then they hold its files and their locks.
 func (p Process) Alive() bool {
 	if p.PID <= 0 || p.BootID != BootID() {
 		return false
 	}
-	start, state, err := processStat(p.PID)
-	return err == nil && start == p.StartTime && state != 'Z' && state != 'X'
+	stat, err := processStat(p.PID)
+	return err == nil && stat.start == p.StartTime && (stat.state != 'Z' || stat.threads > 1) && stat.state != 'X'
 }
 
 // Open returns a pidfd, which becomes readable when the process ends and
@@ -96,18 +97,26 @@ func (p Process) Done() <-chan struct{} {
 	return done
 }
 
-// processStat reads a process's start time and state. The command's name in
-// the second field may hold spaces and parentheses.
-func processStat(pid int) (start uint64, state byte, err error) {
+// stat is what is read of /proc/PID/stat (proc_pid_stat(5)).
+type stat struct {
+	state   byte
+	threads int
+	start   uint64
+}
+
+// processStat reads a process's. The command's name in the second field may
+// hold spaces and parentheses.
+func processStat(pid int) (stat, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0, 0, err
+		return stat{}, err
 	}
 	end := bytes.LastIndexByte(b, ')')
-	fields := strings.Fields(string(b[end+1:]))
+	fields := strings.Fields(string(b[end+1:])) // the first is the third
 	if end < 0 || len(fields) < 20 {
-		return 0, 0, fmt.Errorf("/proc/%d/stat is not understood", pid)
+		return stat{}, fmt.Errorf("/proc/%d/stat is not understood", pid)
 	}
-	start, err = strconv.ParseUint(fields[19], 10, 64)
-	return start, fields[0][0], err
+	threads, err := strconv.Atoi(fields[17])
+	start, err2 := strconv.ParseUint(fields[19], 10, 64)
+	return stat{fields[0][0], threads, start}, errors.Join(err, err2)
 }

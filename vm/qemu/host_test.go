@@ -52,6 +52,10 @@ func newFixture(t *testing.T, mode string) *fixture {
 		Image: vm.Image{Disk: write("image.qcow2", "QFI\xfb image"), Kernel: write("vmlinuz", "k"), Initrd: write("initrd", "i"), CommandLine: "root=UUID=u"},
 	}
 	t.Cleanup(func() {
+		if t.Failed() {
+			log, _ := os.ReadFile(f.path("supervisor.log"))
+			t.Logf("supervisor.log\n%s", log)
+		}
 		if err := f.host.Destroy(context.Background(), "one"); err != nil {
 			t.Errorf("destroy: %v", err)
 		}
@@ -81,8 +85,7 @@ func (f *fixture) start() vm.State {
 	f.t.Helper()
 	state, err := f.host.Start(f.t.Context(), f.cfg, nil)
 	if err != nil {
-		log, _ := os.ReadFile(f.path("supervisor.log"))
-		f.t.Fatalf("start: %v\n%s", err, log)
+		f.t.Fatalf("start: %v", err)
 	}
 	return state
 }
