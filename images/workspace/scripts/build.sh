@@ -106,9 +106,9 @@ be_patient() {
 # code-server's --disable-telemetry counts for its server only: the editor in
 # the browser, and with it every extension, goes by what the product says.
 be_discreet() {
-	local product=$code/out/server-main.js
-	sed -i 's/enableTelemetry:!0/enableTelemetry:!1/' "$product"
-	grep -q 'enableTelemetry:!1' "$product"
+	local product=$code/product.json
+	sed -i 's/^  "enableTelemetry": true,$/  "enableTelemetry": false,/' "$product"
+	grep -q '^  "enableTelemetry": false,$' "$product"
 }
 
 install_node
