@@ -95,12 +95,16 @@ prune() {
 	find "$server" \( -name '*.pdb' -o -name '*.tsbuildinfo' -o -name '*.gypi' \) -type f -delete
 }
 
-# code-server's two processes give each other ten seconds to start, which a
-# busy machine without KVM does not keep: then the workspace ends.
+# code-server's two processes give each other ten seconds to start, and the
+# browser gives the extensions a minute, which a busy machine without KVM does
+# not keep: then the workspace ends, or its extensions are missing until the
+# page is loaded again.
 be_patient() {
-	local wrapper=$server/code-server/out/node/wrapper.js
+	local wrapper=$server/code-server/out/node/wrapper.js workbench=$code/out/vs/code/browser/workbench/workbench.js
 	sed -i 's/^const timeoutInterval = 10000;/const timeoutInterval = 120000;/' "$wrapper"
 	grep -q '^const timeoutInterval = 120000;' "$wrapper"
+	sed -i 's/took longer than 60s to send its ready message\.")},6e4)/took longer than 300s to send its ready message.")},3e5)/' "$workbench"
+	grep -q 'longer than 300s to send its ready message\.")},3e5)' "$workbench"
 }
 
 # code-server's --disable-telemetry counts for its server only: the editor in
