@@ -112,8 +112,8 @@ export async function expectAccessible(page: Page) {
 
 // test fails when a page of the dashboard writes an error to the console or
 // asks another host for something, or when an extension of the IDE does not
-// start. A test that breaks the connection itself
-// says so with test.use({ quiet: false }).
+// start. A test that breaks the connection itself says so with
+// test.use({ quiet: false }).
 export const test = base.extend<{ quiet: boolean; watched: void }>({
   quiet: [true, { option: true }],
   watched: [
