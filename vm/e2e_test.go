@@ -127,16 +127,13 @@ func (m *machine) boot() vm.State {
 	m.Helper()
 	begin := time.Now()
 	show := func(p vm.Progress) { m.Logf("%5.1fs %s %.1fs %s", p.Elapsed.Seconds(), p.Phase, p.Seconds, p.Note) }
-	if _, err := m.host.Start(m.Context(), m.Config, show); err != nil {
-		m.Fatalf("start: %v", err)
-	}
 	limit := time.Duration(m.ReadyLimit) * time.Second
 	if limit == 0 {
 		limit = 5 * time.Minute
 	}
-	state, err := m.host.WaitReady(m.Context(), m.Config.Name, limit, show)
+	state, err := m.host.StartReady(m.Context(), m.Config, limit, show)
 	if err != nil {
-		m.Fatalf("wait: %v", err)
+		m.Fatalf("start: %v", err)
 	}
 	m.Logf("%s boot, %s, %s: ready %.1fs after power-on, %.1fs after the command", state.Boot, state.Accel, state.Share, state.ReadyAfter, time.Since(begin).Seconds())
 	if m.Health {

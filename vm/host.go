@@ -326,6 +326,33 @@ func (h Host) Status(ctx context.Context, name string) (State, error) {
 	return h.current(ctx, dir)
 }
 
+// StartReady is [Host.Start] and [Host.WaitReady] in one, also for an instance
+// that runs already. An emulator that crashes before its guest has said a word
+// is started once more: QEMU without KVM does so once in some hundred boots, by
+// a failed assertion of its own (iotlb_to_section).
+func (h Host) StartReady(ctx context.Context, cfg Config, timeout time.Duration, progress func(Progress)) (State, error) {
+	say := sayer(progress)
+	state, err := h.startReady(ctx, cfg, timeout, progress)
+	if state.Status == Failed && !state.On() && state.Accel == AccelTCG && state.Failure != nil && len(state.Phases) == 0 {
+		say("", state.Failure.Error()+": starting it once more")
+		state, err = h.startReady(ctx, cfg, timeout, progress)
+	}
+	return state, err
+}
+
+func (h Host) startReady(ctx context.Context, cfg Config, timeout time.Duration, progress func(Progress)) (State, error) {
+	state, err := h.Start(ctx, cfg, progress)
+	if errors.Is(err, ErrAlreadyRunning) {
+		sayer(progress)("", cfg.Name+" is already running")
+	} else if err != nil {
+		return State{}, err
+	}
+	if state.Status == Ready {
+		return state, nil
+	}
+	return h.WaitReady(ctx, cfg.Name, timeout, progress)
+}
+
 // WaitReady waits until the guest says that it serves, calling progress for
 // every phase as it is reached. It returns early when the guest failed.
 func (h Host) WaitReady(ctx context.Context, name string, timeout time.Duration, progress func(Progress)) (State, error) {

@@ -66,16 +66,7 @@ func (a *App) start(ctx context.Context) (vm.State, error) {
 	for _, note := range cfg.Fit(resources, a.Settings.MemoryAsked, a.Settings.CPUsAsked) {
 		a.say("  %s", note)
 	}
-	state, err := host.Start(ctx, cfg, a.progress)
-	if errors.Is(err, vm.ErrAlreadyRunning) {
-		a.say("%s is already running", cfg.Name)
-	} else if err != nil {
-		return none, err
-	}
-	if state.Status == vm.Ready {
-		return state, nil
-	}
-	return host.WaitReady(ctx, cfg.Name, a.Settings.StartLimit, a.progress)
+	return host.StartReady(ctx, cfg, a.Settings.StartLimit, a.progress)
 }
 
 // progress prints a line for everything learnt while an instance starts.

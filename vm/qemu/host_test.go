@@ -255,6 +255,26 @@ func TestHost_killedVirtiofsd(t *testing.T) {
 	}
 }
 
+func TestHost_StartReady_crash(t *testing.T) {
+	for mode, want := range map[string]string{"crash-once": "", "crash": "QEMU ended unexpectedly: qemu-system-x86_64: physmem.c:1: Assertion `x' failed."} {
+		t.Run(mode, func(t *testing.T) {
+			f := newFixture(t, mode)
+			again := 0
+			state, err := f.host.StartReady(t.Context(), f.cfg, limit, func(p vm.Progress) {
+				if strings.Contains(p.Note, "starting it once more") {
+					again++
+				}
+			})
+			if want == "" && (err != nil || state.Status != vm.Ready) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%s, %v; want %q", state.Status, err, want)
+			}
+			if again != 1 {
+				t.Errorf("started again %d times", again)
+			}
+		})
+	}
+}
+
 func TestHost_guestFails(t *testing.T) {
 	f := newFixture(t, "unit")
 	f.start()

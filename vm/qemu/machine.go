@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -97,13 +98,23 @@ func (m *machine) connect(ctx context.Context) (*qmp, error) {
 
 // firstFault finds the words of whoever ended first.
 func firstFault(inst vm.Instance) string {
-	if line := firstLine(tailOf(inst.Path(qemuLog))); line != "" {
+	if line := qemuFault(tailOf(inst.Path(qemuLog))); line != "" {
 		return line
 	}
 	if log := tailOf(inst.Path(virtiofsdLog)); len(log) > 0 {
 		return logFault(log)
 	}
 	return "it said nothing"
+}
+
+// qemuFault finds the first line of QEMU's log that is no warning.
+func qemuFault(log []byte) string {
+	for line := range strings.Lines(string(log)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.Contains(line, ": warning: ") {
+			return line
+		}
+	}
+	return ""
 }
 
 // start runs a command in the instance's directory, in a session of its own so
@@ -292,7 +303,7 @@ func (m *machine) bury() {
 	e := vm.Event{Kind: vm.Exited, Time: time.Now()}
 	if m.shutdown == "" {
 		e.Message = "QEMU ended unexpectedly (killed, or out of memory)"
-		if line := firstLine(tailOf(m.inst.Path(qemuLog))); line != "" {
+		if line := qemuFault(tailOf(m.inst.Path(qemuLog))); line != "" {
 			e.Message = "QEMU ended unexpectedly: " + line
 		}
 	}

@@ -86,11 +86,15 @@ func stubVirtiofsd() int {
 // stubQEMU speaks QMP and the guest's channel in the working directory. mode
 // makes it fail: "deaf" ignores the guest's channel and the power button,
 // "deaf-qmp" also quit, "broken" does not start, "panic" writes a panic to the
-// serial log.
+// serial log, "crash" ends before the guest speaks, "crash-once" only the first
+// time.
 func stubQEMU(mode string) int {
 	if mode == "broken" {
 		fmt.Fprintln(os.Stderr, "qemu-system-x86_64: this is broken")
 		return 1
+	}
+	if _, err := os.Stat("crashed"); mode == "crash-once" && err == nil {
+		mode = ""
 	}
 	s := &stub{mode: mode, end: make(chan struct{})}
 	if share, err := net.Dial("unix", "virtiofsd.sock"); err == nil {
@@ -170,6 +174,11 @@ func (s *stub) channel(conn net.Conn) {
 	for lines.Scan() {
 		switch lines.Text() {
 		case `{"request":"status"}`:
+			if strings.HasPrefix(s.mode, "crash") {
+				os.WriteFile("crashed", nil, 0o600)
+				fmt.Fprintln(os.Stderr, "qemu-system-x86_64: warning: nothing to see here\nqemu-system-x86_64: physmem.c:1: Assertion `x' failed.")
+				os.Exit(134)
+			}
 			fmt.Fprintln(conn, `{"event":"phase","phase":"kernel","seconds":0.1}`)
 			fmt.Fprintln(conn, `not JSON`)
 			fmt.Fprintln(conn, `{"event":"phase","phase":"ssh","seconds":0.2}`)
