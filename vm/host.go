@@ -403,7 +403,8 @@ func (h Host) follow(ctx context.Context, name string, progress func(Progress), 
 	}
 	for {
 		state, err := h.Status(ctx, name)
-		if err != nil || !state.On() || done(state) {
+		ended := !state.On() && !state.Supervisor.Alive() // a living one is about to say how
+		if err != nil || ended || done(state) {
 			show(state)
 			return state, err
 		}

@@ -97,15 +97,15 @@ func (p Process) Done() <-chan struct{} {
 	return done
 }
 
-// stat is what is read of /proc/PID/stat (proc_pid_stat(5)).
+// stat is what is used of /proc/PID/stat (proc_pid_stat(5)).
 type stat struct {
 	state   byte
 	threads int
 	start   uint64
 }
 
-// processStat reads a process's. The command's name in the second field may
-// hold spaces and parentheses.
+// processStat reads the stat of a process. The command's name in its second
+// field may hold spaces and parentheses.
 func processStat(pid int) (stat, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
