@@ -73,14 +73,13 @@ func newFront(t *testing.T) *front {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	f := &front{t: t, params: templates.Defaults()}
 	f.params.RunDir = dir
-	for i := range f.params.Servers {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	var held [3]net.Listener // Caddy's ports, until it starts: nobody else gets them
+	for i := range held {
+		if held[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			t.Fatal(err)
 		}
-		f.ports[i] = l.Addr().(*net.TCPAddr).Port
+		f.ports[i] = held[i].Addr().(*net.TCPAddr).Port
 		f.params.Servers[i].Port = f.ports[i]
-		_ = l.Close()
 	}
 	workspace := httptest.NewServer(http.HandlerFunc(f.workspace))
 	t.Cleanup(workspace.Close)
@@ -89,6 +88,9 @@ func newFront(t *testing.T) *front {
 	t.Cleanup(func() { f.stopAgent() })
 	if err := templates.Write(filepath.Join(dir, "tree"), f.params); err != nil {
 		t.Fatal(err)
+	}
+	for _, l := range held {
+		_ = l.Close()
 	}
 	f.startCaddy(caddy, dir)
 	return f
@@ -115,16 +117,25 @@ func (f *front) startCaddy(caddy func(context.Context, ...string) *exec.Cmd, dir
 			f.t.Logf("caddy:\n%s", &log)
 		}
 	})
+	// Caddy opens its servers' ports in no order.
+	for _, port := range f.ports {
+		f.waitFor(ctx, port)
+	}
+}
+
+// waitFor waits until Caddy listens on the port; ctx ends with Caddy.
+func (f *front) waitFor(ctx context.Context, port int) {
+	f.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", f.ports[2])); err == nil {
+		if c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			_ = c.Close()
 			return
 		}
 		select {
 		case <-ctx.Done():
-			f.t.Fatal("caddy ended at once")
+			f.t.Fatalf("caddy ended before it listened on port %d", port)
 		case <-tick.C:
 		}
 	}
