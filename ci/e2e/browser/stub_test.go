@@ -8,7 +8,6 @@ package browser
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -185,29 +184,41 @@ func (s *stack) startCaddy(t testing.TB) {
 	})
 }
 
-// serves waits until a request goes all the way.
+// serves waits until a request goes all the way, and every server of Caddy
+// answers: it opens their ports in no order.
 func (s *stack) serves(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.address(0)+"/api/health", nil)
-		if err != nil {
-			return err
-		}
-		res, err := http.DefaultClient.Do(r)
+		err := s.ask(ctx)
 		if err == nil {
-			b, _ := io.ReadAll(res.Body)
-			_ = res.Body.Close()
-			if string(b) == "OK" {
-				return nil
-			}
+			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return errors.Join(errors.New("the stack does not serve"), err)
+			return fmt.Errorf("the stack does not serve: %w", err)
 		}
 	}
+}
+
+func (s *stack) ask(ctx context.Context) error {
+	for server := range s.ports {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.address(server)+"/api/health", nil)
+		if err != nil {
+			return err
+		}
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return err
+		}
+		b, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if server == 0 && string(b) != "OK" {
+			return fmt.Errorf("%s answers %s, %q", r.URL, res.Status, b)
+		}
+	}
+	return nil
 }
