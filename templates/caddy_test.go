@@ -506,7 +506,7 @@ func (f *front) dial(server int, path string, protocols ...string) *websocket.Co
 
 func say(t *testing.T, c *websocket.Conn, s string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := c.Write(ctx, websocket.MessageText, []byte(s)); err != nil {
 		return err.Error()

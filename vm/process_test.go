@@ -119,7 +119,7 @@ func TestProcess_DoneAndSignal(t *testing.T) {
 	}
 	select {
 	case <-done:
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("its end was not seen")
 	}
 	if p.Alive() { // a zombie now, until Wait

@@ -48,7 +48,7 @@ func TestWatch_Run(t *testing.T) {
 				Uptime: func() time.Duration { return 12 * time.Second },
 				Log:    slog.New(slog.DiscardHandler), Fast: time.Millisecond, Slow: time.Millisecond,
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			done := make(chan struct{})
 			go func() { defer close(done); w.Run(ctx) }()
 			for {

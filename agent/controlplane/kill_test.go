@@ -215,7 +215,7 @@ func finished(c *controlplane.ControlPlane, kind agent.JobKind) string {
 }
 
 func until(f func() bool) error {
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !f() {

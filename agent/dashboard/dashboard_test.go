@@ -390,7 +390,7 @@ func follow(t *testing.T, p *plane, target string) events {
 	t.Helper()
 	s := httptest.NewServer(handler(p))
 	t.Cleanup(s.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+target, nil)
 	if err != nil {

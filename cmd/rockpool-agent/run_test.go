@@ -94,7 +94,7 @@ func (p place) startLogging(t *testing.T, out, stderr io.Writer) (stop func() in
 	ctx, cancel := context.WithCancel(t.Context())
 	code := make(chan int, 1)
 	go func() { code <- run(ctx, []string{"serve"}, nil, out, stderr, p.env) }()
-	limit := time.After(10 * time.Second)
+	limit := time.After(time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for p.get(t, "/api/health") != "OK" {

@@ -193,7 +193,7 @@ func TestServe_shutdown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	limit := time.After(10 * time.Second)
+	limit := time.After(time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

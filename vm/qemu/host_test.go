@@ -166,7 +166,7 @@ func TestHost_StartWaitStop(t *testing.T) {
 	for _, p := range append(started.Processes, started.Supervisor) {
 		select {
 		case <-p.Done():
-		case <-time.After(5 * time.Second):
+		case <-time.After(limit):
 			t.Errorf("%s is still there", p.Name)
 		}
 	}
