@@ -398,7 +398,7 @@ func (m *machine) testKillQEMU() {
 	m.ssh("echo kept | sudo tee /var/lib/rockpool/e2e >/dev/null; sync")
 	before := m.status()
 	m.kill(process(before, "qemu"))
-	m.eventually("the failure", 10*time.Second, func() bool { return m.status().Status == vm.Failed })
+	m.eventually("the failure", time.Minute, func() bool { return m.status().Status == vm.Failed })
 	if state := m.status(); state.On() || state.Failure == nil {
 		m.Errorf("state %+v", state)
 	}

@@ -218,7 +218,7 @@ func TestAgent_BrokenDatabase(t *testing.T) {
 		t.Errorf("want one clear line, the journal says:\n%s", lines)
 	}
 	t.Log(lines)
-	eventually(t, 20*time.Second, "the line on the serial console", func() bool {
+	eventually(t, time.Minute, "the line on the serial console", func() bool {
 		console, err := os.ReadFile(filepath.Join(primary.dir(), vm.SerialLog))
 		return err == nil && strings.Contains(string(console), "is corrupt")
 	})

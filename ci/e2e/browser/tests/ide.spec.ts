@@ -51,10 +51,12 @@ test.describe.serial("a repository that is cloned", () => {
     await expect(page.getByRole("treeitem", { name: "made.txt" })).toBeVisible(); // the files are watched
 
     await command(page, "File: New Untitled Text File");
+    await expect(page.locator(".editor-instance .monaco-editor.focused")).toBeVisible();
     await page.keyboard.type("the needle in the hay");
     await page.keyboard.press("Control+S");
     const input = page.locator(".quick-input-widget input");
     await expect(input).toBeFocused();
+    await expect(input).toHaveValue(/^\/home\/admin\/hello\/./); // it writes its own into the field, first
     await input.fill("/home/admin/hello/saved.txt");
     await page.keyboard.press("Enter");
     await expect.poll(() => readFile(id, "hello/saved.txt")).toBe("the needle in the hay");
@@ -109,7 +111,9 @@ srv.listen(5173, "127.0.0.1");
 
 test("a development server is seen through its port, WebSocket included @vm", async ({ page }) => {
   const w = await createWorkspace("ports");
-  await exec(`sudo -u rockpool podman exec -d rockpool-${w.id} node -e "$(echo ${Buffer.from(server).toString("base64")} | base64 -d)"`);
+  const inside = "sudo -u rockpool podman exec";
+  await exec(`${inside} -d rockpool-${w.id} node -e "$(echo ${Buffer.from(server).toString("base64")} | base64 -d)"`);
+  await exec(`${inside} rockpool-${w.id} curl --silent --fail --retry 60 --retry-connrefused --retry-delay 1 http://127.0.0.1:5173/`);
   const address = `${preview}/workspace/${w.name}/port/5173/`;
   expect((await page.request.get(address)).status(), "not registered yet").toBe(404);
   await page.goto(`/app/workspaces/${w.id}`);
