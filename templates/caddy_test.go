@@ -167,6 +167,7 @@ func (f *front) serveAgent(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "no such workspace")
 		return
 	}
+	w.Header().Set("X-Content-Type-Options", "nosniff") // as package http does
 	_, _ = fmt.Fprintf(w, "agent %s user=%s auth=%s server=%s upstream=%s", r.URL.Path, r.Header.Get("X-Rockpool-User"),
 		r.Header.Get("Authorization"), r.Header.Get("X-Rockpool-Server"), r.Header.Get("X-Rockpool-Upstream"))
 }
@@ -388,10 +389,12 @@ func TestCaddy_Authentication(t *testing.T) {
 			t.Errorf("server %d %s with %q: %d %q, want %d", tt.server, tt.path, tt.given, res.StatusCode, body, tt.status)
 		}
 	}
-	res, _ := f.do("GET", 0, "/app/workspaces")
-	for _, h := range []string{"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "X-Frame-Options"} {
-		if res.Header.Get(h) == "" {
-			t.Errorf("the dashboard has no %s", h)
+	for _, path := range []string{"/", "/app/workspaces"} { // Caddy's own answer, and the agent's
+		res, _ := f.do("GET", 0, path)
+		for _, h := range []string{"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "X-Frame-Options"} {
+			if got := res.Header.Values(h); len(got) != 1 || got[0] == "" {
+				t.Errorf("the dashboard's %s has %s: %q, want it once", path, h, got)
+			}
 		}
 	}
 }
