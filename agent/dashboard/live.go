@@ -44,10 +44,14 @@ func (d *Dashboard) live(w http.ResponseWriter, r *http.Request, f follow) error
 	events, _ := d.ControlPlane.Events(ctx, "", 0) // before the first look, so that nothing falls between
 	s := stream{w: w, control: http.NewResponseController(w), sent: map[string]string{}}
 	now, err := f.render(ctx)
-	if err != nil {
+	gone := f.gone != "" && agent.ErrorCode(err) == agent.CodeNotFound // while nobody looked
+	if err != nil && !gone {
 		return err
 	}
 	s.open()
+	if gone {
+		return s.event("go", f.gone)
+	}
 	if r.Method == http.MethodHead {
 		return nil
 	}

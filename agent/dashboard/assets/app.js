@@ -8,12 +8,13 @@ const skew = Date.now() - Number(body.dataset.now); // this clock minus the agen
 
 // Regions ------------------------------------------------------------------
 
-// place puts new HTML into a region. Focus stays where it was when what had it
-// is still there; with keep, so does what was typed.
+// place puts new HTML into a region. A panel stays open, and focus where it
+// was, when they are still there; with keep, so does what was typed.
 function place({ name, hash, html }, keep) {
   const region = document.querySelector(`[data-region="${name}"]`);
   if (!region || region.dataset.hash === hash) return;
-  const focused = region.contains(document.activeElement) ? document.activeElement.id : "";
+  const focused = region.contains(document.activeElement) ? document.activeElement : null;
+  const panel = region.querySelector(":popover-open");
   const typed = keep ? [...region.querySelectorAll("input[id], select[id]")].map((e) => [e.id, e.value]) : [];
   region.innerHTML = html;
   region.dataset.hash = hash;
@@ -21,7 +22,8 @@ function place({ name, hash, html }, keep) {
     const field = document.getElementById(id);
     if (field && (field.tagName !== "SELECT" || [...field.options].some((o) => o.value === value))) field.value = value;
   }
-  if (focused) (document.getElementById(focused) || document.getElementById("main")).focus({ preventScroll: true });
+  if (panel) document.getElementById(panel.id)?.showPopover();
+  if (focused) (document.getElementById(focused.id) || document.getElementById("main")).focus({ preventScroll: true });
   tell();
 }
 
@@ -65,34 +67,50 @@ function connection(text) {
 }
 
 // A hidden page holds no connection: browsers allow few of them.
-document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
-addEventListener("pagehide", disconnect);
-addEventListener("pageshow", connect);
+function hide() {
+  disconnect();
+  document.querySelectorAll("details.log").forEach(stopLog);
+}
+
+function show() {
+  connect();
+  document.querySelectorAll("details.log").forEach(readLog);
+}
+
+document.addEventListener("visibilitychange", () => (document.hidden ? hide() : show()));
+addEventListener("pagehide", hide);
+addEventListener("pageshow", show);
 
 // Forms --------------------------------------------------------------------
 
-// A form on a live page is sent without leaving it. The answer is the page as
-// it was a moment ago: regions that say what became of the form are taken from
-// it; the others come by the events, which may have been faster.
+const contents = (form) => String(new URLSearchParams(new FormData(form)));
+
+// A form is sent once, however often it is clicked. One on a live page is sent
+// without leaving it. The answer is the page as it was a moment ago: regions
+// that say what became of the form are taken from it; the others come by the
+// events, which may have been faster.
 document.addEventListener("submit", async (e) => {
   const form = e.target;
   if (form.dataset.busy) return e.preventDefault();
-  if (!("live" in form.dataset)) return;
-  e.preventDefault();
+  if (form.method !== "post") return;
   form.dataset.busy = "1";
+  if (!("live" in form.dataset)) return setTimeout(() => delete form.dataset.busy, 10000); // it was stopped
+  e.preventDefault();
+  const sent = contents(form);
   e.submitter?.setAttribute("aria-disabled", "true");
   form.closest("[popover]")?.hidePopover();
   try {
-    const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(sent) });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const regions = page.querySelectorAll("[data-region]");
     // A fault with a page of its own; what is gone was deleted meanwhile.
     if (!regions.length) return answer.status === 404 ? location.assign("/app/workspaces") : location.reload();
-    if (answer.ok) form.reset();
+    const typed = contents(form) !== sent; // meanwhile: it stays
+    if (answer.ok && !typed) form.reset();
     const follows = source?.readyState === EventSource.OPEN;
     for (const r of regions) {
       if (follows && !("answer" in r.dataset)) continue;
-      place({ name: r.dataset.region, hash: r.dataset.hash, html: r.innerHTML }, false);
+      place({ name: r.dataset.region, hash: r.dataset.hash, html: r.innerHTML }, typed);
     }
     document.querySelector("[aria-invalid=true]")?.focus();
   } catch {
@@ -134,17 +152,30 @@ const maxLog = 400000; // characters kept on the page
 
 document.addEventListener("toggle", (e) => e.target.matches?.("details.log") && readLog(e.target), true);
 
+function stopLog(details) {
+  details.querySelector("[data-log]").reading?.abort();
+}
+
+// readLog follows the log while it is open, anew whenever it ends.
 async function readLog(details) {
+  stopLog(details);
+  if (!details.open) return;
   const pre = details.querySelector("[data-log]");
-  if (!details.open) return pre.stop?.abort();
-  pre.stop = new AbortController();
-  pre.textContent = "";
+  const { signal } = (pre.reading = new AbortController());
+  while (!signal.aborted && pre.isConnected) {
+    await readOnce(pre, signal);
+    await new Promise((resume) => setTimeout(resume, 2000));
+  }
+}
+
+async function readOnce(pre, signal) {
   try {
-    const answer = await fetch(pre.dataset.log, { signal: pre.stop.signal });
+    const answer = await fetch(pre.dataset.log, { signal });
     if (!answer.ok) {
-      pre.textContent = "There is no log yet. Close this and open it again in a moment.";
+      if (!pre.textContent) pre.textContent = "There is no log yet.\n";
       return;
     }
+    pre.textContent = ""; // it begins with the last lines
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
       const atEnd = pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 8;
@@ -152,7 +183,7 @@ async function readLog(details) {
       if (atEnd) pre.scrollTop = pre.scrollHeight;
     }
   } catch {
-    // Closed, or the connection is gone: what was read stays.
+    // Closed, hidden, or the connection is gone: what was read stays.
   }
 }
 
@@ -164,14 +195,18 @@ function searchRepositories(input) {
   list.hidden = true;
   list.setAttribute("role", "listbox");
   list.setAttribute("aria-label", "Repositories");
-  input.after(list);
+  const status = document.createElement("p");
+  status.className = "hint";
+  status.setAttribute("role", "status");
+  input.after(list, status);
   input.setAttribute("role", "combobox");
   input.setAttribute("aria-controls", list.id);
   input.setAttribute("aria-autocomplete", "list");
   let timer = 0;
   let active = -1;
 
-  const show = (options) => {
+  const show = (options, text = "") => {
+    status.textContent = text;
     list.replaceChildren(...options);
     list.hidden = options.length === 0;
     input.setAttribute("aria-expanded", String(!list.hidden));
@@ -189,9 +224,13 @@ function searchRepositories(input) {
     input.form.requestSubmit();
   };
   const search = async (q) => {
+    show([], "Searching…");
     const answer = await fetch(`/api/github/repos/search?${new URLSearchParams({ q })}`).catch(() => null);
-    if (!answer?.ok || q !== input.value.trim()) return;
-    const { items } = await answer.json();
+    const result = await answer?.json().catch(() => null);
+    if (q !== input.value.trim()) return;
+    if (!answer?.ok || !result) return show([], "GitHub cannot be searched now. The name or address of a repository works all the same.");
+    const { items } = result;
+    if (!items.length) return show([], "GitHub has no public repository that fits.");
     show(items.slice(0, 8).map(({ full_name }, n) => {
       const option = document.createElement("li");
       option.id = `repository-${n}`;
@@ -208,7 +247,8 @@ function searchRepositories(input) {
   input.addEventListener("input", () => {
     clearTimeout(timer);
     const q = input.value.trim();
-    if (q.length < 3 || q.includes("://")) return show([]);
+    show([]);
+    if (q.length < 3 || q.includes("://")) return;
     timer = setTimeout(() => search(q), 250);
   });
   input.addEventListener("keydown", (e) => {
