@@ -11,8 +11,8 @@ export default defineConfig({
   forbidOnly: true,
   // Limits that fail a test; nothing waits for them to pass. They are wide
   // because a VM without KVM and a machine that is busy are ten times slower.
-  timeout: stub ? 300_000 : 600_000,
-  expect: { timeout: stub ? 60_000 : 120_000 },
+  timeout: stub ? 300_000 : 1_800_000,
+  expect: { timeout: stub ? 60_000 : 300_000 },
   // What needs no container is tested with the stub; in the VM only what is
   // different there.
   ...(stub ? { grepInvert: /@vm/ } : { grep: /@vm|@both/ }),
@@ -25,7 +25,7 @@ export default defineConfig({
     trace: { mode: "retain-on-failure", screenshots: false, snapshots: true, sources: false },
     contextOptions: { reducedMotion: "reduce" }, // drawing without a GPU is most of the work
     screenshot: "only-on-failure",
-    navigationTimeout: stub ? 60_000 : 120_000,
+    navigationTimeout: stub ? 60_000 : 300_000,
     launchOptions: {
       executablePath: process.env.E2E_CHROMIUM,
       args: [

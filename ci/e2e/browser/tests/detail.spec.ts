@@ -1,4 +1,4 @@
-import { createWorkspace, expect, pace, preview, removeWorkspaces, restartAgent, stub, test, uniqueName } from "./stack";
+import { createWorkspace, expect, expectAccessible, pace, preview, removeWorkspaces, restartAgent, stub, test, uniqueName } from "./stack";
 
 test.afterAll(removeWorkspaces);
 
@@ -16,6 +16,7 @@ test.describe("in the middle of provisioning", () => {
     await page.reload();
     await expect(page.getByText("Creating")).toBeVisible();
     await expect(page.getByRole("listitem").first()).toContainText("Preparing the container");
+    await expectAccessible(page);
     await page.evaluate(() => ((window as { same?: boolean }).same = true)); // gone after a reload
     await (stub ? pace("0s") : restartAgent());
     await expect(page.getByText("Running")).toBeVisible();
@@ -27,6 +28,26 @@ test.describe("in the middle of provisioning", () => {
     await page.getByRole("button", { name: "Stop workspace" }).click();
     await expect(page.getByText("Stopped")).toBeVisible();
     expect(await page.evaluate(() => (window as { same?: boolean }).same)).toBe(true);
+  });
+});
+
+test.describe("while it stops", () => {
+  test.use({ quiet: false }); // the agent is restarted
+  test.afterAll(() => pace("0s"));
+
+  test("a panel that is open stays open, with the focus in it", async ({ page }) => {
+    const w = await createWorkspace("panel");
+    await pace("4s"); // time to open the panel while it stops
+    await page.goto(`/app/workspaces/${w.id}`);
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByRole("button", { name: "Stop workspace" }).click();
+    await page.getByRole("button", { name: "Delete" }).click();
+    await expect(page.locator(":focus")).toHaveText("Cancel");
+    await expect(page.locator(".badge")).toHaveText("Stopped");
+    await expect(page.getByRole("dialog")).toBeVisible();
+    await expect(page.locator(":focus")).toHaveText("Cancel");
+    await page.getByRole("button", { name: "Delete workspace" }).click();
+    await expect(page).toHaveURL(/\/app\/workspaces$/);
   });
 });
 
@@ -60,6 +81,28 @@ test.describe("ports", () => {
     await page.getByRole("button", { name: "Remove port 5173" }).click();
     await expect(link).toHaveCount(0);
     await expect(page.getByRole("button", { name: "Add port" })).toBeVisible();
+    await expectAccessible(page);
+  });
+
+  test("what is typed while one is added stays", async ({ page }) => {
+    const w = await createWorkspace("typing");
+    await page.goto(`/app/workspaces/${w.id}`);
+    let answerNow = () => {};
+    const typed = new Promise<void>((resolve) => (answerNow = resolve));
+    await page.route(`**/app/workspaces/${w.id}/ports`, async (r) => {
+      const response = await r.fetch();
+      await typed;
+      await r.fulfill({ response });
+    });
+    const port = page.getByLabel("Port", { exact: true });
+    await port.fill("3001");
+    await page.getByRole("button", { name: "Add port" }).click();
+    await expect(page.getByRole("link", { name: "Open preview of port 3001" })).toBeVisible(); // by an event
+    await port.fill("3002");
+    answerNow();
+    await page.getByRole("button", { name: "Add port" }).click();
+    await expect(page.getByRole("link", { name: "Open preview of port 3002" })).toBeVisible();
+    await expect(port).toHaveValue("");
   });
 });
 
@@ -68,8 +111,23 @@ test("the log flows when it is opened", async ({ page }) => {
   await page.goto(`/app/workspaces/${w.id}`);
   await expect(page.getByRole("log")).toBeHidden();
   await page.getByText("Container log").click();
-  await expect(page.getByRole("log")).toContainText(stub ? "serves on port" : "HTTP server listening");
+  await expect(page.getByRole("log")).toContainText("serves on port");
   await expect(page.getByText("Memory", { exact: true })).toBeVisible();
+});
+
+test.describe("when the agent is restarted", () => {
+  test.use({ quiet: false }); // the browser reports the broken connection
+
+  test("the log that is open flows again", async ({ page }) => {
+    const w = await createWorkspace("log");
+    await page.goto(`/app/workspaces/${w.id}`);
+    await page.getByText("Container log").click();
+    await expect(page.getByRole("log")).toContainText("serves on port");
+    await page.getByRole("log").evaluate((e) => (e.textContent = "what was read before"));
+    await restartAgent();
+    await expect(page.getByRole("log")).toContainText("serves on port");
+    await expect(page.getByRole("log")).not.toContainText("before");
+  });
 });
 
 test("everything can be done with the keyboard", async ({ page }) => {

@@ -1,4 +1,4 @@
-import { createWorkspace, exec, expect, figure, hasStatus, ide, preview, readFile, reboot, removeWorkspaces, test, workspace } from "./stack";
+import { createWorkspace, exec, expect, figure, hasStatus, ide, idOf, preview, readFile, reboot, removeWorkspaces, test, workspace } from "./stack";
 import type { Page } from "@playwright/test";
 
 test.afterAll(removeWorkspaces);
@@ -20,9 +20,9 @@ async function command(page: Page, name: string) {
   await expect(async () => {
     await page.keyboard.press("Escape");
     await page.keyboard.press("F1");
-    await page.locator(".quick-input-widget input").fill(`>${name}`, { timeout: 5_000 });
-    await page.locator(".quick-input-list").getByRole("option", { name: whole }).click({ timeout: 5_000 });
-  }).toPass({ timeout: 120_000 });
+    await page.locator(".quick-input-widget input").fill(`>${name}`, { timeout: 30_000 });
+    await page.locator(".quick-input-list").getByRole("option", { name: whole }).click({ timeout: 30_000 });
+  }).toPass();
 }
 
 // The tests of a cloned repository go on in the same workspace, one after
@@ -36,7 +36,7 @@ test.describe.serial("a repository that is cloned", () => {
     await page.getByRole("button", { name: "Create workspace" }).click();
     await expect(page.getByText("Running")).toBeVisible();
     await expect(page.getByRole("listitem").filter({ hasText: "Cloning the repository" })).toHaveClass("done");
-    id = new URL(page.url()).pathname.split("/").pop()!;
+    id = idOf(page);
 
     await openIDE(page, "hello");
     await expect(page.locator("[role='menubar']")).toBeVisible();
@@ -45,7 +45,7 @@ test.describe.serial("a repository that is cloned", () => {
 
     await command(page, "Terminal: Create New Terminal");
     await expect(page.locator(".terminal-wrapper.active .xterm")).toBeVisible();
-    await expect(page.locator(".xterm-helper-textarea").first()).toBeFocused();
+    await expect(page.locator(".terminal-wrapper.active .xterm-helper-textarea")).toBeFocused();
     await page.keyboard.type("printf '%s' \"made-by-$((40 + 2))-$(id -un)\" > made.txt\n");
     await expect.poll(() => readFile(id, "hello/made.txt")).toBe("made-by-42-admin");
     await expect(page.getByRole("treeitem", { name: "made.txt" })).toBeVisible(); // the files are watched

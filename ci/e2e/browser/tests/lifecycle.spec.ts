@@ -1,4 +1,5 @@
 import { dashboard, expect, figure, ide, removeWorkspaces, stub, test, uniqueName } from "./stack";
+import type { Page } from "@playwright/test";
 
 test.afterAll(removeWorkspaces);
 
@@ -87,8 +88,22 @@ test("the page of a workspace that is deleted elsewhere leads to the list", asyn
   await expect(page.getByText("Stopped")).toBeVisible();
   const other = await context.newPage();
   await other.goto(page.url());
+  const asleep = await context.newPage();
+  await asleep.goto(page.url());
+  await hide(asleep, true);
   await other.getByRole("button", { name: "Delete" }).click();
   await other.getByRole("button", { name: "Delete workspace" }).click();
   await page.bringToFront();
   await expect(page).toHaveURL(`${dashboard}/app/workspaces`);
+  await hide(asleep, false);
+  await expect(asleep).toHaveURL(`${dashboard}/app/workspaces`);
 });
+
+// hide tells the page that it is hidden, as the browser does when another tab
+// is in front; under test it takes every tab for the one in front.
+async function hide(page: Page, hidden: boolean) {
+  await page.evaluate((hidden) => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+}

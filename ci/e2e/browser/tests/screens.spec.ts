@@ -1,4 +1,5 @@
 import { artifacts, createWorkspace, expect, expectAccessible, removeWorkspaces, test, api, uniqueName, hasStatus, type Workspace } from "./stack";
+import type { Page } from "@playwright/test";
 
 // Every page, light and dark, on a desktop and on a phone: looked at by axe,
 // and kept as pictures for people.
@@ -6,7 +7,6 @@ let running: Workspace;
 let halted: Workspace;
 let failed: Workspace;
 
-test.use({ trace: "off" }); // there are pictures of everything anyway
 test.beforeAll(removeWorkspaces);
 test.afterAll(removeWorkspaces);
 
@@ -17,19 +17,25 @@ const looks = {
   "dark-phone": { colorScheme: "dark", viewport: { width: 390, height: 844 } },
 } as const;
 
-test("the empty list", async ({ page }) => {
+async function seeAll(page: Page, name: string, path: string) {
   for (const [look, { colorScheme, viewport }] of Object.entries(looks)) {
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
     await page.setViewportSize(viewport);
-    await page.goto("/app/workspaces");
+    await page.goto(path);
     await expectAccessible(page);
-    await page.screenshot({ path: `${artifacts}/screens/empty-${look}.png`, fullPage: true });
+    await page.screenshot({ path: `${artifacts}/screens/${name}-${look}.png`, fullPage: true });
   }
+}
+
+test("the empty list", ({ page }) => seeAll(page, "empty", "/app/workspaces"));
+
+test.describe("what is not there", () => {
+  test.use({ quiet: false }); // the browser reports the status of the answer
+  test("is a page, too", ({ page }) => seeAll(page, "missing", "/app/nothing"));
 });
 
 test.describe("with workspaces", () => {
-  test.slow(); // 36 pages
-  test.use({ quiet: false }); // the browser reports the status of the page that is not there
+  test.slow(); // 32 pages
 
   test("every page", async ({ page }) => {
     halted = await createWorkspace("garden-planner");
@@ -48,7 +54,6 @@ test.describe("with workspaces", () => {
       stopped: `/app/workspaces/${halted.id}`,
       error: `/app/workspaces/${failed.id}`,
       settings: "/app/settings",
-      missing: "/app/nothing",
     };
     for (const [look, { colorScheme, viewport }] of Object.entries(looks)) {
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
@@ -58,6 +63,10 @@ test.describe("with workspaces", () => {
         if (name === "running") {
           await page.getByText("Container log").click();
           await expect(page.getByRole("log")).not.toBeEmpty();
+          await page.getByRole("button", { name: "Stop" }).click();
+          await expect(page.getByRole("dialog")).toBeVisible();
+          await expectAccessible(page);
+          await page.keyboard.press("Escape");
         }
         if (name === "stopped") {
           await page.getByRole("button", { name: "Delete" }).click();

@@ -1,6 +1,7 @@
 // The stack under test, as ci/browser tells it in the environment, and what
 // the tests share.
 import { appendFileSync, readFileSync } from "node:fs";
+import { request } from "node:http";
 import { createRequire } from "node:module";
 import { expect, test as base, type Page } from "@playwright/test";
 
@@ -17,12 +18,19 @@ export const preview = variable("E2E_PREVIEW");
 export const password = variable("E2E_PASSWORD");
 export const artifacts = variable("E2E_ARTIFACTS");
 
-// Control of the machine behind the pages.
-async function control(path: string, body = ""): Promise<string> {
-  const answer = await fetch(variable("E2E_CONTROL") + path, { method: "POST", body });
-  const text = await answer.text();
-  if (!answer.ok) throw new Error(`${path}: ${text}`);
-  return text;
+// Control of the machine behind the pages. A reboot may take longer than the
+// five minutes that fetch waits for an answer.
+function control(path: string, body = ""): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const asked = request(variable("E2E_CONTROL") + path, { method: "POST" }, async (answer) => {
+      let text = "";
+      for await (const part of answer.setEncoding("utf8")) text += part;
+      if (answer.statusCode === 200) resolve(text);
+      else reject(new Error(`${path}: ${text}`));
+    });
+    asked.on("error", reject);
+    asked.end(body);
+  });
 }
 export const restartAgent = () => control("/restart-agent");
 export const reboot = () => control("/reboot");
@@ -55,10 +63,13 @@ export const readFile = (id: string, path: string) => ask("GET", file(id, "readF
 export const writeFile = (id: string, path: string, content: string) =>
   ask("PUT", file(id, "writeFile", path), content, "application/octet-stream");
 
-export type Workspace = { id: string; name: string; status: string; errorMessage: string | null };
+export type Workspace = { id: string; name: string; status: string; errorMessage: string | null; updatedAt: string };
 
 let made = 0;
 export const uniqueName = (what: string) => `${what}-${Date.now().toString(36)}-${(made++).toString(36)}`;
+
+// idOf is the id of the workspace whose page this is.
+export const idOf = (page: Page) => new URL(page.url()).pathname.split("/").pop()!;
 
 export const workspace = (id: string) => api<Workspace>("GET", `/api/workspaces/${id}`);
 
