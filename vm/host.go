@@ -274,7 +274,7 @@ func (h Host) current(ctx context.Context, dir string) (State, error) {
 }
 
 // buried corrects the state of a machine that ended while nobody watched, and
-// ends what it left behind.
+// ends what it left behind. The state of a watched one is not final.
 func (h Host) buried(dir string, state State) (State, error) {
 	watched := state.Supervisor.Alive() // it is about to say so itself, or is launching
 	// It may have said so after state was read, and ended then.
@@ -401,9 +401,14 @@ func (h Host) follow(ctx context.Context, name string, progress func(Progress), 
 			progress(Progress{Phase: p.Name, Seconds: p.Seconds, Elapsed: time.Since(start)})
 		}
 	}
+	var dead Process // a supervisor that had ended when the state was read
 	for {
 		state, err := h.Status(ctx, name)
 		ended := !state.On() && !state.Supervisor.Alive() // a living one is about to say how
+		if err == nil && ended && state.Supervisor != dead {
+			dead = state.Supervisor // it may have said how after the state was read
+			continue
+		}
 		if err != nil || ended || done(state) {
 			show(state)
 			return state, err

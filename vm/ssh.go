@@ -103,7 +103,7 @@ func (h Host) reachable(ctx context.Context, name string) (Instance, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sshPatience)
 	defer cancel()
-	state, err := h.follow(ctx, name, nil, func(s State) bool { return s.Status != Starting || s.reached("ssh") })
+	state, err := h.follow(ctx, name, nil, func(s State) bool { return s.On() && (s.Status != Starting || s.reached("ssh")) })
 	if errors.Is(err, context.DeadlineExceeded) {
 		return inst, nil // the guest may be an old one that does not speak: let ssh try
 	}
