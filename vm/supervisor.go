@@ -11,7 +11,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -27,6 +29,12 @@ type SuperviseOptions struct {
 // attaches to a machine that runs, or launches it. It fails at once when
 // another supervisor holds the instance.
 func Supervise(ctx context.Context, dir string, o SuperviseOptions) error {
+	// A caller that was interrupted reads no answer, and a broken pipe on stdout
+	// would end this process. The signal is caught and not ignored because the
+	// machine's processes would inherit that.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
 	s, err := newSupervisor(ctx, dir, o)
 	answer := struct {
 		Error string `json:"error,omitempty"`

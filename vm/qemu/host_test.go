@@ -430,6 +430,34 @@ func TestHost_Start_inheritsNothing(t *testing.T) {
 	}
 }
 
+func TestHost_Start_callerGone(t *testing.T) { // Ctrl-C while the machine is launched
+	f := newFixture(t, "late")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := f.host.Start(ctx, f.cfg, nil)
+		ended <- err
+	}()
+	var launched vm.State
+	for end := time.Now().Add(limit); !launched.On(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not launched")
+		}
+		launched, _ = f.host.Status(t.Context(), "one") // there is no instance at first
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Fatalf("start: %v", err)
+	}
+	if err := os.WriteFile(f.path("now"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if state := f.ready(); state.Supervisor != launched.Supervisor {
+		t.Errorf("the supervisor ended with its caller: %+v, then %+v", launched.Supervisor, state.Supervisor)
+	}
+}
+
 func TestHost_names(t *testing.T) {
 	f := newFixture(t, "")
 	for _, name := range []string{"", "..", "a/b", "UPPER"} {

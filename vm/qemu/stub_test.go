@@ -87,7 +87,7 @@ func stubVirtiofsd() int {
 // makes it fail: "deaf" ignores the guest's channel and the power button,
 // "deaf-qmp" also quit, "broken" does not start, "panic" writes a panic to the
 // serial log, "crash" ends before the guest speaks, "crash-once" only the first
-// time.
+// time, "late" answers nobody until there is a file called now.
 func stubQEMU(mode string) int {
 	if mode == "broken" {
 		fmt.Fprintln(os.Stderr, "qemu-system-x86_64: this is broken")
@@ -95,6 +95,11 @@ func stubQEMU(mode string) int {
 	}
 	if _, err := os.Stat("crashed"); mode == "crash-once" && err == nil {
 		mode = ""
+	}
+	for end := time.Now().Add(limit); mode == "late" && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat("now"); err == nil {
+			break
+		}
 	}
 	s := &stub{mode: mode, end: make(chan struct{})}
 	if share, err := net.Dial("unix", "virtiofsd.sock"); err == nil {
