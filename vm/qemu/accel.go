@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rockpool/rootvm/vm"
@@ -68,7 +69,11 @@ func trialKey(p Programs, c vm.Config) string {
 	return strings.Join([]string{vm.BootID(), strings.Join(p.QEMU, " "), c.Image.Kernel}, "|")
 }
 
-// remembered returns the cached verdict for key, or tries and stores it.
+// errTrialTimeout tells of a busy host as well as of a KVM that does not work.
+var errTrialTimeout = fmt.Errorf("a guest started, but was not up after %s", trialLimit)
+
+// remembered returns the cached verdict for key, or tries and stores it. A trial
+// that had no time to find out is no verdict.
 func (d *Driver) remembered(key string, try func() error) error {
 	path := filepath.Join(d.Cache, "acceleration.json")
 	var v accelVerdict
@@ -79,7 +84,7 @@ func (d *Driver) remembered(key string, try func() error) error {
 		return errors.New(v.Fault)
 	}
 	err := try()
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, errTrialTimeout) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	v = accelVerdict{Key: key}
@@ -126,6 +131,8 @@ func (d *Driver) trial(ctx context.Context, accel, architecture, kernel string) 
 	args := TrialArgs(accel, architecture, kernel, d.Programs.FirmwareDirs)
 	cmd := exec.CommandContext(ctx, d.Programs.QEMU[0], append(d.Programs.QEMU[1:len(d.Programs.QEMU):len(d.Programs.QEMU)], args...)...)
 	cmd.Env = append(os.Environ(), d.Programs.Env...)
+	// Ctrl-C must not reach QEMU, whose words on it would be taken for a fault.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out := &proofReader{proofs: trialProofs, found: cancel}
 	var fault bytes.Buffer
 	cmd.Stdout, cmd.Stderr = out, &fault
@@ -134,7 +141,7 @@ func (d *Driver) trial(ctx context.Context, accel, architecture, kernel string) 
 	case out.proved:
 		return nil
 	case ctx.Err() == context.DeadlineExceeded:
-		return fmt.Errorf("a guest started with %s, but was not up after %s", accel, trialLimit)
+		return fmt.Errorf("with %s %w", accel, errTrialTimeout)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case fault.Len() > 0:
