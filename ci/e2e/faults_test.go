@@ -32,11 +32,15 @@ func TestWorkspaces_Faults(t *testing.T) {
 		i.end(t, i.reach(t, w.ID, "running"))
 	})
 	t.Run("LockedDatabase", func(t *testing.T) {
+		// The agent may be writing: SQLite waits for it, and we for no program that ended.
 		mend := i.breakdown(t, `sudo systemd-run --quiet --unit=e2e-lock --uid=rockpool node -e '
-			const db = new (require("node:sqlite").DatabaseSync)("/opt/rockpool/rockpool.db")
+			const db = new (require("node:sqlite").DatabaseSync)("/opt/rockpool/rockpool.db", {timeout: 60000})
 			db.exec("BEGIN EXCLUSIVE"); require("fs").writeFileSync("/tmp/e2e-lock", ""); setInterval(() => {}, 1e6)'
-			until [ -e /tmp/e2e-lock ]; do sleep 0.2; done`,
-			"sudo systemctl stop e2e-lock; sudo rm -f /tmp/e2e-lock")
+			until [ -e /tmp/e2e-lock ]; do
+				systemctl is-active --quiet e2e-lock || { sudo journalctl --no-pager -n 20 -u e2e-lock; exit 1; }
+				sleep 0.2
+			done`,
+			"sudo systemctl stop e2e-lock; sudo systemctl reset-failed e2e-lock 2>/dev/null || true; sudo rm -f /tmp/e2e-lock")
 		status, body := i.ask(t, http.MethodPost, "/api/workspaces", map[string]string{"name": "locked", "image": ""})
 		if status != http.StatusServiceUnavailable || !strings.Contains(body, "in use by another program") {
 			t.Errorf("a write to a locked database: %d %s", status, body)
