@@ -74,7 +74,8 @@ func (s *stack) address(server int) string {
 
 func newStack(t testing.TB, root string, env ...string) *stack {
 	t.Helper()
-	s := &stack{dir: t.TempDir(), ports: freePorts(t), delay: "0s", env: env}
+	s := &stack{dir: t.TempDir(), delay: "0s", env: env}
+	release := s.holdPorts(t)
 	compile := exec.Command("go", "build", "-trimpath", "-tags", build.PodmanTags, "-o", filepath.Join(s.dir, "rockpool-agent"), "./cmd/rockpool-agent")
 	compile.Dir = root
 	if out, err := compile.CombinedOutput(); err != nil {
@@ -92,24 +93,32 @@ func newStack(t testing.TB, root string, env ...string) *stack {
 			t.Error(err)
 		}
 	})
-	s.startCaddy(t)
+	s.startCaddy(t, release)
 	if err := s.serves(t.Context()); err != nil {
 		t.Fatalf("%v\nagent: %s\nCaddy: %s", err, s.agentLog.String(), s.caddyLog.String())
 	}
 	return s
 }
 
-// freePorts are three that were free a moment ago.
-func freePorts(t testing.TB) (ports [3]int) {
-	for i := range ports {
+// holdPorts takes Caddy's ports. Nobody else gets them until it is released,
+// just before Caddy starts: what comes before may take minutes.
+func (s *stack) holdPorts(t testing.TB) (release func()) {
+	t.Helper()
+	var held []net.Listener
+	release = func() {
+		for _, l := range held {
+			_ = l.Close()
+		}
+	}
+	t.Cleanup(release)
+	for i := range s.ports {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		held, s.ports[i] = append(held, l), l.Addr().(*net.TCPAddr).Port
 	}
-	return ports
+	return release
 }
 
 func (s *stack) startAgent() error {
@@ -145,8 +154,9 @@ func (s *stack) pace(ctx context.Context, delay string) error {
 	return s.restartAgent(ctx)
 }
 
-// startCaddy runs it with the VM's own Caddyfile.
-func (s *stack) startCaddy(t testing.TB) {
+// startCaddy runs it with the VM's own Caddyfile, on the ports that release
+// lets go.
+func (s *stack) startCaddy(t testing.TB, release func()) {
 	t.Helper()
 	p := templates.Defaults()
 	p.RunDir = s.dir
@@ -175,6 +185,7 @@ func (s *stack) startCaddy(t testing.TB) {
 	caddy.Stdout, caddy.Stderr = &s.caddyLog, &s.caddyLog
 	caddy.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir,
 		"ROCKPOOL_USERNAME=admin", "ROCKPOOL_PASSWORD_HASH="+string(hash))
+	release()
 	if err := caddy.Start(); err != nil {
 		t.Fatalf("start Caddy: %v", err)
 	}
@@ -204,6 +215,8 @@ func (s *stack) serves(ctx context.Context) error {
 	}
 }
 
+// ask expects the agent behind the first server, and of the others what only
+// our Caddy says: that it wants a password.
 func (s *stack) ask(ctx context.Context) error {
 	for server := range s.ports {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.address(server)+"/api/health", nil)
@@ -216,7 +229,7 @@ func (s *stack) ask(ctx context.Context) error {
 		}
 		b, _ := io.ReadAll(res.Body)
 		_ = res.Body.Close()
-		if server == 0 && string(b) != "OK" {
+		if server == 0 && string(b) != "OK" || server > 0 && res.StatusCode != http.StatusUnauthorized {
 			return fmt.Errorf("%s answers %s, %q", r.URL, res.Status, b)
 		}
 	}
