@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rockpool/rootvm/vm"
 )
@@ -72,7 +71,7 @@ func TestBuild_Killed(t *testing.T) {
 // that it has come to stage.
 func killAt(t *testing.T, i *instance, target, stage string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), longLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, mageBin, target)
 	cmd.Dir, cmd.Env = checkout, i.environment()

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rockpool/rootvm/vm"
 )
@@ -197,7 +196,7 @@ func TestAgent_ComesBack(t *testing.T) {
 	primary.up(t)
 	before := primary.sh(t, "systemctl show -P MainPID rockpool-agent")
 	primary.sh(t, "sudo kill -9 "+before)
-	eventually(t, time.Minute, "the agent's successor", func() bool {
+	eventually(t, readyLimit, "the agent's successor", func() bool {
 		after, err := primary.trySh(t.Context(), "systemctl show -P MainPID rockpool-agent")
 		after = strings.TrimSpace(after)
 		return err == nil && after != before && after != "0" && healthy(primary.web)
@@ -218,7 +217,7 @@ func TestAgent_BrokenDatabase(t *testing.T) {
 		t.Errorf("want one clear line, the journal says:\n%s", lines)
 	}
 	t.Log(lines)
-	eventually(t, time.Minute, "the line on the serial console", func() bool {
+	eventually(t, readyLimit, "the line on the serial console", func() bool {
 		console, err := os.ReadFile(filepath.Join(primary.dir(), vm.SerialLog))
 		return err == nil && strings.Contains(string(console), "is corrupt")
 	})
@@ -227,5 +226,5 @@ func TestAgent_BrokenDatabase(t *testing.T) {
 	}
 	primary.sh(t, `sudo sh -c 'rm /opt/rockpool/rockpool.db; mv /opt/rockpool/aside/* /opt/rockpool/; rmdir /opt/rockpool/aside'
 		sudo systemctl reset-failed rockpool-agent; sudo systemctl restart rockpool-agent`)
-	eventually(t, time.Minute, "health after the mend", func() bool { return healthy(primary.web) })
+	eventually(t, readyLimit, "health after the mend", func() bool { return healthy(primary.web) })
 }

@@ -69,10 +69,7 @@ func TestWorkspaceImage_Carried(t *testing.T) {
 	started := time.Now()
 	primary.sh(t, startCarried)
 	created := time.Since(started)
-	eventually(t, time.Minute, "the container's /healthz", func() bool {
-		out, err := primary.trySh(t.Context(), "curl -fsS http://127.0.0.1:"+carriedPort+"/healthz")
-		return err == nil && strings.Contains(out, "status")
-	})
+	ideAnswers(t, carriedPort)
 	t.Logf("created and started in %.1f s, healthy after %.1f s", created.Seconds(), time.Since(started).Seconds())
 
 	t.Run("Terminal", func(t *testing.T) {
@@ -149,6 +146,16 @@ func nodeMirror(t *testing.T, version string) (port int) {
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().(*net.TCPAddr).Port
+}
+
+// ideAnswers waits until a container's IDE answers on a port of the VM's
+// loopback.
+func ideAnswers(t *testing.T, port string) {
+	t.Helper()
+	eventually(t, readyLimit, "the container's /healthz", func() bool {
+		out, err := primary.trySh(t.Context(), "curl -fsS http://127.0.0.1:"+port+"/healthz")
+		return err == nil && strings.Contains(out, "status")
+	})
 }
 
 // stopCarried stops the container, which must end by its own signal.

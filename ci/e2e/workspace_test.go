@@ -346,7 +346,7 @@ func openPreview(t *testing.T, i *instance, w remote) *websocket.Conn {
 	}
 	i.api(t, "POST", "/api/workspaces/"+w.ID+"/ports", map[string]any{"port": 3000}, http.StatusCreated)
 	var body string
-	eventually(t, time.Minute, "the preview", func() bool {
+	eventually(t, readyLimit, "the preview", func() bool {
 		res, b := i.get(t, 2, path+"a%20b?c=d", password)
 		body = b
 		return res.StatusCode == http.StatusOK
@@ -388,7 +388,7 @@ func outliveTest(t *testing.T, i *instance, c *websocket.Conn, other remote) {
 	say(t, c, "after a delete")
 	i.sh(t, "sudo systemctl restart rockpool-agent")
 	say(t, c, "after a restart")
-	eventually(t, time.Minute, "health after the restart", func() bool { return healthy(i.web) })
+	eventually(t, readyLimit, "health after the restart", func() bool { return healthy(i.web) })
 }
 
 // isolationTest tries, from inside one workspace, everything it must not
@@ -449,7 +449,7 @@ func TestWorkspaces_PowerCutInJobs(t *testing.T) {
 		all = append(all, i.create(t, fmt.Sprintf("five-%d", n)))
 	}
 	for _, w := range all {
-		i.reach(t, w.ID, "running")
+		i.reachWithin(t, longLimit, w.ID, "running")
 	}
 	t.Logf("five at once: %.1f s", time.Since(start).Seconds())
 	stays, starts, stops, goes := all[0], all[1], all[2], all[3]
@@ -467,7 +467,7 @@ func TestWorkspaces_PowerCutInJobs(t *testing.T) {
 	i.mage(t, "up")
 	start = time.Now()
 	for _, w := range []remote{stays, starts, comes, all[4]} {
-		i.reach(t, w.ID, "running")
+		i.reachWithin(t, longLimit, w.ID, "running")
 	}
 	i.reach(t, stops.ID, "stopped")
 	eventually(t, readyLimit, "the end of the one that goes", func() bool {
@@ -501,7 +501,7 @@ func TestWorkspaces_OwnImage(t *testing.T) {
 
 	start := time.Now()
 	w := i.api(t, "POST", "/api/workspaces", map[string]string{"name": "own-image", "image": host + "/me/own:1"}, http.StatusCreated)
-	w = i.reachWithin(t, 15*time.Minute, w.ID, "running")
+	w = i.reachWithin(t, longLimit, w.ID, "running")
 	t.Logf("create to running, with a pull of the image: %.0f s", time.Since(start).Seconds())
 	if got := i.sh(t, "cd /; sudo -u rockpool podman inspect --format '{{.ImageName}}' rockpool-"+w.ID); got != host+"/me/own:1" {
 		t.Errorf("it runs from %q", got)
@@ -516,7 +516,7 @@ func TestWorkspaces_OwnImage(t *testing.T) {
 // nothingLeft expects that the containers and volumes of deleted workspaces go.
 func nothingLeft(t *testing.T, i *instance) {
 	t.Helper()
-	eventually(t, time.Minute, "nothing left", func() bool {
+	eventually(t, readyLimit, "nothing left", func() bool {
 		return i.sh(t, "cd /; sudo -u rockpool podman ps -aq; sudo -u rockpool podman volume ls -q") == ""
 	})
 }
@@ -531,7 +531,7 @@ func cutPower(t *testing.T, i *instance) {
 	if err := machine[0].Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "the instance's end", func() bool { return !i.status(t).On() })
+	eventually(t, readyLimit, "the instance's end", func() bool { return !i.status(t).On() })
 }
 
 // runInGuest compiles the tests of a package, in one static file so that they

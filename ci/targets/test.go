@@ -126,7 +126,7 @@ func (a *App) E2E(ctx context.Context) error {
 		if _, err := a.pipeline().Tools(ctx); err != nil { // for Caddy
 			return err
 		}
-		argv := append([]string{"go", "test", "-vet=off", "-tags", "e2e " + build.Tags, "-count=1", "-timeout=15m", "-v"}, flags...)
+		argv := append([]string{"go", "test", "-vet=off", "-tags", "e2e " + build.Tags, "-count=1", "-timeout=60m", "-v"}, flags...)
 		return a.run(ctx, a.testTools(), append(argv, "./ci/e2e/browser")...)
 	}
 	dir, err := os.MkdirTemp("", "rockpool-vm-")
@@ -138,7 +138,7 @@ func (a *App) E2E(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{"go", "test", "-vet=off", "-tags", "e2e " + build.Tags, "-count=1", "-p=1", "-timeout=120m", "-v"}
+	argv := []string{"go", "test", "-vet=off", "-tags", "e2e " + build.Tags, "-count=1", "-p=1", "-timeout=240m", "-v"}
 	argv = append(argv, flags...)
 	env := append(a.testTools(), "ROCKPOOL_E2E="+under)
 	return a.run(ctx, env, append(argv, "./builders/disk", "./templates", "./vm", "./ci/e2e")...)
