@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,8 +33,11 @@ import (
 	"github.com/rockpool/rootvm/vm"
 )
 
-// carriedPort is on the VM's loopback.
-const carriedPort = "18080"
+// Ports of containers, on the VM's loopback.
+const (
+	carriedPort = "18080"
+	loadedPort  = "18081"
+)
 
 // startCarried starts a container from the image that the VM carries: root
 // makes a view of it with the ids of a range of rockpool's, and rockpool's
@@ -188,23 +192,41 @@ func stopCarried(t *testing.T) {
 	}
 }
 
-// TestWorkspaceImage_Loads gives the OCI archive to Podman in the VM.
+// TestWorkspaceImage_Loads gives the OCI archive to Podman in the VM, which runs
+// a program of it, and it as it is.
 func TestWorkspaceImage_Loads(t *testing.T) {
 	takesLong(t)
 	primary.up(t)
 	m := workspaceManifest(t)
 	copyImage(t, filepath.Join(checkout, "dist", m.Name+".oci.tar"), filepath.Join(primary.project, "workspace.oci.tar"))
+	t.Cleanup(func() {
+		if t.Failed() { // what it left would fail others
+			_, _ = primary.trySh(context.Background(), asRockpool+"rockpool podman rm --force --ignore e2e-loaded; rockpool podman rmi --force "+m.Reference)
+		}
+	})
 	started := time.Now()
 	out := primary.sh(t, asRockpool+`
 		sudo cat /mnt/rockpool/workspace.oci.tar | rockpool podman load --quiet
 		rockpool podman image inspect --format '{{.Digest}} {{index .Labels "org.opencontainers.image.title"}}' `+m.Reference+`
-		rockpool podman run --rm --entrypoint bash `+m.Reference+` -c 'id -un; code-server --version'
-		rockpool podman rmi --force `+m.Reference+` >/dev/null`)
+		rockpool podman run --rm --entrypoint bash `+m.Reference+` -c 'id -un; code-server --version'`)
 	t.Logf("loaded and ran in %.0f s:\n%s", time.Since(started).Seconds(), indent(out))
 	for _, want := range []string{m.Reference, "Rockpool workspace", "admin", "4.139.1"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("it lacks %q", want)
 		}
+	}
+
+	started = time.Now()
+	primary.sh(t, asRockpool+"rockpool podman run --detach --name e2e-loaded --publish 127.0.0.1:"+loadedPort+":8080 "+m.Reference)
+	ideAnswers(t, loadedPort)
+	t.Logf("healthy after %.1f s", time.Since(started).Seconds())
+	code := primary.sh(t, asRockpool+`
+		rockpool podman stop --time 10 e2e-loaded >/dev/null
+		rockpool podman inspect --format '{{.State.ExitCode}}' e2e-loaded
+		rockpool podman rm e2e-loaded >/dev/null
+		rockpool podman rmi --force `+m.Reference+` >/dev/null`)
+	if code == strconv.Itoa(killed) {
+		t.Errorf("it ended with %s: the image's signal did not end it", code)
 	}
 }
 
