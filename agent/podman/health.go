@@ -21,7 +21,8 @@ const (
 // exec would leave a process for each look.
 type Health struct{ Client *http.Client }
 
-// Healthy implements [agent.IDEHealth].
+// Healthy implements [agent.IDEHealth]. A redirect is not followed: the agent
+// may reach what workspaces may not, and is not to be sent there by one.
 func (h Health) Healthy(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
@@ -29,7 +30,9 @@ func (h Health) Healthy(ctx context.Context, address string) error {
 	if err != nil {
 		return fmt.Errorf("health of the IDE: %w", err)
 	}
-	res, err := h.Client.Do(req)
+	client := *h.Client
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	res, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("health of the IDE: %w", err)
 	}

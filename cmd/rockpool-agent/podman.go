@@ -18,6 +18,10 @@ type podmanEngine struct {
 	podman.Health
 }
 
+// maxHealthHeader bounds the header of an IDE's answer, in bytes: workspaces
+// are not trusted, and Go would read 10 MiB.
+const maxHealthHeader = 64 << 10
+
 // openPodman returns the user's Podman service. It is asked nothing yet: the
 // agent serves also while Podman is away.
 func openPodman(o engineOptions, log *slog.Logger) (engine, error) {
@@ -30,6 +34,6 @@ func openPodman(o engineOptions, log *slog.Logger) (engine, error) {
 			Now:     time.Now,
 			Log:     log,
 		},
-		podman.Health{Client: &nethttp.Client{Transport: &nethttp.Transport{DisableKeepAlives: true}}},
+		podman.Health{Client: &nethttp.Client{Transport: &nethttp.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHealthHeader}}},
 	}, nil
 }
