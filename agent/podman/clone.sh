@@ -23,8 +23,24 @@ rm -rf "$temporary"
 exec 3<&0 </dev/null
 # shellcheck disable=SC2016 # git's shell expands it
 helper='!f() { if [ "$1" = get ] && IFS= read -r token <&3 && [ -n "$token" ]; then printf "username=x-access-token\npassword=%s\n" "$token"; fi; }; f'
+# The token is for the repository's own origin: bound to it, the helper is not
+# asked for another host, port or scheme that a redirect leads to. An address
+# whose host needs more than these characters gets no token.
+case $url in
+http://*) scheme=http ;;
+https://*) scheme=https ;;
+*) scheme= ;;
+esac
+host=${url#*://}
+host=${host%%[/?#]*}
+host=${host##*@}
+case $host in
+'' | *[!A-Za-z0-9.:_[\]-]*) scheme= ;;
+esac
 # An empty helper first: none of the user's own may keep what ours says.
-if ! git -c credential.helper= -c "credential.helper=$helper" clone --quiet -- "$url" "$temporary"; then
+set -- -c credential.helper=
+[ -z "$scheme" ] || set -- "$@" -c "credential.$scheme://$host.helper=$helper"
+if ! git "$@" clone --quiet -- "$url" "$temporary"; then
 	rm -rf "$temporary"
 	exit 74
 fi

@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// server is a git server whose repository only a token opens.
-func server(t *testing.T, token string) (address string, asked *atomic.Int32) {
+// repository serves /repo.git to everybody.
+func repository(t *testing.T) http.Handler {
 	t.Helper()
 	git, err := exec.LookPath("git")
 	if err != nil {
@@ -37,19 +37,27 @@ func server(t *testing.T, token string) (address string, asked *atomic.Int32) {
 	run("-C", "work", "add", ".")
 	run("-C", "work", "commit", "-qm", "x")
 	run("clone", "-q", "--bare", "work", "repo.git")
-	backend := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Env: []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"}}
-	asked = new(atomic.Int32)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return &cgi.Handler{Path: git, Args: []string{"http-backend"}, Env: []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"}}
+}
+
+// guard lets only who has the token through to h.
+func guard(token string, h http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		if _, got, _ := r.BasicAuth(); got != token {
-			asked.Add(1)
 			w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
 			http.Error(w, "who are you?", http.StatusUnauthorized)
 			return
 		}
-		backend.ServeHTTP(w, r)
-	}))
+		h.ServeHTTP(w, r)
+	}
+}
+
+// serve returns the address of a server for h.
+func serve(t *testing.T, start func(http.Handler) *httptest.Server, h http.Handler) string {
+	t.Helper()
+	s := start(h)
 	t.Cleanup(s.Close)
-	return s.URL + "/repo.git", asked
+	return s.URL
 }
 
 // clone runs the script as a workspace would, and returns its exit code.
@@ -70,15 +78,21 @@ func clone(t *testing.T, home, url, folder, token string) int {
 	return 0
 }
 
-func TestCloneScript(t *testing.T) {
-	const token = "a-t0ken with 'quotes' and %s"
-	url, _ := server(t, token)
-	home := t.TempDir()
-	// A helper of the user's own that would write the token down.
-	config := "[credential]\n\thelper = store\n"
+// configure writes the user's configuration of git.
+func configure(t *testing.T, home, config string) {
+	t.Helper()
 	if err := os.WriteFile(filepath.Join(home, ".gitconfig"), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestCloneScript(t *testing.T) {
+	const token = "a-t0ken with 'quotes' and %s"
+	origin := serve(t, httptest.NewServer, guard(token, repository(t)))
+	url := origin + "/repo.git"
+	home := t.TempDir()
+	// Helpers of the user's own that would write the token down.
+	configure(t, home, "[credential]\n\thelper = store\n[credential \""+origin+"\"]\n\thelper = store\n")
 	folder := filepath.Join(home, "deep/er/project")
 	if code := clone(t, home, url, folder, "wrong"); code != exitFailed {
 		t.Errorf("a wrong token: %d", code)
@@ -126,6 +140,85 @@ func TestCloneScript(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestCloneScript_stranger: wherever the origin sends git, the token stays
+// with the origin.
+func TestCloneScript_stranger(t *testing.T) {
+	const token = "t0ken"
+	git := repository(t)
+	everything := func(*http.Request) bool { return true }
+	posts := func(r *http.Request) bool { return r.Method == http.MethodPost }
+	for name, tt := range map[string]struct {
+		start func(http.Handler) *httptest.Server // of the origin
+		host  string                              // of the stranger; the origin's is 127.0.0.1
+		asks  func(*http.Request) bool            // whether the stranger wants to know who it is
+		first bool                                // the origin wants to know before it sends git away
+	}{
+		"another port":    {httptest.NewServer, "127.0.0.1", everything, false},
+		"another host":    {httptest.NewServer, "localhost", everything, false},
+		"plain http":      {httptest.NewTLSServer, "127.0.0.1", everything, false},
+		"asks later":      {httptest.NewServer, "localhost", posts, false},
+		"after the token": {httptest.NewServer, "localhost", everything, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var reached atomic.Int32
+			stranger := serve(t, httptest.NewServer, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				reached.Add(1)
+				if told := r.Header.Get("Authorization"); told != "" {
+					t.Errorf("%s %s tells the stranger %q", r.Method, r.URL, told)
+				}
+				if tt.asks(r) {
+					guard(token, git)(w, r)
+					return
+				}
+				git.ServeHTTP(w, r)
+			}))
+			stranger = strings.Replace(stranger, "127.0.0.1", tt.host, 1)
+			away := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, stranger+r.URL.String(), http.StatusFound)
+			}))
+			if tt.first {
+				away = guard(token, away)
+			}
+			home := t.TempDir()
+			configure(t, home, "[http]\n\tsslVerify = false\n")
+			if code := clone(t, home, serve(t, tt.start, away)+"/repo.git", home+"/x", token); code != exitFailed {
+				t.Errorf("clone: %d", code)
+			}
+			if reached.Load() == 0 {
+				t.Error("git did not go to the stranger: nothing was tested")
+			}
+		})
+	}
+}
+
+// TestCloneScript_origin: the origin gets the token, however it is written.
+func TestCloneScript_origin(t *testing.T) {
+	const token = "t0ken"
+	git := guard(token, repository(t))
+	moved := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if path, old := strings.CutPrefix(r.URL.String(), "/old.git"); old {
+			http.Redirect(w, r, "/repo.git"+path, http.StatusMovedPermanently)
+			return
+		}
+		git(w, r)
+	})
+	plain, secure := serve(t, httptest.NewServer, moved), serve(t, httptest.NewTLSServer, moved)
+	for name, url := range map[string]string{
+		"http":     plain + "/repo.git",
+		"https":    secure + "/repo.git",
+		"moved":    plain + "/old.git",
+		"userinfo": strings.Replace(plain, "//", "//some%40body@", 1) + "/repo.git",
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := t.TempDir()
+			configure(t, home, "[http]\n\tsslVerify = false\n[credential]\n\tuseHttpPath = true\n")
+			if code := clone(t, home, url, home+"/x", token); code != 0 {
+				t.Errorf("clone: %d", code)
+			}
+		})
 	}
 }
 
