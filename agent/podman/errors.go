@@ -64,6 +64,11 @@ func isNotFound(err error) bool {
 	return codeErr == nil && code == http.StatusNotFound
 }
 
+// isLinkLoop tells that a path of the container leads to itself.
+func isLinkLoop(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "too many levels of symbolic links")
+}
+
 // isPortBusy tells the one failure of a start that ends by itself: the
 // container's former life still holds its port for a moment.
 func isPortBusy(err error) bool {

@@ -58,7 +58,7 @@ func (e *Engine) ReadFile(ctx context.Context, id, name string) ([]byte, error) 
 	var content []byte
 	err = e.call(ctx, "read file", func(ctx context.Context) error {
 		return download(ctx, id, name, func(r io.Reader) error {
-			content, err = onlyFile(r, name)
+			content, _, err = onlyFile(r, name)
 			return err
 		})
 	})
@@ -83,20 +83,21 @@ func download(ctx context.Context, id, name string, read func(io.Reader) error) 
 	return read(r)
 }
 
-// onlyFile reads an archive of one file.
-func onlyFile(r io.Reader, name string) ([]byte, error) {
+// onlyFile reads an archive of one file, and when the file was changed.
+func onlyFile(r io.Reader, name string) (content []byte, changed time.Time, err error) {
 	archive := tar.NewReader(r)
 	h, err := archive.Next()
 	if err != nil {
-		return nil, fmt.Errorf("read the archive of %s: %w", name, err)
+		return nil, changed, fmt.Errorf("read the archive of %s: %w", name, err)
 	}
 	if h.Typeflag != tar.TypeReg {
-		return nil, agent.Errorf(agent.CodeConflict, "%s in the workspace is not a file", name)
+		return nil, changed, agent.Errorf(agent.CodeConflict, "%s in the workspace is not a file", name)
 	}
 	if h.Size > agent.MaxFileSize {
-		return nil, agent.Errorf(agent.CodeTooLarge, "%s is larger than %d bytes", name, agent.MaxFileSize)
+		return nil, changed, agent.Errorf(agent.CodeTooLarge, "%s is larger than %d bytes", name, agent.MaxFileSize)
 	}
-	return io.ReadAll(archive)
+	content, err = io.ReadAll(archive)
+	return content, h.ModTime, err
 }
 
 // WriteFile implements [agent.Runtime].
@@ -280,35 +281,41 @@ func (e *Engine) ensureFolder(ctx context.Context, id, folder string) error {
 }
 
 // readConfig returns the IDE's files, and when those that only a new start
-// applies were last changed.
+// applies were last changed. It asks for these two by name: the user may have
+// put anything beside them, of any size.
 func readConfig(ctx context.Context, id string, told bool) (there map[string][]byte, changed time.Time, err error) {
 	there = map[string][]byte{}
-	err = download(ctx, id, configDir, func(r io.Reader) error {
-		archive := tar.NewReader(r)
-		for {
-			h, err := archive.Next()
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("read the IDE's configuration: %w", err)
-			}
-			if path.Dir(path.Clean(h.Name)) != path.Base(configDir) || h.Typeflag != tar.TypeReg || h.Size > agent.MaxFileSize {
-				continue
-			}
-			name := path.Base(h.Name)
-			if applies := name == path.Base(folderFile) || name == path.Base(configFile) && !told; applies && h.ModTime.After(changed) {
-				changed = h.ModTime
-			}
-			if there[name], err = io.ReadAll(archive); err != nil {
-				return fmt.Errorf("read the IDE's configuration: %w", err)
-			}
+	for _, name := range []string{configFile, folderFile} {
+		content, at, err := readPlain(ctx, id, name)
+		if err != nil {
+			return nil, time.Time{}, fmt.Errorf("read the IDE's configuration: %w", err)
 		}
-	})
-	if isNotFound(err) {
-		err = nil
+		there[path.Base(name)] = content
+		if applies := name == folderFile || !told; applies && at.After(changed) {
+			changed = at
+		}
 	}
-	return there, changed, err
+	return there, changed, nil
+}
+
+// readPlain reads a file that the user may have made anything of, and when it
+// was changed. What is no plain file of at most [agent.MaxFileSize] bytes is
+// as good as none, a link too: put replaces it and writes nowhere else.
+func readPlain(ctx context.Context, id, name string) (content []byte, changed time.Time, err error) {
+	st, err := containers.Stat(ctx, containerName(id), name)
+	if errors.Is(err, podmancopy.ErrENOENT) || st != nil && (!st.Mode.IsRegular() || st.Size > agent.MaxFileSize) {
+		return nil, time.Time{}, nil
+	}
+	// Another error of Stat has no text, so the download has to say it. It may
+	// find something else than Stat did.
+	err = download(ctx, id, name, func(r io.Reader) error {
+		content, changed, err = onlyFile(r, name)
+		return err
+	})
+	if code := agent.ErrorCode(err); isNotFound(err) || isLinkLoop(err) || code == agent.CodeConflict || code == agent.CodeTooLarge {
+		return nil, time.Time{}, nil
+	}
+	return content, changed, err
 }
 
 // folderContent is a line, or nothing for the home directory.
