@@ -42,7 +42,7 @@ type Container struct {
 	Name  string // of the workspace
 	Image string // a reference; [DefaultImage] is the image that the VM carries
 	Port  int    // on the VM's loopback interface, leads to the IDE
-	Slot  int    // number of the container's range of user and group ids, from 0
+	Slot  int    // number of the container's range of user and group ids, from 0, below [ContainerSlots]
 }
 
 // IDEConfig is what the IDE of a workspace is told before it starts serving.

@@ -2,6 +2,7 @@ package http_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	nethttp "net/http"
 	"net/http/httptest"
@@ -194,6 +195,8 @@ func calls() []call {
 		{name: "search, long", method: "GET", target: "/api/github/repos/search?q=" + strings.Repeat("a", 257), status: 400, deviant: true},
 
 		{name: "rt create", method: "POST", target: r("/create"), body: `{"name":"ws-2","port":20001,"slot":0}`, status: 204},
+		{name: "rt create, last slot", method: "POST", target: r("/create"), body: fmt.Sprintf(`{"name":"ws-2","port":20001,"slot":%d}`, agent.ContainerSlots-1), status: 204},
+		{name: "rt create, no slot", method: "POST", target: r("/create"), body: fmt.Sprintf(`{"name":"ws-2","port":20001,"slot":%d}`, agent.ContainerSlots), status: 400, text: "must be a number from 0 to 255", deviant: true},
 		{name: "rt create, faults", method: "POST", target: r("/create"), body: `{"name":"x","port":80,"slot":-1}`, status: 400, text: `"path":"slot"`, deviant: true},
 		{name: "rt create, no id", method: "POST", target: "/api/runtime/x/create", body: `{"name":"ws-2","port":20001,"slot":0}`, status: 404},
 		{name: "rt start", method: "POST", target: r("/start"), status: 204},

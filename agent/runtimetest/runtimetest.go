@@ -154,6 +154,14 @@ func (r *suite) unknown(t *testing.T) {
 	wantCode(t, "logs", r.Observer.Logs(ctx, first, 1, false, &bytes.Buffer{}), agent.CodeNotFound)
 	_, err = r.Observer.Usage(ctx, first)
 	wantCode(t, "usage", err, agent.CodeNotFound)
+	for _, slot := range []int{-1, agent.ContainerSlots} { // of which there are none
+		c := r.one
+		c.Slot = slot
+		if err := r.Runtime.Create(ctx, c); err == nil {
+			t.Errorf("a container of slot %d was created", slot)
+		}
+		r.wantStatus(t, first, agent.ContainerNotFound)
+	}
 	if c, ok := r.entry(t, first); ok {
 		t.Errorf("listed: %+v", c)
 	}

@@ -128,6 +128,9 @@ func (r *Runtime) findRunning(id string) (*container, error) {
 
 // Create implements [agent.Runtime].
 func (r *Runtime) Create(ctx context.Context, c agent.Container) error {
+	if c.Slot < 0 || c.Slot >= agent.ContainerSlots {
+		return fmt.Errorf("create %s: there is no slot %d", c.ID, c.Slot)
+	}
 	return r.do(ctx, OpCreate, c.ID, func() error {
 		if r.homes[c.ID] == nil {
 			r.homes[c.ID] = map[string][]byte{}
