@@ -15,9 +15,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
+
+	"github.com/rockpool/rootvm/agent"
 )
 
 const (
@@ -40,6 +43,23 @@ func unusablef(format string, args ...any) error {
 	return unusable{fmt.Sprintf(format, args...)}
 }
 
+// passing returns the domain's code for a fault of the database that ends
+// without anybody's touching the file: [agent.CodeUnavailable] while another
+// program holds it, [agent.CodeNoSpace] while its disk is full. It returns ""
+// for all others. A full disk also shows itself where SQLite makes the files
+// beside the database, which it tells by the system's error.
+func passing(err error) string {
+	e, _ := errors.AsType[sqlite3.Error](err)
+	full := func(target error) bool { return e.SystemErrno == target || errors.Is(err, target) }
+	switch {
+	case e.Code == sqlite3.ErrBusy, e.Code == sqlite3.ErrLocked:
+		return agent.CodeUnavailable
+	case e.Code == sqlite3.ErrFull, full(syscall.ENOSPC), full(syscall.EDQUOT):
+		return agent.CodeNoSpace
+	}
+	return ""
+}
+
 // DB is an open database, migrated to this program's version.
 type DB struct {
 	path  string
@@ -51,24 +71,33 @@ type DB struct {
 // brings it to this program's version. Before an older version is changed it
 // is copied to <path>.v<version>.backup. On error nothing is left open, and
 // a migration that did not finish has left no trace.
+//
+// Faults that pass by themselves are [agent.Error]s, as those of [agent.Store]
+// are: trying again later is worth while.
 func Open(ctx context.Context, path string) (*DB, error) {
+	return OpenWithin(ctx, path, busyTimeout)
+}
+
+// OpenWithin is Open with another limit, to the millisecond, for how long a
+// statement waits for a program that holds the database.
+func OpenWithin(ctx context.Context, path string, busy time.Duration) (*DB, error) {
 	migrations, err := embeddedMigrations()
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, path, migrations)
+	return open(ctx, path, busy, migrations)
 }
 
-func open(ctx context.Context, path string, migrations []migration) (*DB, error) {
+func open(ctx context.Context, path string, busy time.Duration, migrations []migration) (*DB, error) {
 	if err := checkFile(path); err != nil {
-		return nil, err
+		return nil, explain(path, err)
 	}
 	db := &DB{path: path}
 	var err error
-	if db.write, err = connect(path, "rwc", 1); err != nil {
+	if db.write, err = connect(path, "rwc", 1, busy); err != nil {
 		return nil, err
 	}
-	if db.read, err = connect(path, "ro", readers); err != nil {
+	if db.read, err = connect(path, "ro", readers, busy); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	if err := db.prepare(ctx, migrations); err != nil {
@@ -110,23 +139,27 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Booted remembers in which life of the machine the database is used and
-// reports whether it was another one the last time. boot names a life.
-func (db *DB) Booted(ctx context.Context, boot string) (another bool, err error) {
+// LastBoot returns the name of the machine's life that [DB.RememberBoot]
+// stored last, "" before the first.
+func (db *DB) LastBoot(ctx context.Context) (boot string, err error) {
+	err = db.read.QueryRowContext(ctx, "SELECT value FROM instance WHERE key = 'boot'").Scan(&boot)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", storeError(fmt.Errorf("read the last boot: %w", err))
+	}
+	return boot, nil
+}
+
+// RememberBoot stores in which life of the machine the database is used.
+func (db *DB) RememberBoot(ctx context.Context, boot string) error {
 	const remember = "INSERT INTO instance (key, value) VALUES ('boot', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-	var before string
-	err = db.inTx(ctx, func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, "SELECT value FROM instance WHERE key = 'boot'").Scan(&before)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, remember, boot)
+	err := db.inTx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, remember, boot)
 		return err
 	})
 	if err != nil {
-		return false, storeError(fmt.Errorf("remember the boot: %w", err))
+		return storeError(fmt.Errorf("remember the boot: %w", err))
 	}
-	return before != boot, nil
+	return nil
 }
 
 // Close ends all connections; the last one folds the log into the file.
@@ -185,10 +218,10 @@ func syncPath(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-func connect(path, mode string, conns int) (*sql.DB, error) {
+func connect(path, mode string, conns int, busy time.Duration) (*sql.DB, error) {
 	query := url.Values{
 		"mode":          {mode},
-		"_busy_timeout": {fmt.Sprint(busyTimeout.Milliseconds())},
+		"_busy_timeout": {fmt.Sprint(busy.Milliseconds())},
 		"_foreign_keys": {"on"},
 		"_synchronous":  {"full"}, // a committed workspace survives a power cut
 	}
@@ -210,13 +243,13 @@ func connect(path, mode string, conns int) (*sql.DB, error) {
 func checkFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
-		return fmt.Errorf("open database: %w: the directory must exist and belong to the agent's user", err)
+		return fmt.Errorf("%w: the directory must exist and belong to the agent's user", err)
 	}
 	defer f.Close()
 	head := make([]byte, len(magic))
 	n, err := io.ReadFull(f, head)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("open database: %w", err)
+		return err
 	}
 	if n != 0 && string(head[:n]) != magic {
 		return unusablef("database %s is corrupt (it does not begin like a SQLite file): restore a backup, or move the file away to start empty", path)
@@ -224,15 +257,16 @@ func checkFile(path string) error {
 	return nil
 }
 
-// explain turns SQLite's codes for a broken file into one clear sentence.
+// explain turns SQLite's codes into one clear sentence, where it has one.
 func explain(path string, err error) error {
-	if e, ok := errors.AsType[sqlite3.Error](err); ok {
-		switch e.Code {
-		case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
-			return unusablef("database %s is corrupt (%s): restore a backup, or move the file away to start empty", path, e.Error())
-		case sqlite3.ErrFull:
-			return fmt.Errorf("database %s: no space left on its disk: %w", path, err)
-		}
+	if e, ok := errors.AsType[sqlite3.Error](err); ok && (e.Code == sqlite3.ErrCorrupt || e.Code == sqlite3.ErrNotADB) {
+		return unusablef("database %s is corrupt (%s): restore a backup, or move the file away to start empty", path, e.Error())
+	}
+	switch code := passing(err); code {
+	case agent.CodeUnavailable:
+		return fmt.Errorf("%w (%w)", agent.Errorf(code, "database %s is in use by another program", path), err)
+	case agent.CodeNoSpace:
+		return fmt.Errorf("%w (%w)", agent.Errorf(code, "database %s: no space left on its disk, free some", path), err)
 	}
 	if errors.Is(err, ErrUnusable) {
 		return err

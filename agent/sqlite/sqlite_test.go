@@ -9,14 +9,20 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"github.com/rockpool/rootvm/agent"
 )
 
 func testPath(t *testing.T) string { return filepath.Join(t.TempDir(), "with space?#.db") }
 
 func mustOpen(t *testing.T, path string, list []migration) *DB {
 	t.Helper()
-	db, err := open(t.Context(), path, list)
+	db, err := open(t.Context(), path, busyTimeout, list)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +172,7 @@ func TestOpen_migratesForward(t *testing.T) {
 	db.Close()
 
 	broken := append(list, migration{"9998_half.sql", "CREATE TABLE half (a); INSERT INTO half VALUES (1); INSERT INTO nowhere VALUES (1)"})
-	if _, err := open(t.Context(), path, broken); err == nil || errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "9998_half.sql") {
+	if _, err := open(t.Context(), path, busyTimeout, broken); err == nil || errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "9998_half.sql") {
 		t.Fatalf("error: %v", err)
 	}
 	db = mustOpen(t, path, list)
@@ -225,21 +231,78 @@ func TestDB_Backup(t *testing.T) {
 	}
 }
 
-func TestDB_Booted(t *testing.T) {
+func TestDB_RememberBoot(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
-	for _, tt := range []struct {
-		boot string
-		want bool
-	}{{"one", true}, {"one", false}, {"two", true}, {"two", false}, {"one", true}} {
+	last := ""
+	for _, boot := range []string{"one", "one", "two"} {
 		db, err := Open(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := db.Booted(t.Context(), tt.boot); err != nil || got != tt.want {
-			t.Errorf("%s: %v, %v, want %v", tt.boot, got, err, tt.want)
+		if got, err := db.LastBoot(t.Context()); err != nil || got != last {
+			t.Errorf("the last boot: %q, %v, want %q", got, err, last)
 		}
-		if err := db.Close(); err != nil {
+		if err := errors.Join(db.RememberBoot(t.Context(), boot), db.Close()); err != nil {
 			t.Fatal(err)
+		}
+		last = boot
+	}
+}
+
+// TestOpen_passing: what ends by itself is told apart from what does not, and
+// afterwards the database opens as if nothing had been.
+func TestOpen_passing(t *testing.T) {
+	const small = "PRAGMA max_page_count = 1; CREATE TABLE big (a); PRAGMA max_page_count = 100000"
+	for name, tt := range map[string]struct {
+		list  []migration
+		other []string // statements of another program
+		code  string
+		text  string
+	}{
+		"full":             {list: []migration{{"0003_big.sql", small}}, code: agent.CodeNoSpace, text: "no space left on its disk"},
+		"held":             {other: []string{"PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE"}, code: agent.CodeUnavailable, text: "in use by another program"},
+		"held for writing": {list: []migration{{"0003_more.sql", "CREATE TABLE more (a)"}}, other: []string{"BEGIN IMMEDIATE"}, code: agent.CodeUnavailable, text: "in use by another program"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "a.db")
+			mustOpen(t, path, embedded(t)).Close()
+			other, err := sql.Open("sqlite3", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer other.Close()
+			other.SetMaxOpenConns(1)
+			for _, s := range tt.other {
+				if _, err := other.Exec(s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err = open(t.Context(), path, 20*time.Millisecond, append(embedded(t), tt.list...))
+			if agent.ErrorCode(err) != tt.code || errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("error: %v (%s), want %q (%s)", err, agent.ErrorCode(err), tt.text, tt.code)
+			}
+			if err := other.Close(); err != nil {
+				t.Fatal(err)
+			}
+			mustOpen(t, path, embedded(t))
+		})
+	}
+}
+
+// TestPassing: a full disk that shows itself beside the database.
+func TestPassing(t *testing.T) {
+	for want, errs := range map[string][]error{
+		agent.CodeNoSpace: {
+			sqlite3.Error{Code: sqlite3.ErrIoErr, ExtendedCode: sqlite3.ErrIoErrSHMSize, SystemErrno: syscall.ENOSPC},
+			sqlite3.Error{Code: sqlite3.ErrCantOpen, SystemErrno: syscall.EDQUOT},
+			&os.PathError{Op: "sync", Path: "x", Err: syscall.ENOSPC},
+		},
+		"": {nil, sqlite3.Error{Code: sqlite3.ErrIoErr, SystemErrno: syscall.EIO}, sqlite3.Error{Code: sqlite3.ErrCorrupt}, context.Canceled},
+	} {
+		for _, err := range errs {
+			if got := passing(err); got != want {
+				t.Errorf("%v: %q, want %q", err, got, want)
+			}
 		}
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/mattn/go-sqlite3"
-
 	"github.com/rockpool/rootvm/agent"
 )
 
@@ -30,15 +28,11 @@ func (db *DB) View(ctx context.Context, f func(agent.Tx) error) error {
 // storeError says in front of faults that a user can end what to do about
 // them. The cause stays in the chain, for the log.
 func storeError(err error) error {
-	e, ok := errors.AsType[sqlite3.Error](err)
-	if !ok {
-		return err
-	}
-	switch e.Code {
-	case sqlite3.ErrBusy, sqlite3.ErrLocked:
-		return fmt.Errorf("%w (%w)", agent.Errorf(agent.CodeUnavailable, "The database is in use by another program. Try again in a moment."), err)
-	case sqlite3.ErrFull:
-		return fmt.Errorf("%w (%w)", agent.Errorf(agent.CodeNoSpace, "The disk of the VM is full: free some space, then try again."), err)
+	switch code := passing(err); code {
+	case agent.CodeUnavailable:
+		return fmt.Errorf("%w (%w)", agent.Errorf(code, "The database is in use by another program. Try again in a moment."), err)
+	case agent.CodeNoSpace:
+		return fmt.Errorf("%w (%w)", agent.Errorf(code, "The disk of the VM is full: free some space, then try again."), err)
 	}
 	return err
 }

@@ -151,6 +151,9 @@ func lookAtDatabase(ctx context.Context, path string) finding {
 	db, err := sqlite.Open(ctx, path)
 	if err != nil {
 		f.Verdict, f.Text, f.Do = bad, err.Error(), "restore a backup: rockpool-agent restore FILE"
+		if passes(err) {
+			f.Do = "end that; the agent then goes on by itself"
+		}
 		return f
 	}
 	jobs := map[agent.JobState]int{}

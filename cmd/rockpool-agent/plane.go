@@ -63,20 +63,28 @@ func pause(ctx context.Context, c stub.Call, delay time.Duration) error {
 // bootID is where the kernel names its life.
 const bootID = "/proc/sys/kernel/random/boot_id"
 
-// newPlane is the control plane over the database and an engine.
+// newPlane is the control plane over the database and an engine. After an
+// error it may be asked for again: nothing is lost. The boot is remembered
+// only when what it means is stored, which is that what ran is to be started
+// again.
 func newPlane(ctx context.Context, db *sqlite.DB, e engine, o serveOptions, log *slog.Logger) (*controlplane.ControlPlane, error) {
-	boot, err := os.ReadFile(bootID)
+	b, err := os.ReadFile(bootID)
 	if err != nil {
 		return nil, fmt.Errorf("read the name of this boot: %w", err)
 	}
-	rebooted, err := db.Booted(ctx, strings.TrimSpace(string(boot)))
+	boot := strings.TrimSpace(string(b))
+	last, err := db.LastBoot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return controlplane.New(ctx, controlplane.Config{
+	plane, err := controlplane.New(ctx, controlplane.Config{
 		Store: db, Runtime: e, Inventory: e, Observer: e, Health: e, Log: log,
-		Rebooted: rebooted, CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
+		Rebooted: last != boot, CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
 	})
+	if err == nil && last != boot {
+		err = db.RememberBoot(ctx, boot)
+	}
+	return plane, err
 }
 
 // counted implements [metrics.Source].

@@ -39,44 +39,64 @@ const gcPercent = 50
 
 // serve is the daemon.
 func serve(ctx context.Context, args []string, s streams, env func(string) string) error {
-	o, err := parseServe(args, s, env)
+	d, err := newDaemon(args, s, env)
 	if err != nil {
 		return err
 	}
 	if env("GOGC") == "" {
 		defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	}
-	log := slog.New(slog.NewJSONHandler(s.out, &slog.HandlerOptions{Level: o.logLevel}))
-	config, err := setup.ReadResult(os.DirFS("/"), strings.TrimPrefix(o.runDir, "/"))
-	if err != nil {
-		return configError{err}
-	}
-	unlock, err := lock(o.database + ".lock")
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	db, err := sqlite.Open(ctx, o.database)
-	if errors.Is(err, sqlite.ErrUnusable) {
-		return configError{err}
-	}
-	if err != nil {
-		return err
-	}
-	d := &daemonParts{o: o, config: config, db: db, log: log}
-	return errors.Join(d.run(ctx), db.Close())
+	return d.serve(ctx)
 }
 
 // daemonParts are the parts of a daemon that is being put together.
 type daemonParts struct {
 	o      serveOptions
 	config agent.GuestConfig
-	db     *sqlite.DB
 	log    *slog.Logger
+	wait   waiting
+	open   func(ctx context.Context, path string) (*sqlite.DB, error)
 
+	db      *sqlite.DB
 	engine  engine
 	plane   *controlplane.ControlPlane
 	metrics *metrics.Metrics
+}
+
+// newDaemon reads what a daemon is told, and opens nothing.
+func newDaemon(args []string, s streams, env func(string) string) (*daemonParts, error) {
+	o, err := parseServe(args, s, env)
+	if err != nil {
+		return nil, err
+	}
+	config, err := setup.ReadResult(os.DirFS("/"), strings.TrimPrefix(o.runDir, "/"))
+	if err != nil {
+		return nil, configError{err}
+	}
+	return &daemonParts{
+		o: o, config: config,
+		log:  slog.New(slog.NewJSONHandler(s.out, &slog.HandlerOptions{Level: o.logLevel})),
+		wait: waiting{pause: retryPause, err: s.err},
+		open: sqlite.Open,
+	}, nil
+}
+
+// serve opens the database, waiting for it if need be, and serves until ctx
+// ends or the socket fails.
+func (d *daemonParts) serve(ctx context.Context) error {
+	unlock, err := until(ctx, &d.wait, func() (func(), error) { return lock(d.o.database + ".lock") })
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	defer unlock()
+	d.db, err = until(ctx, &d.wait, func() (*sqlite.DB, error) { return d.open(ctx, d.o.database) })
+	if errors.Is(err, sqlite.ErrUnusable) {
+		return configError{err}
+	}
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	return errors.Join(d.run(ctx), d.db.Close())
 }
 
 // run puts the parts together and serves until ctx ends or the socket fails.
@@ -87,8 +107,9 @@ func (d *daemonParts) run(ctx context.Context) error {
 	}
 	defer closeEngine() // after everything that uses it
 	d.engine = e
-	if d.plane, err = newPlane(ctx, d.db, e, d.o, d.log); err != nil {
-		return err
+	d.plane, err = until(ctx, &d.wait, func() (*controlplane.ControlPlane, error) { return newPlane(ctx, d.db, e, d.o, d.log) })
+	if err != nil {
+		return stopped(ctx, err)
 	}
 	d.metrics = metrics.New(counted{d.db, d.plane}, version, d.log)
 	ctx, cancel := context.WithCancel(ctx)
@@ -115,7 +136,7 @@ func (d *daemonParts) run(ctx context.Context) error {
 	})
 	d.watchBoot(ctx, &wg)
 	d.log.Info("serving", "socket", d.o.socket, "database", d.o.database, "runtime", d.o.engine.runtime, "version", version, "seconds", uptime().Seconds())
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady+"\nSTATUS="); err != nil {
 		d.log.Warn("systemd was not told that the agent is ready", "err", err)
 	}
 	return server.Serve(ctx, l, drainTime)
