@@ -26,9 +26,12 @@ func await(ctx context.Context, c *client.Client, id string, step func(agent.Ste
 }
 
 // awaitGone waits until a workspace is gone, which is nil, or its deletion
-// failed.
-func awaitGone(ctx context.Context, c *client.Client, id string, step func(agent.Step)) (*agent.Workspace, error) {
-	return watch(ctx, c, id, step, func(w agent.Workspace) bool { return w.Status == agent.StatusError && w.ErrorMessage != "" })
+// failed. found is the workspace before the deletion was asked for: until that
+// has failed, the row stays as it is, and may be in error already.
+func awaitGone(ctx context.Context, c *client.Client, found agent.Workspace, step func(agent.Step)) (*agent.Workspace, error) {
+	return watch(ctx, c, found.ID, step, func(w agent.Workspace) bool {
+		return w.Status == agent.StatusError && w.ErrorMessage != "" && !w.UpdatedAt.Equal(found.UpdatedAt)
+	})
 }
 
 // watch follows a workspace until done says so. An agent that restarts

@@ -270,7 +270,7 @@ func (w *ws) remove(ctx context.Context, args []string) error {
 	if noWait {
 		return nil
 	}
-	left, err := awaitGone(ctx, w.client, found.ID, w.progress)
+	left, err := awaitGone(ctx, w.client, found, w.progress)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +17,9 @@ import (
 
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/client"
+	"github.com/rockpool/rootvm/agent/http"
+	"github.com/rockpool/rootvm/agent/metrics"
+	"github.com/rockpool/rootvm/agent/stub"
 )
 
 // command runs the program in this process and returns what it said.
@@ -76,6 +81,68 @@ func TestWorkspaces(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, &stderr)
 	}
 	p.nowhere(t, "s3cr3t", log.String())
+}
+
+// hooked runs the daemon's API and jobs over a stub with a hook until the test
+// ends.
+func (p place) hooked(t *testing.T, hook stub.Hook) {
+	t.Helper()
+	var out, stderr buffer
+	d, err := newDaemon(nil, streams{out: &out, err: &stderr}, p.env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.db, err = d.open(t.Context(), d.o.database); err != nil {
+		t.Fatal(err)
+	}
+	d.engine = stub.New(stub.Options{Hook: hook})
+	if d.plane, err = newPlane(t.Context(), d.db, d.engine, d.o, d.log); err != nil {
+		t.Fatal(err)
+	}
+	d.metrics = metrics.New(counted{d.db, d.plane}, version, d.log)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	server, err := d.server(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := http.Listen(ctx, d.o.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.plane.Run(ctx) })
+	g.Go(func() error { return server.Serve(ctx, l, drainTime) })
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(g.Wait(), d.db.Close()); err != nil {
+			t.Errorf("end: %v", err)
+		}
+	})
+}
+
+// TestWorkspaces/deleteInError: a workspace in state error keeps that, and
+// what it says, while it is deleted: only what is new is about the deletion.
+func TestWorkspaces_deleteInError(t *testing.T) {
+	p := newPlace(t)
+	removals := 0
+	p.hooked(t, func(ctx context.Context, c stub.Call) error {
+		if c.Op != stub.OpRemove || c.After {
+			return nil
+		}
+		removals++
+		// Long enough for the command to see the row as it was before.
+		if err := pause(ctx, stub.Call{Op: stub.OpStop}, 200*time.Millisecond); err != nil || removals == 3 {
+			return err
+		}
+		return agent.Errorf(agent.CodeValidation, "reason %d", removals) // a code that is final
+	})
+	p.want(t, exitOK, "ws create first", "first is running")
+	p.want(t, exitOK, "ws stop first", "first is stopped")
+	p.want(t, exitFailure, "ws rm first", "workspace first could not be deleted: reason 1")
+	p.want(t, exitOK, "ws list", "error", "reason 1")
+	p.want(t, exitFailure, "ws rm first", "workspace first could not be deleted: reason 2")
+	p.want(t, exitOK, "ws rm first", "first is deleted")
+	p.want(t, exitOK, "ws list", "no workspaces yet")
 }
 
 // nowhere fails when a secret is in a log or in any file of the place.
