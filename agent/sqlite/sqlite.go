@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -195,6 +196,47 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 	return nil
 }
 
+// Fold brings what is in the log beside the file at path into the file, so
+// that the file alone is the whole database, and removes the log. The content
+// is neither checked nor migrated. Errors are those of [Open], and
+// [fs.ErrNotExist] when there is no file; after one nothing is lost. A program
+// that has the database open is one: the log is its too.
+func Fold(ctx context.Context, path string) error {
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("fold the log: %w", err)
+	}
+	if err := checkFile(path); err != nil {
+		return explain(path, err)
+	}
+	pool, err := connect(path, "rw", 1, busyTimeout)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(checkpoint(ctx, pool), pool.Close()); err != nil {
+		return explain(path, err)
+	}
+	if _, err := os.Lstat(path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
+		return explain(path, errors.Join(sqlite3.Error{Code: sqlite3.ErrBusy}, err))
+	}
+	return nil
+}
+
+// checkpoint does the work of Fold. Reading is what undoes a transaction that
+// was cut off, in a database without a log.
+func checkpoint(ctx context.Context, pool *sql.DB) error {
+	var tables, busy, frames, moved int
+	if err := pool.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master").Scan(&tables); err != nil {
+		return fmt.Errorf("read: %w", err)
+	}
+	if err := pool.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved); err != nil {
+		return fmt.Errorf("fold the log: %w", err)
+	}
+	if busy != 0 {
+		return sqlite3.Error{Code: sqlite3.ErrBusy}
+	}
+	return nil
+}
+
 // publish makes tmp durable under its final name.
 func publish(tmp, path string) error {
 	for _, step := range []func() error{
@@ -225,7 +267,7 @@ func connect(path, mode string, conns int, busy time.Duration) (*sql.DB, error) 
 		"_foreign_keys": {"on"},
 		"_synchronous":  {"full"}, // a committed workspace survives a power cut
 	}
-	if mode != "ro" {
+	if mode == "rwc" {
 		query.Set("_journal_mode", "wal")
 		query.Set("_txlock", "immediate")
 	}

@@ -289,6 +289,48 @@ func TestOpen_passing(t *testing.T) {
 	}
 }
 
+func TestFold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	newer := append(embedded(t), migration{"9999_later.sql", "CREATE TABLE later (a)"})
+	db := mustOpen(t, path, newer)
+	if _, err := db.write.Exec("INSERT INTO instance VALUES ('k', 'in the log')"); err != nil {
+		t.Fatal(err)
+	}
+	killed := filepath.Join(t.TempDir(), "b.db") // a copy of the open one is what a kill leaves
+	for _, suffix := range []string{"", "-wal"} {
+		b, err := os.ReadFile(path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, killed+suffix, b)
+	}
+	if err := Fold(t.Context(), path); agent.ErrorCode(err) != agent.CodeUnavailable {
+		t.Errorf("while it is open: %v", err)
+	}
+	if err := Fold(t.Context(), killed); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(killed)
+	if err != nil || !strings.Contains(string(b), "in the log") {
+		t.Errorf("what was in the log is not in the file: %v", err)
+	}
+	if left, err := filepath.Glob(killed + "?*"); err != nil || left != nil {
+		t.Errorf("left: %q, %v", left, err)
+	}
+	mustOpen(t, killed, newer)
+}
+
+func TestFold_none(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	if err := Fold(t.Context(), path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error: %v", err)
+	}
+	write(t, path, []byte("no database"))
+	if err := Fold(t.Context(), path); !errors.Is(err, ErrUnusable) {
+		t.Errorf("error: %v", err)
+	}
+}
+
 // TestPassing: a full disk that shows itself beside the database.
 func TestPassing(t *testing.T) {
 	for want, errs := range map[string][]error{

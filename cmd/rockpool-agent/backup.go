@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/rockpool/rootvm/agent/sqlite"
@@ -121,27 +122,141 @@ func restore(ctx context.Context, args []string, s streams, env func(string) str
 }
 
 // replaceDatabase puts what r holds in the place of the database and says
-// where the old one is. Until r's content has been checked nothing changes.
+// where the old one is. Until r's content has been checked nothing changes,
+// and when it fails before the last step the old database is in its place.
 func replaceDatabase(ctx context.Context, database string, r io.Reader, now time.Time) (string, error) {
-	dir, err := os.MkdirTemp(filepath.Dir(database), ".restore-")
+	re := &restoration{database: database, from: r, now: now}
+	var err error
+	for _, step := range re.steps() {
+		if err = step(ctx); err != nil {
+			break
+		}
+	}
+	if err := errors.Join(err, re.clear(ctx)); err != nil {
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	if re.kept == "" {
+		return "", nil
+	}
+	return "; the old one is kept at " + re.kept, nil
+}
+
+// restoration replaces a database that nobody uses. A power cut between any
+// two of its steps, or within one, leaves the old or the new database in its
+// place, and never a usable one without its log.
+type restoration struct {
+	database string // path
+	from     io.Reader
+	now      time.Time
+
+	fresh string // where the new one is made
+	kept  string // where the old one is kept, "" without one
+}
+
+func (r *restoration) steps() []func(context.Context) error {
+	return []func(context.Context) error{r.clear, r.receive, r.fold, r.keep, r.dropLog, r.replace}
+}
+
+// The beginnings of the names of what a restoration makes, after the
+// database's for the old one.
+const (
+	freshPrefix = ".restore-"
+	keptInfix   = ".before-restore-"
+)
+
+// clear removes what a restoration leaves that did not come to its end: the
+// directory of the new database, and a second name of the one in place, unless
+// it has the only name of a log beside it.
+func (r *restoration) clear(context.Context) error {
+	dir, base := filepath.Split(r.database)
+	entries, err := os.ReadDir(filepath.Clean(dir))
 	if err != nil {
-		return "", fmt.Errorf("restore: %w", err)
+		return err
 	}
-	fresh := filepath.Join(dir, "fresh.db")
-	kept, err := "", checkBackup(ctx, fresh, r)
-	if err == nil {
-		kept, err = keepOld(database, now)
+	current, _ := os.Stat(r.database)
+	var errs []error
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		switch {
+		case strings.HasPrefix(e.Name(), freshPrefix):
+			errs = append(errs, os.RemoveAll(path))
+		case strings.HasPrefix(e.Name(), base+keptInfix) && !exists(path+"-wal"):
+			if st, err := os.Stat(path); err == nil && current != nil && os.SameFile(st, current) {
+				errs = append(errs, os.Remove(path))
+			}
+		}
 	}
-	if err == nil {
-		err = os.Rename(fresh, database)
+	return errors.Join(errs...)
+}
+
+// exists reports whether there is something at path.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// receive makes the new database beside the old one.
+func (r *restoration) receive(ctx context.Context) error {
+	dir, err := os.MkdirTemp(filepath.Dir(r.database), freshPrefix)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = syncDirectory(filepath.Dir(database))
+	r.fresh = filepath.Join(dir, "fresh.db")
+	return checkBackup(ctx, r.fresh, r.from)
+}
+
+// fold makes the old database one file. One that is not usable is to be kept
+// as it is, with its log.
+func (r *restoration) fold(ctx context.Context) error {
+	err := sqlite.Fold(ctx, r.database)
+	if passes(err) || ctx.Err() != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
 	}
-	if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
-		return "", fmt.Errorf("restore: %w", err)
+	return nil
+}
+
+// companions are the ends of the names of the files that SQLite puts beside a
+// database: https://sqlite.org/tempfiles.html. A database in whose place
+// another is put must not leave it any: SQLite would take them for its own.
+var companions = []string{"-wal", "-shm", "-journal"}
+
+// keep gives the old database, and what is left beside it, a second name.
+func (r *restoration) keep(context.Context) error {
+	name := r.database + keptInfix + r.now.UTC().Format("20060102T150405Z")
+	kept := name
+	for n := 2; exists(kept) || exists(kept+"-wal"); n++ {
+		kept = fmt.Sprintf("%s-%d", name, n)
 	}
-	return kept, nil
+	for _, suffix := range append([]string{""}, companions...) {
+		err := os.Link(r.database+suffix, kept+suffix)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case suffix == "":
+			r.kept = kept
+		}
+	}
+	return syncDirectory(filepath.Dir(r.database))
+}
+
+// dropLog removes what is beside the old database, which is something only
+// when that is not usable, or not there.
+func (r *restoration) dropLog(context.Context) error {
+	for _, suffix := range companions {
+		if err := os.Remove(r.database + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return syncDirectory(filepath.Dir(r.database))
+}
+
+// replace puts the new database in the place of the old one.
+func (r *restoration) replace(context.Context) error {
+	if err := os.Rename(r.fresh, r.database); err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(r.database))
 }
 
 // checkBackup writes r to path and opens it as a database, which checks it
@@ -165,29 +280,14 @@ func checkBackup(ctx context.Context, path string, r io.Reader) error {
 	if err := db.Close(); err != nil {
 		return err
 	}
+	if err := sqlite.Fold(ctx, path); err != nil { // the close did, or failed and did not tell
+		return err
+	}
 	f, err = os.Open(path)
 	if err != nil {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
-}
-
-// keepOld moves the database out of the way, with the log that may hold its
-// last changes, and says where it is.
-func keepOld(database string, now time.Time) (string, error) {
-	kept := database + ".before-restore-" + now.UTC().Format("20060102T150405Z")
-	said := ""
-	for _, suffix := range []string{"-shm", "-wal", ""} {
-		err := os.Rename(database+suffix, kept+suffix)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return "", err
-		default:
-			said = "; the old one is kept at " + kept
-		}
-	}
-	return said, nil
 }
 
 func syncDirectory(path string) error {
