@@ -298,10 +298,12 @@ func TestCaddy_Paths(t *testing.T) {
 		"IDE, deep":               {1, "/workspace/mine/static/a.js?v=1&w=%2F", 200, "workspace /static/a.js?v=1&w=%2F"},
 		"IDE, escaped":            {1, "/workspace/mine/a%2Fb%3Fc%20d/%252e", 200, "workspace /a%2Fb%3Fc%20d/%252e"},
 		"IDE, own name":           {1, "/workspace/mine/workspace/mine/", 200, "workspace /workspace/mine/"},
+		"IDE, query":              {1, "/workspace/mine/?folder=/home/admin/workspace/mine/src", 200, "workspace /?folder=/home/admin/workspace/mine/src"},
 		"IDE, double slash":       {1, "/workspace/mine//x", 200, "workspace /x"},
 		"elsewhere on the IDE's":  {1, "/app/workspaces", 404, ""},
 		"preview":                 {2, "/workspace/mine/port/3000/", 200, "workspace /proxy/3000/"},
 		"preview, deep":           {2, "/workspace/mine/port/3000/a%2Fb?x=/y", 200, "workspace /proxy/3000/a%2Fb?x=/y"},
+		"preview, query":          {2, "/workspace/mine/port/3000/a?next=/workspace/mine/port/3000/b", 200, "workspace /proxy/3000/a?next=/workspace/mine/port/3000/b"},
 		"preview without a port":  {2, "/workspace/mine/", 404, ""},
 		"preview, port is a name": {2, "/workspace/mine/port/x/", 404, ""},
 	} {
@@ -387,6 +389,15 @@ func TestCaddy_Authentication(t *testing.T) {
 		res, body := f.do("GET", tt.server, tt.path, "Authorization", given)
 		if res.StatusCode != tt.status {
 			t.Errorf("server %d %s with %q: %d %q, want %d", tt.server, tt.path, tt.given, res.StatusCode, body, tt.status)
+		}
+		if res.StatusCode != http.StatusUnauthorized {
+			continue
+		}
+		if res.Header.Get("WWW-Authenticate") == "" {
+			t.Errorf("server %d %s: nothing says how to authenticate", tt.server, tt.path)
+		}
+		if api := strings.HasPrefix(tt.path, "/api/"); strings.Contains(body, `{"code":"unauthorized",`) != api || !api && body != "" {
+			t.Errorf("server %d %s: 401 with the body %q", tt.server, tt.path, body)
 		}
 	}
 	for _, path := range []string{"/", "/app/workspaces"} { // Caddy's own answer, and the agent's
