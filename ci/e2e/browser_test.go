@@ -27,9 +27,14 @@ func TestBrowser(t *testing.T) {
 	if testing.Short() {
 		args = append(args, "--grep=@vm", "--grep-invert=@long")
 	}
+	artifacts := filepath.Join(checkout, "dist", "e2e", "vm")
+	t.Cleanup(func() {
+		if t.Failed() {
+			keepLogs(t, artifacts)
+		}
+	})
 	primary.up(t)
 	useRepositories(t, gitServer(t, "team/hello", "# Hello from the test", ""))
-	artifacts := filepath.Join(checkout, "dist", "e2e", "vm")
 	address := func(server int) string { return fmt.Sprintf("http://127.0.0.1:%d", primary.web+server) }
 	suite := &browser.Suite{
 		Dir: filepath.Join(checkout, "ci", "e2e", "browser"), Artifacts: artifacts, Mode: "vm",
@@ -39,7 +44,6 @@ func TestBrowser(t *testing.T) {
 		Out:     os.Stdout,
 	}
 	if err := suite.Run(t.Context()); err != nil {
-		keepLogs(t, artifacts)
 		t.Fatal(err)
 	}
 }
@@ -79,8 +83,13 @@ func serves(ctx context.Context) error {
 // keepLogs copies what tells why a test failed.
 func keepLogs(t *testing.T, dir string) {
 	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), readyLimit)
+	defer cancel()
 	for _, unit := range []string{"rockpool-agent", "rockpool-caddy"} {
-		out, err := primary.trySh(t.Context(), "sudo journalctl --no-pager -o short-precise -u "+unit)
+		out, err := primary.trySh(ctx, "sudo journalctl --no-pager -o short-precise -u "+unit)
 		if err != nil {
 			out += "\n" + err.Error()
 		}
