@@ -79,8 +79,8 @@ func TestBoot_PlainCommandLine(t *testing.T) {
 }
 
 // TestBookworm builds Debian 12 and its workspace image, boots it and runs a
-// container with slirp4netns, then a workspace on its older Podman, which is
-// held to the runtime's contract.
+// container with slirp4netns, then workspaces on its older Podman, which are
+// cut off as they are on trixie, and which is held to the runtime's contract.
 func TestBookworm(t *testing.T) {
 	takesLong(t)
 	other.env = []string{"SUITE=bookworm"}
@@ -95,6 +95,9 @@ func TestBookworm(t *testing.T) {
 	w = other.reach(t, w.ID, "running")
 	limitsTest(t, other, w)
 	ideTest(t, other, w)
+	neighbour := other.create(t, "neighbour")
+	neighbour = other.reach(t, neighbour.ID, "running")
+	isolationTest(t, other, w, neighbour)
 	contractTest(t, other)
 }
 

@@ -409,7 +409,7 @@ func isolationTest(t *testing.T, i *instance, one, two remote) {
 	if got := i.sh(t, fmt.Sprintf(probe, strings.Join(inVM, " "))); strings.Contains(got, "shut") {
 		t.Fatalf("the test proves nothing, the VM does not reach:\n%s", got)
 	}
-	gateways := []string{"169.254.1.1:22", "169.254.1.1:8080", "169.254.1.2:22", "169.254.1.2:8080", guestSeen + ":" + other, hostInGuest + ":22", "fec0::2:8080", "host.containers.internal:8080"}
+	gateways := []string{"169.254.1.1:22", "169.254.1.1:8080", "169.254.1.2:22", "169.254.1.2:8080", "169.254.41.1:22", "169.254.41.2:8080", guestSeen + ":" + other, hostInGuest + ":22", "fec0::2:8080", "host.containers.internal:8080"}
 	if got := i.inside(t, one, fmt.Sprintf(probe, strings.Join(append(inVM, gateways...), " "))); strings.Contains(got, "open") || strings.Count(got, "shut") != len(inVM)+len(gateways) {
 		t.Errorf("from inside a workspace:\n%s", got)
 	}
