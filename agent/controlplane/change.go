@@ -20,6 +20,7 @@ type change struct {
 	apply  []func(*routeTable)
 	events []agent.Event
 	jobs   bool // there is a job to do
+	then   []func()
 }
 
 // update runs f in a write transaction and then tells what it changed. Writes
@@ -41,6 +42,9 @@ func (c *ControlPlane) update(ctx context.Context, f func(*change) error) error 
 	}
 	c.routes.change(ch.apply)
 	c.events.publish(ch.now, ch.events)
+	for _, f := range ch.then {
+		f()
+	}
 	if ch.jobs {
 		c.wakeRunner()
 	}

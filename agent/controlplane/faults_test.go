@@ -13,17 +13,24 @@ import (
 	"github.com/rockpool/rootvm/agent/stub"
 )
 
-// faultyStore fails while it is told to.
+// faultyStore fails while it is told to: at once, or, as a full disk does, when
+// everything is written.
 type faultyStore struct {
 	agent.Store
 	err atomic.Pointer[agent.Error]
 }
 
 func (s *faultyStore) Update(ctx context.Context, f func(agent.Tx) error) error {
-	if err := s.err.Load(); err != nil {
-		return err
+	fault := s.err.Load()
+	if fault != nil && fault.Code != agent.CodeNoSpace {
+		return fault
 	}
-	return s.Store.Update(ctx, f)
+	return s.Store.Update(ctx, func(tx agent.Tx) error {
+		if err := f(tx); err != nil || fault == nil {
+			return err
+		}
+		return fault
+	})
 }
 
 // TestRunner_DatabaseFails: while the database takes nothing, users are told,

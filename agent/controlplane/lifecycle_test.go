@@ -507,6 +507,24 @@ func TestReconcile_KeepsEnding(t *testing.T) {
 	})
 }
 
+// TestReconcile_FullDisk: a recovery that could not be stored is not one of the
+// few that a workspace gets.
+func TestReconcile_FullDisk(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		faulty := &faultyStore{}
+		p := w.live(t, func(c *controlplane.Config) { faulty.Store, c.Store = c.Store, faulty })
+		ws := p.created("demo")
+		faulty.err.Store(agent.Errorf(agent.CodeNoSpace, "The disk is full."))
+		w.rt.Kill(ws.ID)
+		time.Sleep(9 * time.Minute)
+		faulty.err.Store(nil)
+		eventually(t, "it runs again", func() bool {
+			status, _ := w.rt.Status(t.Context(), ws.ID)
+			return status == agent.ContainerRunning && p.status(ws.ID) == agent.StatusRunning
+		})
+	})
+}
+
 // TestControlPlane_Shutdown: what ran before the VM's end runs again after
 // it, and nothing begins meanwhile.
 func TestControlPlane_Shutdown(t *testing.T) {

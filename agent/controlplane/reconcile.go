@@ -241,6 +241,7 @@ func (c *ControlPlane) recover(ch *change, rec agent.Record) error {
 		return ch.put(&rec)
 	}
 	c.cfg.Log.Warn("workspace does not run and is started again", "workspace", rec.ID)
+	ch.then = append(ch.then, func() { c.recovered(rec.ID, ch.now) })
 	return c.restart(ch, rec)
 }
 
@@ -275,22 +276,28 @@ func (c *ControlPlane) restartAll(ch *change) error {
 	return nil
 }
 
-// mayRecover counts recoveries.
+// mayRecover reports whether a workspace was recovered less often lately than
+// is allowed.
 func (c *ControlPlane) mayRecover(id string, now time.Time) bool {
+	c.view.mu.Lock()
+	defer c.view.mu.Unlock()
+	recent := slices.DeleteFunc(c.view.recoveries[id], func(t time.Time) bool {
+		return now.Sub(t).Abs() > recoveryPeriod
+	})
+	if c.view.recoveries != nil {
+		c.view.recoveries[id] = recent
+	}
+	return len(recent) < maxRecoveries
+}
+
+// recovered counts a recovery.
+func (c *ControlPlane) recovered(id string, now time.Time) {
 	c.view.mu.Lock()
 	defer c.view.mu.Unlock()
 	if c.view.recoveries == nil {
 		c.view.recoveries = map[string][]time.Time{}
 	}
-	recent := slices.DeleteFunc(c.view.recoveries[id], func(t time.Time) bool {
-		return now.Sub(t).Abs() > recoveryPeriod
-	})
-	may := len(recent) < maxRecoveries
-	if may {
-		recent = append(recent, now)
-	}
-	c.view.recoveries[id] = recent
-	return may
+	c.view.recoveries[id] = append(c.view.recoveries[id], now)
 }
 
 // reportOrphans logs orphans that are new, and remembers all.
