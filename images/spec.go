@@ -125,7 +125,7 @@ type Request struct {
 	// Containerfile gives them.
 	Contexts  map[string]map[string]string `json:"contexts"`
 	PlainHTTP bool                         `json:"plainHTTP"` // the registry of Spec.Base has no TLS, or a certificate nobody knows
-	Inputs    string                       `json:"inputs"`    // digest of Definition and Contexts: a layer's key
+	Inputs    map[string]string            `json:"inputs"`    // digest of Definition and Contexts by platform: a layer's key
 	Storage   string                       `json:"storage"`   // directory of layers, kept between builds
 	Layout    string                       `json:"layout"`    // directory to write the OCI layout to
 }

@@ -2,16 +2,35 @@ package bootstrap
 
 import (
 	"context"
+	"crypto/sha256"
 	_ "embed"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
 
+	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/userns"
 )
 
 //go:embed scripts/npm.sh
 var npmScript string
+
+// NPMKey digests, in hexadecimal, what [Tools.NPM] runs: the tools trees of all
+// architectures, by their locks, and the script that starts npm in one. It is
+// the same on every host.
+func NPMKey() (string, error) {
+	h := sha256.New()
+	fmt.Fprintln(h, npmScript)
+	for _, arch := range builders.Architectures {
+		l, err := Lock(toolsSuite, arch, "tools")
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(h, l.Digest())
+	}
+	return sum(h), nil
+}
 
 // NPM prepares the tree's npm to run as root of the namespace with the host's
 // files, network and environment. The registry is npm's own default, or what

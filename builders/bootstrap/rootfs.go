@@ -64,7 +64,7 @@ type Archive struct {
 // make, as Rootfs does, and returns it as an archive. It does not read an
 // archive that is there: who extracts it compares its SHA256.
 func (f *Fetcher) RootfsArchive(ctx context.Context, ns *userns.Namespace, l *PackageLock) (a Archive, cached bool, err error) {
-	key, err := rootfsKey(ctx, l)
+	key, err := RootfsKey(ctx, l)
 	if err != nil {
 		return a, false, fmt.Errorf("bootstrap %s %s: %w", l.Suite, l.Architecture, err)
 	}
@@ -160,15 +160,17 @@ func pruneArchives(dir string, keep int) error {
 	return nil
 }
 
-// rootfsKey digests all the bootstrapped system depends on.
-func rootfsKey(ctx context.Context, l *PackageLock) (string, error) {
+// RootfsKey digests, in hexadecimal, all that [Fetcher.RootfsArchive] makes the
+// archive from: the lock, how it is bootstrapped and by which mmdebstrap, and
+// how the system is archived.
+func RootfsKey(ctx context.Context, l *PackageLock) (string, error) {
 	version, err := exec.CommandContext(ctx, "mmdebstrap", "--version").Output()
 	if errors.Is(err, exec.ErrNotFound) {
 		return "", errors.New("mmdebstrap is missing: run `sudo apt-get install mmdebstrap`")
 	} else if err != nil {
 		return "", fmt.Errorf("mmdebstrap --version: %w", err)
 	}
-	sum := sha256.Sum256([]byte(l.Digest() + "\n" + rootfsScript + "\n" + string(version)))
+	sum := sha256.Sum256([]byte(l.Digest() + "\n" + rootfsScript + "\n" + string(version) + strings.Join(userns.TarFormat(), "\n")))
 	return hex.EncodeToString(sum[:16]), nil
 }
 

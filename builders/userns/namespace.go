@@ -16,10 +16,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -73,46 +71,6 @@ func (n *Namespace) RemoveAll(dir string) error {
 		return fmt.Errorf("remove %s: %w: %s", dir, err, lastLine(out))
 	}
 	return nil
-}
-
-// excluded from every archive: what exists only while a system runs.
-var excluded = []string{"./dev/*", "./proc/*", "./run/*", "./sys/*", "./tmp/*"}
-
-// Tar writes the tree at dir to w as a POSIX tar archive that depends on
-// nothing but the tree: sorted by name, numeric owners, file capabilities and
-// no other extended attributes, no access or change times, and no modification
-// time later than epoch. Sockets and the contents of /dev, /proc, /run, /sys
-// and /tmp are left out.
-func (n *Namespace) Tar(ctx context.Context, dir string, w io.Writer, epoch time.Time) error {
-	argv := []string{"tar", "--create", "--file=-", "--directory=" + dir,
-		"--sort=name", "--numeric-owner", "--format=posix",
-		"--mtime=@" + strconv.FormatInt(epoch.Unix(), 10), "--clamp-mtime",
-		"--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-		"--xattrs", "--xattrs-include=security.capability",
-		"--warning=no-file-ignored", "--anchored", "--wildcards-match-slash"}
-	for _, pattern := range excluded {
-		argv = append(argv, "--exclude="+pattern)
-	}
-	cmd := n.Command(ctx, append(argv, ".")...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "TAR_OPTIONS=")
-	cmd.Stdout = w
-	return run(ctx, cmd, "archive "+dir)
-}
-
-// Untar extracts the archive r, as made by [Namespace.Tar], into dir, which is
-// created when absent. Owners, modes and file capabilities are kept.
-func (n *Namespace) Untar(ctx context.Context, dir string, r io.Reader) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("extract to %s: %w", dir, err)
-	}
-	// Device nodes cannot be made in a user namespace, and none is needed.
-	cmd := n.Command(ctx, "tar", "--extract", "--file=-", "--directory="+dir,
-		"--numeric-owner", "--same-owner", "--same-permissions",
-		"--xattrs", "--xattrs-include=security.capability",
-		"--anchored", "--wildcards-match-slash", "--exclude=./dev/*")
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "TAR_OPTIONS=")
-	cmd.Stdin = r
-	return run(ctx, cmd, "extract to "+dir)
 }
 
 // run runs cmd and returns an error that says op and what cmd complained of.

@@ -84,17 +84,21 @@ func (p *Pipeline) newWorkspace(ctx context.Context) (*workspace, error) {
 		return nil, err
 	}
 	var err error
-	w.inputs, err = w.inputDigest()
+	w.inputs, err = w.inputDigest(ctx)
 	return w, err
 }
 
 // definition are the paths of the checkout that decide the image, as git takes
-// them.
-var definition = []string{"images", "cmd/workspace-image", "builders/bootstrap/locks", ":(exclude)*_test.go"}
+// them: but for go.mod, most of whose changes have nothing to do with it.
+var definition = []string{
+	"images", "cmd/workspace-image", "builders/bootstrap/locks", "builders/bootstrap/scripts",
+	"builders/userns/tar.go", "ci/build/npm.go", ":(exclude)*_test.go",
+}
 
 // inputDigest names everything the image is made from. The modules that shape
-// its bytes stand for the builder's code that is not ours.
-func (w *workspace) inputDigest() (string, error) {
+// its bytes stand for the builder's code that is not ours, and the reference of
+// a base that is not ours for the image that it names.
+func (w *workspace) inputDigest(ctx context.Context) (string, error) {
 	h := sha256.New()
 	spec, err := json.Marshal(w.spec)
 	if err != nil {
@@ -103,6 +107,18 @@ func (w *workspace) inputDigest() (string, error) {
 	fmt.Fprintf(h, "%s\n", spec)
 	for _, platform := range w.spec.Platforms {
 		fmt.Fprintln(h, platform, w.locks[platform].Digest())
+		if w.spec.Base == "" {
+			key, err := bootstrap.RootfsKey(ctx, w.locks[platform])
+			if err != nil {
+				return "", err
+			}
+			fmt.Fprintln(h, key)
+		}
+		mounted, err := w.mounted(platform)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(h, mounted)
 	}
 	files, err := w.definitionFiles()
 	if err != nil {
@@ -125,6 +141,17 @@ func (w *workspace) inputDigest() (string, error) {
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// mounted digests what the Containerfile's steps mount for a platform: the
+// definition, and npm's trees by the locks in it and what installs them.
+func (w *workspace) mounted(platform string) (string, error) {
+	definition, err := digestFiles(filepath.Join(w.Settings.Source, "images", "workspace"))
+	if err != nil {
+		return "", err
+	}
+	npm, err := npmKey(images.Architecture(platform))
+	return digestOf(definition, npm), err
 }
 
 // definitionFiles are the directory of the definition and the code that builds
@@ -224,7 +251,7 @@ func flagsOf(entry string) string {
 // build makes the image unless dist/ has it.
 func (w *workspace) build(ctx context.Context, lock *os.File, force bool) (WorkspaceManifest, error) {
 	if m, ok := w.manifest(); ok && !force {
-		w.say("%s is up to date: nothing that goes into it has changed", w.spec.Name())
+		w.say("%s", w.upToDate())
 		return m, nil
 	}
 	if err := w.checkHost(); err != nil {
@@ -233,17 +260,12 @@ func (w *workspace) build(ctx context.Context, lock *os.File, force bool) (Works
 	start := time.Now()
 	watch := builders.Stopwatch{Now: time.Now}
 	definition := filepath.Join(w.Settings.Source, "images", "workspace")
-	// The contexts follow from the lock files in it.
-	layers, err := digestFiles(definition)
-	if err != nil {
-		return WorkspaceManifest{}, err
-	}
 	request := images.Request{
 		Spec:       w.spec,
 		Bases:      map[string]images.Base{},
 		Definition: definition,
 		Contexts:   map[string]map[string]string{},
-		Inputs:     layers[:32],
+		Inputs:     map[string]string{},
 		PlainHTTP:  w.Settings.PlainHTTP,
 		Storage:    filepath.Join(w.Settings.CacheDir, "workspace", "storage"),
 		Layout:     w.dist(""),
@@ -272,6 +294,16 @@ func (w *workspace) build(ctx context.Context, lock *os.File, force bool) (Works
 	return m, w.checksums()
 }
 
+// upToDate says that nothing is to be done, and what is not known: whether the
+// name of a base that is not ours still stands for the same image.
+func (w *workspace) upToDate() string {
+	said := w.spec.Name() + " is up to date: nothing that goes into it has changed"
+	if w.spec.Base != "" && !strings.Contains(w.spec.Base, "@sha256:") {
+		said += fmt.Sprintf("; of BASE only the name %s was compared: `FORCE=1 go tool mage workspace:image` takes what it stands for now", w.spec.Base)
+	}
+	return said
+}
+
 func (w *workspace) program() string {
 	return filepath.Join(w.Settings.CacheDir, "bin", "workspace-image")
 }
@@ -280,7 +312,8 @@ func (w *workspace) compile(ctx context.Context) error {
 	return w.goBuild(ctx, w.Settings.Source, "./cmd/workspace-image", w.program(), static, "CGO_ENABLED=1")
 }
 
-// contexts installs the npm locks for each platform.
+// contexts installs the npm locks for each platform and names what the steps
+// mount then.
 func (w *workspace) contexts(ctx context.Context, r *images.Request) (bool, error) {
 	tools, err := w.Tools(ctx)
 	if err != nil {
@@ -288,6 +321,11 @@ func (w *workspace) contexts(ctx context.Context, r *images.Request) (bool, erro
 	}
 	all := true
 	for _, platform := range w.spec.Platforms {
+		mounted, err := w.mounted(platform)
+		if err != nil {
+			return false, err
+		}
+		r.Inputs[platform] = mounted[:32]
 		r.Contexts[platform] = map[string]string{}
 		for _, name := range []string{"node", "vscode"} {
 			dir, cached, err := w.node(ctx, tools, "images/workspace/"+name, images.Architecture(platform))

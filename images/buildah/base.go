@@ -65,8 +65,8 @@ func (s *store) base(ctx context.Context, r images.Request, platform string, out
 }
 
 // pull brings the base that the user named into the storage, unless it is
-// there for the platform. It returns its id, which a tag that moves does not
-// change.
+// there as the registry has it now, or cannot be asked. It returns its id, which
+// a tag that moves does not change.
 func (s *store) pull(ctx context.Context, r images.Request, platform string, out *progress) (id, digest string, err error) {
 	system, err := s.system()
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *store) pull(ctx context.Context, r images.Request, platform string, out
 	options := &libimage.PullOptions{CopyOptions: libimage.CopyOptions{
 		OS: "linux", Architecture: images.Architecture(platform), SignaturePolicyPath: system.SignaturePolicyPath, Writer: out,
 	}}
-	pulled, err := rt.Pull(ctx, r.Spec.Base, config.PullPolicyMissing, options)
+	pulled, err := rt.Pull(ctx, r.Spec.Base, config.PullPolicyNewer, options)
 	if err != nil {
 		return "", "", fmt.Errorf("pull: %w", err)
 	}

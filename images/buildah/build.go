@@ -63,7 +63,7 @@ func (s *store) options(r images.Request, platform, base, digest string, out *pr
 	o := define.BuildOptions{
 		ContextDirectory:        r.Definition,
 		AdditionalBuildContexts: contexts,
-		Args:                    map[string]string{"BASE": base, "INPUTS": r.Inputs},
+		Args:                    map[string]string{"BASE": base, "INPUTS": r.Inputs[platform]},
 		PullPolicy:              define.PullNever, // base has brought it
 		Isolation:               define.IsolationChroot,
 		NamespaceOptions:        define.NamespaceOptions{{Name: string(specs.NetworkNamespace), Host: true}},
