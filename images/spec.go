@@ -127,6 +127,7 @@ type Request struct {
 	PlainHTTP bool                         `json:"plainHTTP"` // the registry of Spec.Base has no TLS, or a certificate nobody knows
 	Inputs    map[string]string            `json:"inputs"`    // digest of Definition and Contexts by platform: a layer's key
 	Storage   string                       `json:"storage"`   // directory of layers, kept between builds
+	Scratch   string                       `json:"scratch"`   // directory of one build's files, emptied before and removed after; also the process's TMPDIR
 	Layout    string                       `json:"layout"`    // directory to write the OCI layout to
 }
 

@@ -58,6 +58,17 @@ func (n *Namespace) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// Interruptible lets cmd, prepared by [Namespace.Command], clean up when its ctx
+// ends: its processes get SIGTERM, and are killed after cmd.WaitDelay.
+func Interruptible(cmd *exec.Cmd) {
+	cmd.Cancel = func() error {
+		if err := cmd.Process.Signal(syscall.Signal(0)); err != nil {
+			return err // it has ended, and the group may be another's
+		}
+		return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+	}
+}
+
 // RemoveAll removes dir and all it holds, whoever owns it. A dir that does
 // not exist is no error.
 func (n *Namespace) RemoveAll(dir string) error {

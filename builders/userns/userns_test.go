@@ -446,6 +446,43 @@ func TestNamespace_Tar(t *testing.T) {
 	}
 }
 
+// TestInterruptible: a command that cleans up when it gets SIGTERM is let to, and
+// one that does not is killed.
+func TestInterruptible(t *testing.T) {
+	n := namespace(t)
+	for name, c := range map[string]struct{ trap, said string }{
+		"Ends": {"echo cleaned up; exit", "cleaned up\n"},
+		"Goes": {"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			cmd := n.Command(ctx, "bash", "-c", "trap '"+c.trap+"' TERM; echo ready >&2; while :; do sleep 0.1; done")
+			Interruptible(cmd)
+			cmd.WaitDelay = time.Second
+			var said bytes.Buffer
+			cmd.Stdout = &said
+			stderr, err := cmd.StderrPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(stderr, make([]byte, len("ready\n"))); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			if err := cmd.Wait(); err == nil {
+				t.Error("no error from an interrupted command")
+			}
+			if said.String() != c.said {
+				t.Errorf("it said %q, want %q", said.String(), c.said)
+			}
+		})
+	}
+}
+
 func TestNamespace_RemoveAll(t *testing.T) {
 	r := rootFS(t)
 	if _, _, status := sh(t, r, "mkdir -m 0700 /root/x; touch /root/x/y; chown -R 33:33 /root/x"); status != 0 {

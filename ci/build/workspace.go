@@ -218,7 +218,7 @@ func (w *workspace) checkHost() error {
 		}
 	}
 	return errors.Join(
-		needSpace(w.Settings.CacheDir, 5*builders.GiB, "set ROCKPOOL_CACHE to a directory elsewhere"),
+		needSpace(w.Settings.CacheDir, 6*builders.GiB, "set ROCKPOOL_CACHE to a directory elsewhere"),
 		needSpace(w.Settings.Source, 1*builders.GiB, "move the checkout"),
 	)
 }
@@ -268,6 +268,7 @@ func (w *workspace) build(ctx context.Context, lock *os.File, force bool) (Works
 		Inputs:     map[string]string{},
 		PlainHTTP:  w.Settings.PlainHTTP,
 		Storage:    filepath.Join(w.Settings.CacheDir, "workspace", "storage"),
+		Scratch:    filepath.Join(w.Settings.CacheDir, "workspace", "tmp"),
 		Layout:     w.dist(""),
 	}
 	steps := []struct {
@@ -385,9 +386,10 @@ func (w *workspace) run(ctx context.Context, lock *os.File, r images.Request) (b
 	}
 	var answer strings.Builder
 	cmd := ns.Command(ctx, w.program(), "build")
+	userns.Interruptible(cmd) // it gives back what it holds
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(request)), &answer, w.Out
 	cmd.ExtraFiles = []*os.File{lock}
-	cmd.Env = append(os.Environ(), "TMPDIR="+os.TempDir())
+	cmd.Env = append(os.Environ(), "TMPDIR="+r.Scratch) // not /tmp, which may be small
 	if r.Spec.Base != "" {
 		cmd.Env = append(cmd.Env, w.credentials()...)
 	}

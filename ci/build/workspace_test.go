@@ -1,6 +1,10 @@
 package build
 
 import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/userns"
 	"github.com/rockpool/rootvm/images"
 )
 
@@ -121,5 +126,41 @@ func TestWorkspace_UpToDate(t *testing.T) {
 		if got := strings.Contains(said, "only the name "+base) && strings.Contains(said, "FORCE=1 "); got != tag {
 			t.Errorf("BASE=%s: said %q", base, said)
 		}
+	}
+}
+
+// TestWorkspace_RunInterrupted runs a script in the builder's place: it has its
+// temporary files in the cache and may clean up.
+func TestWorkspace_RunInterrupted(t *testing.T) {
+	if _, err := userns.New(); err != nil {
+		t.Skipf("no namespaces on this machine: %v", err)
+	}
+	w := ofCheckout(t, "")
+	if err := os.MkdirAll(filepath.Dir(w.program()), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\ntrap 'echo cleaned up >&2; exit 1' TERM\necho $TMPDIR >&2\nwhile :; do sleep 0.1; done\n"
+	if err := os.WriteFile(w.program(), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r, out := io.Pipe()
+	w.Out = out
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := w.run(ctx, nil, images.Request{Scratch: "/a/scratch"})
+		out.Close()
+		ended <- err
+	}()
+	lines := bufio.NewScanner(r)
+	for _, want := range []string{"/a/scratch", "cleaned up"} {
+		if !lines.Scan() || lines.Text() != want {
+			t.Errorf("the builder said %q, want %q", lines.Text(), want)
+		}
+		cancel()
+	}
+	if err := <-ended; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "are kept") {
+		t.Errorf("error = %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -193,6 +194,71 @@ func TestExplain(t *testing.T) {
 	}
 	if err := explain(nil); err != nil {
 		t.Errorf("no error: %v", err)
+	}
+}
+
+// inNamespace runs the calling test in a process that is root of namespaces of
+// its own, which opening a storage takes. It returns false in the process that
+// has waited for that one and has nothing more to do.
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	const marker = "ROCKPOOL_TEST_IN_NAMESPACE"
+	if os.Getenv(marker) != "" {
+		return true
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), marker+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
+		t.Skipf("no namespaces on this machine: %v", err)
+	}
+	if err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+	return false
+}
+
+// TestOpen: what a killed build left is gone, and nothing of this one stays but
+// the layers.
+func TestOpen(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	dir := t.TempDir()
+	layers, scratch := filepath.Join(dir, "storage"), filepath.Join(dir, "tmp")
+	left := filepath.Join(scratch, "buildah123", "mnt")
+	if err := os.MkdirAll(left, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	s, err := open(layers, scratch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was left is there: %v", err)
+	}
+	system, err := s.system()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if system.BigFilesTemporaryDir != scratch {
+		t.Errorf("big files go to %s, want %s", system.BigFilesTemporaryDir, scratch)
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(scratch); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the scratch directory is there: %v", err)
+	}
+	if other, err := os.ReadDir(temporary); err != nil || len(other) > 0 {
+		t.Errorf("elsewhere: %v, %v", other, err)
 	}
 }
 

@@ -50,7 +50,7 @@ func (b *Builder) Build(ctx context.Context, r images.Request) (images.Result, e
 	if err := r.Spec.Validate(); err != nil {
 		return result, err
 	}
-	s, err := open(r.Storage)
+	s, err := open(r.Storage, r.Scratch)
 	if err != nil {
 		return result, explain(err)
 	}
@@ -98,15 +98,12 @@ type store struct {
 	run string // files of this process only
 }
 
-// open opens the storage in dir and removes what a killed build left in it.
-// What the storage notes of mounts is kept for this process only: they end
-// with it, or with its mount namespace.
-func open(dir string) (*store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open the storage of layers: %w", err)
-	}
-	run, err := os.MkdirTemp("", "rockpool-workspace-image-")
-	if err != nil {
+// open opens the storage in dir and removes what a killed build left in it and
+// in run: whoever holds the storage now is the only one. What the storage notes
+// of mounts is kept for this process only: they end with it, or with its mount
+// namespace.
+func open(dir, run string) (*store, error) {
+	if err := errors.Join(os.RemoveAll(run), os.MkdirAll(run, 0o700), os.MkdirAll(dir, 0o700)); err != nil {
 		return nil, fmt.Errorf("open the storage of layers: %w", err)
 	}
 	s, err := storage.GetStore(storage.StoreOptions{
@@ -124,8 +121,7 @@ func open(dir string) (*store, error) {
 	return st, nil
 }
 
-// removeContainers removes every working container: whoever holds the storage
-// now is the only one.
+// removeContainers removes every working container.
 func (s *store) removeContainers() error {
 	containers, err := s.Containers()
 	if err != nil {
