@@ -2,6 +2,7 @@ package images
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -59,6 +60,40 @@ func TestPackages(t *testing.T) {
 					t.Errorf("%s %s lacks %s", suite, platform, want)
 				}
 			}
+		}
+	}
+}
+
+// TestPackagesScript runs scripts/packages.sh on a system that has "there" only:
+// what our own base lacks is fetched from nowhere.
+func TestPackagesScript(t *testing.T) {
+	for _, c := range []struct{ list, offline, says, asks string }{
+		{"there", "1", "", ""},
+		{"there # for x\ngone\n\nlost", "1", "our own base lacks gone lost: make its lock again", ""},
+		{"there", "", "", ""},
+		{"gone\nthere", "", "lacks 1 packages", "install --quiet --yes --no-install-recommends gone\n"},
+	} {
+		dir := t.TempDir()
+		for name, content := range map[string]string{
+			"workspace.txt": c.list + "\n",
+			"dpkg":          "#!/bin/sh\necho amd64\n",
+			"dpkg-query":    "#!/bin/sh\n[ \"$3\" = there ] && echo installed\n",
+			// It fails in the end: what the script removes then is this machine's.
+			"apt-get": "#!/bin/sh\n[ \"$1\" = install ] || exit 0\necho \"$@\" >>\"$(dirname \"$0\")/asked\"; exit 1\n",
+		} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command("bash", "workspace/scripts/packages.sh", dir, c.offline)
+		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		if (err == nil) != (c.says == "") || !strings.Contains(string(out), c.says) {
+			t.Errorf("%q, offline %q: %v: %s", c.list, c.offline, err, out)
+		}
+		asked, _ := os.ReadFile(filepath.Join(dir, "asked"))
+		if string(asked) != c.asks {
+			t.Errorf("%q, offline %q: asked the archive to %q, want %q", c.list, c.offline, asked, c.asks)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rockpool/rootvm/images"
 	"github.com/rockpool/rootvm/provision"
 )
 
@@ -96,6 +97,9 @@ func TestLock_Committed(t *testing.T) {
 		for _, arch := range []string{"amd64", "arm64"} {
 			t.Run("rootvm/"+suite+"/"+arch, func(t *testing.T) {
 				checkLock(t, suite, arch, "rootvm", provision.Packages(suite, arch))
+			})
+			t.Run("workspace/"+suite+"/"+arch, func(t *testing.T) {
+				checkLock(t, suite, arch, "workspace", images.Packages(suite, arch))
 			})
 		}
 	}

@@ -56,6 +56,10 @@ func (s *store) options(r images.Request, platform, base, digest string, out *pr
 	for name, dir := range r.Contexts[platform] {
 		contexts[name] = &define.AdditionalBuildContext{Value: dir}
 	}
+	args := map[string]string{"BASE": base, "INPUTS": r.Inputs[platform], "OFFLINE": "1"}
+	if r.Spec.Base != "" {
+		args["OFFLINE"] = ""
+	}
 	ulimits, err := limits()
 	if err != nil {
 		return define.BuildOptions{}, err
@@ -63,7 +67,7 @@ func (s *store) options(r images.Request, platform, base, digest string, out *pr
 	o := define.BuildOptions{
 		ContextDirectory:        r.Definition,
 		AdditionalBuildContexts: contexts,
-		Args:                    map[string]string{"BASE": base, "INPUTS": r.Inputs[platform]},
+		Args:                    args,
 		PullPolicy:              define.PullNever, // base has brought it
 		Isolation:               define.IsolationChroot,
 		NamespaceOptions:        define.NamespaceOptions{{Name: string(specs.NetworkNamespace), Host: true}},

@@ -176,6 +176,20 @@ func TestWriteBase(t *testing.T) {
 	}
 }
 
+// TestStore_Options: only for a base that is not ours may a step use a network.
+func TestStore_Options(t *testing.T) {
+	for base, want := range map[string]string{"": "1", "registry.example/debian:13": ""} {
+		r := images.Request{Spec: images.Spec{Base: base}, Inputs: map[string]string{"linux/amd64": "abc", "linux/arm64": "def"}}
+		o, err := (&store{run: t.TempDir()}).options(r, "linux/amd64", "id", "sha256:0", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := o.Args["OFFLINE"]; !ok || got != want || o.Args["BASE"] != "id" || o.Args["INPUTS"] != "abc" {
+			t.Errorf("BASE=%s: arguments %v", base, o.Args)
+		}
+	}
+}
+
 func TestBaseName(t *testing.T) {
 	spec := images.Spec{Suite: "trixie", Platforms: []string{"linux/amd64"}}
 	img := storage.Image{Names: []string{"localhost/rockpool-workspace-base:trixie-amd64-0123", "localhost/rockpool-workspace-base:trixie-arm64-0123", "localhost/other"}}

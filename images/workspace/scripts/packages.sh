@@ -1,11 +1,12 @@
 #!/bin/bash
-# packages.sh LISTS
+# packages.sh LISTS OFFLINE
 #
 # Installs the packages of the lists in the directory LISTS that the system
-# lacks. Our own base lacks none, and then nothing is asked of any archive.
+# lacks. OFFLINE, if not empty, says that it is our own base, which lacks none:
+# then nothing is asked of any archive.
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
-lists=$1
+lists=$1 offline=$2
 
 if ! command -v dpkg-query >/dev/null; then
 	echo "packages: BASE must be a Debian system: it has no dpkg" >&2
@@ -26,6 +27,10 @@ for list in "$lists/workspace.txt" "$lists/workspace.$suite.txt" "$lists/workspa
 done
 if [ ${#missing[@]} = 0 ]; then
 	exit 0
+fi
+if [ -n "$offline" ]; then
+	echo "packages: our own base lacks ${missing[*]}: make its lock again with \`go tool mage rootvm:lock\`" >&2
+	exit 1
 fi
 echo "packages: the base lacks ${#missing[@]} packages: installing them from its archive"
 apt-get update --quiet
