@@ -86,6 +86,14 @@ func (s *store) pull(ctx context.Context, r images.Request, platform string, out
 	if err != nil {
 		return "", "", fmt.Errorf("pull: %w", err)
 	}
+	// The library takes an image of one platform for any, and warns.
+	info, err := pulled[0].Inspect(ctx, nil)
+	if err != nil {
+		return "", "", fmt.Errorf("inspect %s: %w", r.Spec.Base, err)
+	}
+	if is := info.Os + "/" + info.Architecture; is != platform {
+		return "", "", fmt.Errorf("BASE %s is for %s, not %s: give one that has it", r.Spec.Base, is, platform)
+	}
 	out.used[pulled[0].ID()] = true
 	return pulled[0].ID(), pulled[0].Digest().String(), nil
 }

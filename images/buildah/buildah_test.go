@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containers/buildah"
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
@@ -24,6 +25,14 @@ import (
 
 	"github.com/rockpool/rootvm/images"
 )
+
+// TestMain is also what containers/storage starts to unpack a layer.
+func TestMain(m *testing.M) {
+	if buildah.InitReexec() {
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // testLayout writes a layout of one image with an empty layer for each
 // platform, under an index when there are several.
@@ -221,7 +230,9 @@ func inNamespace(t *testing.T) bool {
 		return true
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), marker+"=1")
+	// As ci/build has it: nothing is looked for where only the machine's root may.
+	cmd.Env = append(os.Environ(), marker+"=1", "HOME="+t.TempDir(), "_CONTAINERS_USERNS_CONFIGURED=done",
+		fmt.Sprintf("_CONTAINERS_ROOTLESS_UID=%d", os.Getuid()), fmt.Sprintf("_CONTAINERS_ROOTLESS_GID=%d", os.Getgid()))
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
@@ -273,6 +284,44 @@ func TestOpen(t *testing.T) {
 	}
 	if other, err := os.ReadDir(temporary); err != nil || len(other) > 0 {
 		t.Errorf("elsewhere: %v, %v", other, err)
+	}
+}
+
+// TestStore_Pull takes bases from a registry in this process.
+func TestStore_Pull(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	t.Setenv("REGISTRY_AUTH_FILE", noCredentials(t))
+	server := httptest.NewServer(registry.New())
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	one, both := host+"/base/one:1", host+"/base/both:1"
+	for reference, dir := range map[string]string{one: testLayout(t, "amd64"), both: testLayout(t, "amd64", "arm64")} {
+		if err := Push(t.Context(), dir, Registry{Reference: reference, PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	s, err := open(filepath.Join(dir, "storage"), filepath.Join(dir, "tmp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	for _, c := range []struct{ base, platform, want string }{
+		{one, "linux/arm64", "BASE " + one + " is for linux/amd64, not linux/arm64: give one that has it"},
+		{one, "linux/amd64", ""},
+		{both, "linux/amd64", ""},
+		{both, "linux/arm64", ""},
+	} {
+		out := &progress{out: new(bytes.Buffer), now: time.Now, used: map[string]bool{}}
+		id, _, err := s.pull(t.Context(), images.Request{Spec: images.Spec{Base: c.base}, PlainHTTP: true}, c.platform, out)
+		switch {
+		case c.want == "" && (err != nil || !out.used[id]):
+			t.Errorf("%s for %s: %v", c.base, c.platform, err)
+		case c.want != "" && (err == nil || err.Error() != c.want):
+			t.Errorf("%s for %s: error %v, want %s", c.base, c.platform, err, c.want)
+		}
 	}
 }
 
