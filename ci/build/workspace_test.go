@@ -47,10 +47,11 @@ func TestWorkspace_InputDigest(t *testing.T) {
 		}
 		return d
 	}
-	if digest("", "1") != digest("", "1") {
+	first := digest("", "1")
+	if digest("", "1") != first {
 		t.Error("the same inputs have two digests")
 	}
-	if digest("", "1") == digest("", "2") {
+	if digest("", "2") == first {
 		t.Error("another mmdebstrap is not seen")
 	}
 	if digest("debian:13", "1") != digest("debian:13", "2") {
@@ -153,12 +154,12 @@ func TestWorkspace_RunInterrupted(t *testing.T) {
 		out.Close()
 		ended <- err
 	}()
-	lines := bufio.NewScanner(r)
-	for _, want := range []string{"/a/scratch", "cleaned up"} {
-		if !lines.Scan() || lines.Text() != want {
-			t.Errorf("the builder said %q, want %q", lines.Text(), want)
-		}
-		cancel()
+	var said []string
+	for lines := bufio.NewScanner(r); lines.Scan(); cancel() {
+		said = append(said, lines.Text())
+	}
+	if len(said) == 0 || said[0] != "/a/scratch" || !slices.Contains(said, "cleaned up") {
+		t.Errorf("the builder said %q", said)
 	}
 	if err := <-ended; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "are kept") {
 		t.Errorf("error = %v", err)
