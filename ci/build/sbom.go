@@ -13,7 +13,8 @@ import (
 )
 
 // sbom writes the bill of materials of one platform's image into dist/: the
-// Debian packages and the npm packages of the locks it was made from.
+// Debian packages and the npm packages of the locks it was made from. Which
+// Debian packages a base that is not ours has, no lock tells.
 func (w *workspace) sbom(platform, digest string) (builders.Artifact, error) {
 	doc := spdx.Document{
 		Name:      "rockpool-workspace-" + w.spec.Suite + "-" + images.Architecture(platform),
@@ -22,7 +23,9 @@ func (w *workspace) sbom(platform, digest string) (builders.Artifact, error) {
 		Tool:      "rockpool-" + w.spec.Version,
 		Created:   w.spec.Epoch(),
 	}
-	if w.spec.Base == "" {
+	if w.spec.Base != "" {
+		doc.Comment = "The Debian packages are not listed: they are those of " + w.spec.Base + " and what it lacked."
+	} else {
 		for _, p := range w.locks[platform].Packages() {
 			doc.Packages = append(doc.Packages, spdx.Package{
 				URL:  spdx.DebianURL(p.Name, p.Version, p.Architecture, w.spec.Suite),

@@ -3,6 +3,7 @@ package build
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -163,5 +164,33 @@ func TestWorkspace_RunInterrupted(t *testing.T) {
 	}
 	if err := <-ended; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "are kept") {
 		t.Errorf("error = %v", err)
+	}
+}
+
+// TestWorkspace_SBOM: the bill says so when it does not list everything.
+func TestWorkspace_SBOM(t *testing.T) {
+	for base, whole := range map[string]bool{"": true, "registry.example/debian:13": false} {
+		w := ofCheckout(t, base)
+		if err := os.MkdirAll(w.Settings.Dist, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		a, err := w.sbom("linux/amd64", "sha256:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(w.Settings.Dist, a.File))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var bill struct{ Comment string }
+		if err := json.Unmarshal(b, &bill); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(string(b), "pkg:deb/debian/git@"); got != whole || !strings.Contains(string(b), "pkg:npm/code-server@") {
+			t.Errorf("BASE=%s: Debian's packages are listed: %v, want %v", base, got, whole)
+		}
+		if said := strings.Contains(bill.Comment, "not listed: they are those of registry.example/debian:13 "); said == whole {
+			t.Errorf("BASE=%s: the comment is %q", base, bill.Comment)
+		}
 	}
 }

@@ -23,6 +23,7 @@ type Document struct {
 	Namespace string    // an address that is this document's alone
 	Tool      string    // that makes it, such as "rockpool-0.1.0"
 	Created   time.Time // to the second
+	Comment   string    // what a reader must know of the list; may be empty
 	Packages  []Package // in the order to write them
 }
 
@@ -57,7 +58,7 @@ func NPMURL(name, version string) string {
 func (d Document) Write(w io.Writer) error {
 	doc := &v2_3.Document{
 		SPDXVersion: v2_3.Version, DataLicense: v2_3.DataLicense, SPDXIdentifier: "DOCUMENT",
-		DocumentName: d.Name, DocumentNamespace: d.Namespace,
+		DocumentName: d.Name, DocumentNamespace: d.Namespace, DocumentComment: d.Comment,
 		CreationInfo: &v2_3.CreationInfo{
 			Created:  d.Created.UTC().Format(time.RFC3339),
 			Creators: []common.Creator{{CreatorType: "Tool", Creator: d.Tool}},

@@ -12,7 +12,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestDocument_Write(t *testing.T) {
 	d := Document{
-		Name: "image", Version: "sha256:0", Namespace: "https://example.org/spdx/0", Tool: "tool-1", Created: time.Unix(0, 0),
+		Name: "image", Version: "sha256:0", Namespace: "https://example.org/spdx/0", Tool: "tool-1", Created: time.Unix(0, 0), Comment: "Not all.",
 		Packages: []Package{
 			{URL: DebianURL("libc++", "1:2~3", "amd64", "trixie"), Name: "libc++", Version: "1:2~3", SHA256: "00", Supplier: "Debian"},
 			{URL: NPMURL("@scope/name", "1.0.0"), Name: "@scope/name", Version: "1.0.0", SHA512: []byte{1, 2}, License: "MIT"},
