@@ -21,8 +21,9 @@ import (
 )
 
 // BenchmarkAgent measures the program as a process of its own, with the stub:
-// its memory idle and with 50 workspaces, and how long requests over its
-// socket take. ROCKPOOL_AGENT names a program that is built already, such as
+// its memory idle and with 50 workspaces, how long requests over its socket
+// take, and how long, step by step, until a workspace that is created or
+// started runs. ROCKPOOL_AGENT names a program that is built already, such as
 // the one of the image.
 func BenchmarkAgent(b *testing.B) {
 	program := os.Getenv("ROCKPOOL_AGENT")
@@ -63,6 +64,7 @@ func BenchmarkAgent(b *testing.B) {
 	} {
 		b.Run(m.name, func(b *testing.B) { latency(b, m.call) })
 	}
+	b.Run("lifecycle", func(b *testing.B) { lifecycle(b, c) })
 	b.Run("memory", func(b *testing.B) {
 		b.ReportMetric(idle, "MB-idle")
 		b.ReportMetric(full, "MB-50-workspaces")
@@ -135,6 +137,49 @@ func latency(b *testing.B, call func(i int) error) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs-p50")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs-p99")
+}
+
+// lifecycle reports how long creating and starting a workspace take until it
+// runs, in all and by step, in milliseconds.
+func lifecycle(b *testing.B, c *client.Client) {
+	ctx := b.Context()
+	took := map[string]time.Duration{}
+	settle := func(w agent.Workspace, err error) string {
+		if err == nil {
+			_, err = await(ctx, c, w.ID, func(agent.Step) {})
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		return w.ID
+	}
+	measure := func(what string, begin func() (agent.Workspace, error)) string {
+		start := time.Now()
+		id := settle(begin())
+		took[what] += time.Since(start)
+		steps, err := c.Steps(ctx, id)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, s := range steps {
+			took[what+"-"+s.Name] += s.EndedAt.Sub(s.StartedAt)
+		}
+		return id
+	}
+	for i := range b.N {
+		id := measure("create", func() (agent.Workspace, error) {
+			return c.CreateWorkspace(ctx, agent.NewWorkspace{Name: fmt.Sprintf("life-%d-%d", b.N, i)})
+		})
+		settle(c.StopWorkspace(ctx, id))
+		measure("start", func() (agent.Workspace, error) { return c.StartWorkspace(ctx, id) })
+		settle(c.StopWorkspace(ctx, id))
+		if err := c.DeleteWorkspace(ctx, id); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for name, d := range took {
+		b.ReportMetric(float64(d.Microseconds())/1000/float64(b.N), "ms-"+name)
+	}
 }
 
 // rss is a process's resident memory in megabytes.
