@@ -31,6 +31,9 @@ const (
 	SlotSize       = 65536 // ids in each
 )
 
+// ValidSlot reports whether there is a slot of this number.
+func ValidSlot(n int) bool { return n >= 0 && n < ContainerSlots }
+
 // SlotFirstID is the id, in the user namespace of the account that runs the
 // containers, that is id 0 in containers of the slot.
 func SlotFirstID(slot int) int { return 1 + (slot+1)*SlotSize }

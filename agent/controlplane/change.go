@@ -19,8 +19,8 @@ type change struct {
 	now    time.Time
 	apply  []func(*routeTable)
 	events []agent.Event
-	jobs   bool // there is a job to do
-	then   []func()
+	jobs   bool     // there is a job to do
+	then   []func() // what else is done once it is committed
 }
 
 // update runs f in a write transaction and then tells what it changed. Writes

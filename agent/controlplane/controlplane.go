@@ -102,6 +102,7 @@ func New(ctx context.Context, cfg Config) (*ControlPlane, error) {
 		cfg: cfg, life: life,
 		writing: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		routes: newRouteTable(), events: newHub(life, cfg.Log),
+		view: observed{recoveries: map[string][]time.Time{}},
 	}
 	if cfg.Rebooted {
 		err = c.update(ctx, c.restartAll)

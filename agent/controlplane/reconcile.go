@@ -284,9 +284,7 @@ func (c *ControlPlane) mayRecover(id string, now time.Time) bool {
 	recent := slices.DeleteFunc(c.view.recoveries[id], func(t time.Time) bool {
 		return now.Sub(t).Abs() > recoveryPeriod
 	})
-	if c.view.recoveries != nil {
-		c.view.recoveries[id] = recent
-	}
+	c.view.recoveries[id] = recent
 	return len(recent) < maxRecoveries
 }
 
@@ -294,9 +292,6 @@ func (c *ControlPlane) mayRecover(id string, now time.Time) bool {
 func (c *ControlPlane) recovered(id string, now time.Time) {
 	c.view.mu.Lock()
 	defer c.view.mu.Unlock()
-	if c.view.recoveries == nil {
-		c.view.recoveries = map[string][]time.Time{}
-	}
 	c.view.recoveries[id] = append(c.view.recoveries[id], now)
 }
 

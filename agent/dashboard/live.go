@@ -35,6 +35,11 @@ type follow struct {
 	gone   string        // where to go when what the page shows is no more
 }
 
+// ended reports whether err says that what the page shows is no more.
+func (f follow) ended(err error) bool {
+	return f.gone != "" && agent.ErrorCode(err) == agent.CodeNotFound
+}
+
 // live streams the regions of a page whenever their HTML changes, all of them
 // at first. It ends when the browser goes or something fails; the browser then
 // comes again.
@@ -44,12 +49,11 @@ func (d *Dashboard) live(w http.ResponseWriter, r *http.Request, f follow) error
 	events, _ := d.ControlPlane.Events(ctx, "", 0) // before the first look, so that nothing falls between
 	s := stream{w: w, control: http.NewResponseController(w), sent: map[string]string{}}
 	now, err := f.render(ctx)
-	gone := f.gone != "" && agent.ErrorCode(err) == agent.CodeNotFound // while nobody looked
-	if err != nil && !gone {
+	if err != nil && !f.ended(err) {
 		return err
 	}
 	s.open()
-	if gone {
+	if err != nil { // it ended while nobody looked
 		return s.event("go", f.gone)
 	}
 	if r.Method == http.MethodHead {
@@ -72,7 +76,7 @@ func (d *Dashboard) live(w http.ResponseWriter, r *http.Request, f follow) error
 			return nil
 		}
 		now, err = f.render(ctx)
-		if agent.ErrorCode(err) == agent.CodeNotFound && f.gone != "" {
+		if f.ended(err) {
 			return s.event("go", f.gone)
 		}
 		if err != nil {

@@ -36,7 +36,7 @@ func (s *Server) runtimeCreate(w http.ResponseWriter, r *http.Request) error {
 	}
 	check(f, "name", workspacePattern.MatchString(c.Name), "must be 3 to 63 characters of a-z, 0-9 and dashes")
 	check(f, "port", c.Port >= 1024 && c.Port <= 65535, "must be a number from 1024 to 65535")
-	check(f, "slot", c.Slot >= 0 && c.Slot < agent.ContainerSlots, fmt.Sprintf("must be a number from 0 to %d", agent.ContainerSlots-1))
+	check(f, "slot", agent.ValidSlot(c.Slot), fmt.Sprintf("must be a number from 0 to %d", agent.ContainerSlots-1))
 	if err := f.err(); err != nil {
 		return err
 	}

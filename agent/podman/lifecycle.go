@@ -28,7 +28,7 @@ const (
 
 // Create implements [agent.Runtime].
 func (e *Engine) Create(ctx context.Context, c agent.Container) error {
-	if !agent.ValidID(c.ID) || c.Slot < 0 || c.Slot >= agent.ContainerSlots || c.Port <= 0 || c.Port > 65535 {
+	if !agent.ValidID(c.ID) || !agent.ValidSlot(c.Slot) || c.Port <= 0 || c.Port > 65535 {
 		return fmt.Errorf("podman: create: not a workspace: %+v", c)
 	}
 	return e.call(ctx, "create", func(ctx context.Context) error {

@@ -74,7 +74,7 @@ func readSlot(r io.Reader) (int, error) {
 
 // Ensure makes the view of a slot unless it is there, and returns its path.
 func (v Views) Ensure(slot int) (string, error) {
-	if slot < 0 || slot >= agent.ContainerSlots {
+	if !agent.ValidSlot(slot) {
 		return "", fmt.Errorf("slot %d is not below %d", slot, agent.ContainerSlots)
 	}
 	first, err := v.firstID(slot)

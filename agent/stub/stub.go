@@ -128,7 +128,7 @@ func (r *Runtime) findRunning(id string) (*container, error) {
 
 // Create implements [agent.Runtime].
 func (r *Runtime) Create(ctx context.Context, c agent.Container) error {
-	if c.Slot < 0 || c.Slot >= agent.ContainerSlots {
+	if !agent.ValidSlot(c.Slot) {
 		return fmt.Errorf("create %s: there is no slot %d", c.ID, c.Slot)
 	}
 	return r.do(ctx, OpCreate, c.ID, func() error {

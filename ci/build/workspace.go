@@ -114,11 +114,11 @@ func (w *workspace) inputDigest(ctx context.Context) (string, error) {
 			}
 			fmt.Fprintln(h, key)
 		}
-		mounted, err := w.mounted(platform)
+		npm, err := npmKey(images.Architecture(platform))
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintln(h, mounted)
+		fmt.Fprintln(h, npm)
 	}
 	files, err := w.definitionFiles()
 	if err != nil {
