@@ -3,7 +3,6 @@ package build
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,11 +16,11 @@ import (
 )
 
 const (
-	// packerModule is built once when the user has no Packer that is new
-	// enough. Its own go.mod replaces a dependency, so it only builds as a
-	// main module, from its own directory.
-	packerModule  = "github.com/hashicorp/packer"
-	packerVersion = "v1.15.1"
+	// packerPackage is compiled once when the user has no Packer that is new
+	// enough, in the module packerDir: it locks the version and leaves out
+	// most of what our template never uses (ADR 21).
+	packerPackage = "github.com/hashicorp/packer"
+	packerDir     = "ci/build/packer"
 	// pluginSource is the name the template asks for.
 	pluginSource = "github.com/rockpool/rootvm"
 )
@@ -47,11 +46,11 @@ type packerSearch struct {
 func (p *Pipeline) findPacker(ctx context.Context) *packerSearch {
 	ctx, stop := context.WithCancel(ctx)
 	s := &packerSearch{done: make(chan struct{}), stop: stop, out: p.Out}
-	if s.path, s.cached = p.packerAtHand(ctx); s.cached {
+	if s.path, s.cached, s.err = p.packerAtHand(ctx); s.cached || s.err != nil {
 		close(s.done)
 		return s
 	}
-	p.say("compiling Packer %s beside the rest, once; this takes some minutes", packerVersion)
+	p.say("compiling Packer beside the rest, once")
 	beside := *p
 	beside.Out = &s.said
 	go func() {
@@ -78,28 +77,27 @@ func (s *packerSearch) abandon() {
 
 // packerAtHand returns the user's Packer or the cache's, or where the cache
 // will have it.
-func (p *Pipeline) packerAtHand(ctx context.Context) (path string, ok bool) {
+func (p *Pipeline) packerAtHand(ctx context.Context) (path string, ok bool, err error) {
 	if path, err := exec.LookPath("packer"); err == nil {
 		out, err := exec.CommandContext(ctx, path, "version").Output()
 		if err == nil && newEnough(string(out)) {
-			return path, true
+			return path, true, nil
 		}
 		p.say("%s is older than %d.%d: using our own", path, minimumPacker[0], minimumPacker[1])
 	}
-	path = filepath.Join(p.Settings.CacheDir, "packer", packerVersion, "packer")
-	_, err := os.Stat(path)
-	return path, err == nil
+	module, err := digestFiles(filepath.Join(p.Settings.Source, packerDir))
+	if err != nil {
+		return "", false, err
+	}
+	path = filepath.Join(p.Settings.CacheDir, "packer", module[:16], "packer")
+	_, missing := os.Stat(path)
+	return path, missing == nil, nil
 }
 
-// compilePacker compiles Packer from its Go module.
+// compilePacker compiles it to path.
 func (p *Pipeline) compilePacker(ctx context.Context, path string) error {
-	out, err := exec.CommandContext(ctx, "go", "mod", "download", "-json", packerModule+"@"+packerVersion).Output()
-	var module struct{ Dir, Error string }
-	if jsonErr := json.Unmarshal(out, &module); jsonErr != nil || module.Dir == "" {
-		return fmt.Errorf("download %s: %w", packerModule, errors.Join(err, errors.New(module.Error)))
-	}
 	tmp := path + ".part"
-	if err := p.goBuild(ctx, module.Dir, ".", tmp, static, "CGO_ENABLED=0"); err != nil {
+	if err := p.goBuild(ctx, filepath.Join(p.Settings.Source, packerDir), packerPackage, tmp, static, "CGO_ENABLED=0"); err != nil {
 		return err
 	}
 	return os.Rename(tmp, path)

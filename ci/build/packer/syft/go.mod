@@ -1,0 +1,3 @@
+module github.com/anchore/syft
+
+go 1.26.0
