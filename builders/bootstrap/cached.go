@@ -1,6 +1,8 @@
 package bootstrap
 
 import (
+	"context"
+	"fmt"
 	"path/filepath"
 	"runtime"
 )
@@ -14,6 +16,19 @@ func (c Cache) CachedTools() (*Tools, bool) {
 	}
 	t := &Tools{Dir: filepath.Join(c.Dir, "tools", l.Digest()[:32])}
 	return t, t.complete()
+}
+
+// CachedRootfs returns the archive that [Fetcher.RootfsArchive] makes, when the cache
+// has it, or else only where it would be. It fetches and makes nothing.
+func (c Cache) CachedRootfs(ctx context.Context, l *PackageLock) (a Archive, ok bool, err error) {
+	key, err := RootfsKey(ctx, l)
+	if err != nil {
+		return a, false, fmt.Errorf("bootstrap %s %s: %w", l.Suite, l.Architecture, err)
+	}
+	a.File = filepath.Join(c.Dir, "rootfs", key+".tar")
+	var missing error
+	a.SHA256, missing = archived(a.File)
+	return a, missing == nil, nil
 }
 
 // ToolVersions tells the versions of the tools tree's packages that shape an

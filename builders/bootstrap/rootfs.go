@@ -64,19 +64,15 @@ type Archive struct {
 // make, as Rootfs does, and returns it as an archive. It does not read an
 // archive that is there: who extracts it compares its SHA256.
 func (f *Fetcher) RootfsArchive(ctx context.Context, ns *userns.Namespace, l *PackageLock) (a Archive, cached bool, err error) {
-	key, err := RootfsKey(ctx, l)
-	if err != nil {
-		return a, false, fmt.Errorf("bootstrap %s %s: %w", l.Suite, l.Architecture, err)
+	a, cached, err = f.CachedRootfs(ctx, l)
+	if cached || err != nil {
+		return a, cached, err
 	}
-	parent := filepath.Join(f.Dir, "rootfs")
+	parent := filepath.Dir(a.File)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return a, false, fmt.Errorf("bootstrap: %w", err)
 	}
-	a.File = filepath.Join(parent, key+".tar")
-	if a.SHA256, err = archived(a.File); err == nil {
-		return a, true, nil
-	}
-	_, unlock, err := lockFile(ctx, filepath.Join(parent, key+".lock"))
+	_, unlock, err := lockFile(ctx, strings.TrimSuffix(a.File, ".tar")+".lock")
 	if err != nil {
 		return a, false, fmt.Errorf("bootstrap: %w", err)
 	}

@@ -93,8 +93,13 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 
 	start := time.Now()
 	watch := builders.Stopwatch{Now: time.Now}
-	packer := p.findPacker(ctx)
-	defer packer.abandon()
+	packer, compiled, err := p.findPacker(ctx)
+	if err != nil {
+		return none, err
+	}
+	defer compiled.end()
+	root := p.begin(ctx, func(ctx context.Context, p *Pipeline) (bool, error) { return p.bootstrap(ctx) })
+	defer root.end()
 	stage := filepath.Join(p.Settings.CacheDir, "stage", p.Settings.Spec.Name())
 	w, err := p.newWorkspace(ctx)
 	if err != nil {
@@ -116,7 +121,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 			node, cached, err = p.node(ctx, tools, "provision/npm", p.Settings.Spec.Architecture)
 			return cached, err
 		}},
-		{"Wait for Packer", packer.wait},
+		{"Wait for Packer", func() (bool, error) { return compiled.wait(p.Out) }},
 	}
 	for _, s := range steps {
 		p.say("==> %s", s.name)
@@ -132,7 +137,11 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 		p.say("%s is up to date: nothing that goes into it has changed", p.Settings.Spec.Name())
 		return m, nil
 	}
-	out, err := p.runPacker(ctx, lock, packer.path, stage, node, carried, inputs)
+	p.say("==> Wait for the root file system")
+	if err := watch.Time("Wait for the root file system", func() (bool, error) { return root.wait(p.Out) }); err != nil {
+		return none, fmt.Errorf("bootstrap the root file system: %w", err)
+	}
+	out, err := p.runPacker(ctx, lock, packer, stage, node, carried, inputs)
 	if err != nil {
 		return none, err
 	}
@@ -175,6 +184,36 @@ func (p *Pipeline) Tools(ctx context.Context) (*bootstrap.Tools, error) {
 		return nil, err
 	}
 	return f.Tools(ctx)
+}
+
+// bootstrap makes the cache hold the root file system that Packer starts from.
+func (p *Pipeline) bootstrap(ctx context.Context) (cached bool, err error) {
+	lock, err := bootstrap.Lock(p.Settings.Spec.Suite, p.Settings.Spec.Architecture, "rootvm")
+	if err != nil {
+		return false, err
+	}
+	_, cached, err = p.rootfs(ctx, lock)
+	return cached, err
+}
+
+// rootfs returns the root file system of a package lock, from the cache or made.
+func (p *Pipeline) rootfs(ctx context.Context, lock *bootstrap.PackageLock) (a bootstrap.Archive, cached bool, err error) {
+	cache := bootstrap.Cache{Dir: p.Settings.CacheDir}
+	if a, ok, err := cache.CachedRootfs(ctx, lock); ok || err != nil {
+		return a, ok, err
+	}
+	ns, err := userns.New()
+	if err != nil {
+		return a, false, err
+	}
+	f, err := p.fetcher(ctx)
+	if err != nil {
+		return a, false, err
+	}
+	if err := f.Fetch(ctx, lock); err != nil {
+		return a, false, err
+	}
+	return f.RootfsArchive(ctx, ns, lock)
 }
 
 func (p *Pipeline) dist(suffix string) string {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,51 +27,22 @@ const (
 // minimumPacker is the first release with `plugins install --path`.
 var minimumPacker = [2]int{1, 11}
 
-// packerSearch is Packer being found, or compiled, beside the rest of a build:
-// compiling it takes minutes, and nothing needs it before the end.
-type packerSearch struct {
-	path   string // valid after wait
-	cached bool
-	err    error
-	said   bytes.Buffer // what the compiler printed
-	done   chan struct{}
-	stop   context.CancelFunc
-	out    io.Writer
-}
-
-// findPacker begins to look for the user's Packer, and when there is none that
-// is new enough for the one in the cache, which it compiles from its Go module
-// if need be.
-func (p *Pipeline) findPacker(ctx context.Context) *packerSearch {
-	ctx, stop := context.WithCancel(ctx)
-	s := &packerSearch{done: make(chan struct{}), stop: stop, out: p.Out}
-	if s.path, s.cached, s.err = p.packerAtHand(ctx); s.cached || s.err != nil {
-		close(s.done)
-		return s
+// findPacker begins to compile Packer when neither the user nor the cache has
+// one that is new enough, and returns where it will be.
+func (p *Pipeline) findPacker(ctx context.Context) (path string, compiled *beside, err error) {
+	path, cached, err := p.packerAtHand(ctx)
+	if err != nil {
+		return "", nil, err
 	}
-	p.say("compiling Packer beside the rest, once")
-	beside := *p
-	beside.Out = &s.said
-	go func() {
-		defer close(s.done)
-		s.err = beside.compilePacker(ctx, s.path)
-	}()
-	return s
-}
-
-// wait returns when path is a Packer that works.
-func (s *packerSearch) wait() (cached bool, err error) {
-	<-s.done
-	if s.err != nil {
-		_, _ = s.said.WriteTo(s.out)
+	if !cached {
+		p.say("compiling Packer beside the rest, once")
 	}
-	return s.cached, s.err
-}
-
-// abandon ends the search if it still goes on.
-func (s *packerSearch) abandon() {
-	s.stop()
-	<-s.done
+	return path, p.begin(ctx, func(ctx context.Context, p *Pipeline) (bool, error) {
+		if cached {
+			return true, nil
+		}
+		return false, p.compilePacker(ctx, path)
+	}), nil
 }
 
 // packerAtHand returns the user's Packer or the cache's, or where the cache
@@ -94,11 +64,15 @@ func (p *Pipeline) packerAtHand(ctx context.Context) (path string, ok bool, err 
 	return path, missing == nil, nil
 }
 
-// compilePacker compiles it to path.
+// compilePacker compiles it to path. What the compiler says is shown when it
+// fails.
 func (p *Pipeline) compilePacker(ctx context.Context, path string) error {
+	var said bytes.Buffer
+	quiet := *p
+	quiet.Out = &said
 	tmp := path + ".part"
-	if err := p.goBuild(ctx, filepath.Join(p.Settings.Source, packerDir), packerPackage, tmp, static, "CGO_ENABLED=0"); err != nil {
-		return err
+	if err := quiet.goBuild(ctx, filepath.Join(p.Settings.Source, packerDir), packerPackage, tmp, static, "CGO_ENABLED=0"); err != nil {
+		return errors.Join(err, errors.New(said.String()))
 	}
 	return os.Rename(tmp, path)
 }

@@ -271,13 +271,15 @@ func (w *workspace) build(ctx context.Context, lock *os.File, force bool) (Works
 		Scratch:    filepath.Join(w.Settings.CacheDir, "workspace", "tmp"),
 		Layout:     w.dist(""),
 	}
+	bases := w.begin(ctx, func(ctx context.Context, p *Pipeline) (bool, error) { return w.bases(ctx, p, &request) })
+	defer bases.end()
 	steps := []struct {
 		name string
 		run  func() (bool, error)
 	}{
 		{"Compile the workspace image's builder", func() (bool, error) { return false, w.compile(ctx) }},
 		{"Fetch Node.js and code-server", func() (bool, error) { return w.contexts(ctx, &request) }},
-		{"Make the base from Debian packages", func() (bool, error) { return w.bases(ctx, &request) }},
+		{"Make the base from Debian packages", func() (bool, error) { return bases.wait(w.Out) }},
 		{"Build the workspace image", func() (bool, error) { return w.run(ctx, lock, request) }},
 		{"Pack as OCI archive", func() (bool, error) { return false, w.layout().Archive(w.dist(".oci.tar")) }},
 	}
@@ -340,27 +342,16 @@ func (w *workspace) contexts(ctx context.Context, r *images.Request) (bool, erro
 	return all, nil
 }
 
-// bases bootstraps our own base for each platform.
-func (w *workspace) bases(ctx context.Context, r *images.Request) (bool, error) {
+// bases bootstraps our own base for each platform, and writes them to r.
+func (w *workspace) bases(ctx context.Context, p *Pipeline, r *images.Request) (bool, error) {
 	if w.spec.Base != "" {
-		w.say("  from %s", w.spec.Base)
+		p.say("  from %s", w.spec.Base)
 		return true, nil
-	}
-	ns, err := userns.New()
-	if err != nil {
-		return false, err
-	}
-	f, err := w.fetcher(ctx)
-	if err != nil {
-		return false, err
 	}
 	all := true
 	for _, platform := range w.spec.Platforms {
 		lock := w.locks[platform]
-		if err := f.Fetch(ctx, lock); err != nil {
-			return false, err
-		}
-		a, cached, err := f.RootfsArchive(ctx, ns, lock)
+		a, cached, err := p.rootfs(ctx, lock)
 		if err != nil {
 			return false, err
 		}

@@ -95,4 +95,4 @@ write_fstab
 write_apt_sources
 write_locale
 # The times in the initramfs are those of the build, but for this cap.
-SOURCE_DATE_EPOCH=1 update-initramfs -u -k all
+SOURCE_DATE_EPOCH=1 update-initramfs -c -k all

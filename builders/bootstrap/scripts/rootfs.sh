@@ -44,8 +44,10 @@ chmod 0755 /mnt/sources-aside /mnt/finish
 
 # That the kernel runs programs of ARCHITECTURE is known; mmdebstrap would want
 # another package to ask.
+# Nor is an initramfs made yet: whoever provisions the system makes it, when all
+# that goes into it is there.
 # shellcheck disable=SC2016 # the hooks' own shell expands $1
-mmdebstrap --quiet --mode=root --variant=minbase --format=directory \
+INITRD=No mmdebstrap --quiet --mode=root --variant=minbase --format=directory \
   --architectures="$architecture" --include="$include" --skip=check/qemu \
   --aptopt='APT::Install-Recommends "false"' \
   --setup-hook='/mnt/sources-aside "$1"' \
