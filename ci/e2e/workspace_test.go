@@ -573,4 +573,7 @@ func TestCaddy(t *testing.T) {
 }
 
 // TestRuntime_Contract holds Podman 5 with pasta to the runtime's contract.
-func TestRuntime_Contract(t *testing.T) { contractTest(t, primary.up(t)) }
+func TestRuntime_Contract(t *testing.T) {
+	takesLong(t)
+	contractTest(t, primary.up(t))
+}

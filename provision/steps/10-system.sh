@@ -89,10 +89,19 @@ write_locale() {
 	printf 'Etc/UTC\n' >/etc/timezone
 }
 
+# The bootstrap left it out. The times in it are those of the build, but for this
+# cap.
+make_initramfs() {
+	local version
+	SOURCE_DATE_EPOCH=1 update-initramfs -c -k all
+	for version in $(linux-version list); do
+		linux-update-symlinks install "$version" "/boot/vmlinuz-$version"
+	done
+}
+
 install_files
 make_users
 write_fstab
 write_apt_sources
 write_locale
-# The times in the initramfs are those of the build, but for this cap.
-SOURCE_DATE_EPOCH=1 update-initramfs -c -k all
+make_initramfs
