@@ -18,8 +18,8 @@ func (c Cache) CachedTools() (*Tools, bool) {
 	return t, t.complete()
 }
 
-// CachedRootfs returns the archive that [Fetcher.RootfsArchive] makes, when the cache
-// has it, or else only where it would be. It fetches and makes nothing.
+// CachedRootfs returns the archive that [Fetcher.RootfsArchive] makes, when the
+// cache has it, or else only where it would be. It fetches and makes nothing.
 func (c Cache) CachedRootfs(ctx context.Context, l *PackageLock) (a Archive, ok bool, err error) {
 	key, err := RootfsKey(ctx, l)
 	if err != nil {

@@ -72,7 +72,8 @@ func (p *Pipeline) compilePacker(ctx context.Context, path string) error {
 	quiet.Out = &said
 	tmp := path + ".part"
 	if err := quiet.goBuild(ctx, filepath.Join(p.Settings.Source, packerDir), packerPackage, tmp, static, "CGO_ENABLED=0"); err != nil {
-		return errors.Join(err, errors.New(said.String()))
+		_, _ = said.WriteTo(p.Out)
+		return err
 	}
 	return os.Rename(tmp, path)
 }

@@ -16,7 +16,7 @@ type Getter struct {
 	Timeout time.Duration
 }
 
-var errLeftOut = errors.New("this Packer was built without S3")
+var errLeftOut = errors.New("this Packer was built without S3 and Google Cloud Storage")
 
 // Detect takes no request.
 func (*Getter) Detect(*getter.Request) (bool, error) { return false, nil }
