@@ -63,6 +63,19 @@ func TestWorkspaces_Faults(t *testing.T) {
 		mend()
 		i.end(t, w)
 	})
+	t.Run("KeepsEnding", func(t *testing.T) {
+		w := i.create(t, "crashes")
+		i.reach(t, w.ID, "running")
+		for range 3 {
+			i.crash(t, w)
+		}
+		i.kill(t, w)
+		i.told(t, w.ID, "error", "ended by themselves 4 times")
+		start := time.Now()
+		i.remove(t, w)
+		i.gone(t, w)
+		t.Logf("deleted after a crash: %.1f s", time.Since(start).Seconds())
+	})
 	t.Run("MissingImage", func(t *testing.T) {
 		w := i.api(t, "POST", "/api/workspaces", map[string]string{"name": "no-image", "image": "localhost/nothing:1"}, http.StatusCreated)
 		i.told(t, w.ID, "error", "localhost/nothing:1")

@@ -138,6 +138,15 @@ func (i *instance) remove(t *testing.T, w remote) {
 	i.api(t, "DELETE", "/api/workspaces/"+w.ID, nil, http.StatusNoContent)
 }
 
+// gone waits until a workspace that was deleted is.
+func (i *instance) gone(t *testing.T, w remote) {
+	t.Helper()
+	eventually(t, readyLimit, "the end of "+w.Name, func() bool {
+		res, _ := i.get(t, 0, "/api/workspaces/"+w.ID, i.login(t))
+		return res.StatusCode == http.StatusNotFound
+	})
+}
+
 // end stops a workspace that runs and deletes it.
 func (i *instance) end(t *testing.T, w remote) {
 	t.Helper()
@@ -145,10 +154,35 @@ func (i *instance) end(t *testing.T, w remote) {
 	i.remove(t, w)
 }
 
+// crash kills the first process of a workspace that runs, as the kernel does
+// when memory is short, and waits until the workspace runs again.
+func (i *instance) crash(t *testing.T, w remote) {
+	t.Helper()
+	before := i.rawSteps(t, w)
+	i.kill(t, w)
+	start := time.Now()
+	eventually(t, readyLimit, "the end of "+w.Name+" is noticed", func() bool { return i.rawSteps(t, w) != before })
+	t.Logf("crash to noticed: %.1f s", time.Since(start).Seconds())
+	i.reach(t, w.ID, "running")
+	t.Logf("crash to running: %.1f s: %s", time.Since(start).Seconds(), i.steps(t, w))
+}
+
+// kill ends a workspace's container behind everybody's back.
+func (i *instance) kill(t *testing.T, w remote) {
+	t.Helper()
+	i.sh(t, asRockpool+"sudo kill -KILL $(rockpool podman inspect --format '{{.State.Pid}}' rockpool-"+w.ID+")")
+}
+
+func (i *instance) rawSteps(t *testing.T, w remote) string {
+	t.Helper()
+	_, body := i.get(t, 0, "/api/workspaces/"+w.ID+"/steps", i.login(t))
+	return body
+}
+
 // steps tells how long each step of a workspace's last job took.
 func (i *instance) steps(t *testing.T, w remote) string {
 	t.Helper()
-	_, body := i.get(t, 0, "/api/workspaces/"+w.ID+"/steps", i.login(t))
+	body := i.rawSteps(t, w)
 	var steps []struct {
 		Name               string
 		StartedAt, EndedAt time.Time
@@ -382,6 +416,8 @@ func say(t *testing.T, c *websocket.Conn, word string) {
 
 // outliveTest changes everything around an open connection.
 func outliveTest(t *testing.T, i *instance, c *websocket.Conn, other remote) {
+	i.crash(t, other)
+	say(t, c, "after a crash")
 	i.stop(t, other)
 	say(t, c, "after a stop")
 	i.remove(t, other)
@@ -470,10 +506,7 @@ func TestWorkspaces_PowerCutInJobs(t *testing.T) {
 		i.reachWithin(t, longLimit, w.ID, "running")
 	}
 	i.reach(t, stops.ID, "stopped")
-	eventually(t, readyLimit, "the end of the one that goes", func() bool {
-		res, _ := i.get(t, 0, "/api/workspaces/"+goes.ID, i.login(t))
-		return res.StatusCode == http.StatusNotFound
-	})
+	i.gone(t, goes)
 	t.Logf("ready to all as they should be: %.1f s", time.Since(start).Seconds())
 	for _, w := range []remote{stays, starts, comes, all[4]} {
 		i.api(t, "POST", "/api/workspaces/"+w.ID+"/stop", nil, http.StatusOK)
@@ -519,6 +552,12 @@ func nothingLeft(t *testing.T, i *instance) {
 	eventually(t, readyLimit, "nothing left", func() bool {
 		return i.sh(t, "cd /; sudo -u rockpool podman ps -aq; sudo -u rockpool podman volume ls -q") == ""
 	})
+	if mounts := i.sh(t, asRockpool+"rockpool podman unshare grep -F /overlay-containers/ /proc/self/mountinfo || true"); mounts != "" {
+		t.Errorf("still mounted: %s", mounts)
+	}
+	if twice := i.sh(t, "sudo dmesg | grep -F 'is in-use as upperdir' || true"); twice != "" {
+		t.Errorf("file systems of containers were mounted a second time: %s", twice)
+	}
 }
 
 // cutPower kills the machine and waits until its supervisor knows.
