@@ -145,6 +145,10 @@ type Observer interface {
 	// the last tail lines, and with follow what comes until ctx or the
 	// container ends.
 	Logs(ctx context.Context, id string, tail int, follow bool, w io.Writer) error
+	// Wait returns when the container does not run, however it ended, and
+	// [Runtime] says so; at once when it does not run already. It costs nothing
+	// while it waits.
+	Wait(ctx context.Context, id string) error
 }
 
 // IDEHealth tells whether the IDE behind an address answers.

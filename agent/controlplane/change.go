@@ -46,15 +46,15 @@ func (c *ControlPlane) update(ctx context.Context, f func(*change) error) error 
 		f()
 	}
 	if ch.jobs {
-		c.wakeRunner()
+		wakeUp(c.wake)
 	}
 	return nil
 }
 
-// wakeRunner makes the runner look for jobs.
-func (c *ControlPlane) wakeRunner() {
+// wakeUp makes the loop look that sleeps on a channel.
+func wakeUp(loop chan<- struct{}) {
 	select {
-	case c.wake <- struct{}{}:
+	case loop <- struct{}{}:
 	default: // it is about to look
 	}
 }

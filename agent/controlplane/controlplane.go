@@ -78,10 +78,12 @@ type ControlPlane struct {
 
 	writing chan struct{} // held by the one that writes the store
 	wake    chan struct{} // there may be a job to do
+	recheck chan struct{} // a container has ended that nobody asked to
 	routes  *routeTable
 	events  *hub
 	tokens  secrets
 	view    observed // what reconciliation saw
+	watches sync.WaitGroup
 
 	mu   sync.Mutex
 	stop context.CancelFunc // ends Run; nil while it does not run
@@ -100,9 +102,9 @@ func New(ctx context.Context, cfg Config) (*ControlPlane, error) {
 	}
 	c := &ControlPlane{
 		cfg: cfg, life: life,
-		writing: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		writing: make(chan struct{}, 1), wake: make(chan struct{}, 1), recheck: make(chan struct{}, 1),
 		routes: newRouteTable(), events: newHub(life, cfg.Log),
-		view: observed{recoveries: map[string][]time.Time{}},
+		view: observed{recoveries: map[string][]time.Time{}, watched: map[string]bool{}},
 	}
 	if cfg.Rebooted {
 		err = c.update(ctx, c.restartAll)
@@ -136,6 +138,7 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 	wg.Go(func() { c.reconcileLoop(ctx) })
 	wg.Go(func() { c.runJobs(ctx) })
 	wg.Wait()
+	c.watches.Wait()
 	return nil
 }
 

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
@@ -294,13 +296,15 @@ func TestRunner_Failures(t *testing.T) {
 
 func TestRunner_LostAnswers(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		lost := map[stub.Call]bool{}
+		var lost sync.Map // reconciliation calls, too
 		w.hooks.set(func(_ context.Context, c stub.Call) error {
-			if c.After && !lost[c] {
-				lost[c] = true
-				return errors.New("EOF")
+			if !c.After {
+				return nil
 			}
-			return nil
+			if _, before := lost.LoadOrStore(c, true); before {
+				return nil
+			}
+			return errors.New("EOF")
 		})
 		p := w.live(t, func(c *controlplane.Config) { c.Attempts = 20 })
 		ws := p.wait(p.create(agent.NewWorkspace{Name: "demo", RepositoryID: "a/b"}).ID, agent.StatusRunning)
@@ -484,6 +488,49 @@ func TestControlPlane_Rebooted(t *testing.T) {
 		p.end()
 		if p = w.live(t); p.status(runs.ID) != agent.StatusRunning {
 			t.Errorf("after a restart of the agent alone: %s", p.status(runs.ID))
+		}
+	})
+}
+
+// TestReconcile_Ends: a container's end is noticed when it happens, not at the
+// next look; also one that ran before the agent did. Ends that were asked for
+// make no work.
+func TestReconcile_Ends(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		var looks atomic.Int32
+		w.hooks.set(func(_ context.Context, c stub.Call) error {
+			if c.Op == stub.OpList && !c.After {
+				looks.Add(1)
+			}
+			return nil
+		})
+		rare := func(c *controlplane.Config) { c.ReconcileEvery = 24 * time.Hour }
+		p := w.live(t, rare)
+		ws := p.created("demo")
+		for range 2 {
+			w.rt.Kill(ws.ID)
+			synctest.Wait()
+			if got, _ := w.rt.Status(t.Context(), ws.ID); got != agent.ContainerRunning {
+				t.Errorf("the container that ended is %s", got)
+			}
+			p.wait(ws.ID, agent.StatusRunning)
+			p.end()
+			p = w.live(t, rare)
+			synctest.Wait()
+		}
+		before := looks.Load()
+		for range 3 {
+			if _, err := p.StopWorkspace(t.Context(), ws.ID); err != nil {
+				t.Fatal(err)
+			}
+			p.wait(ws.ID, agent.StatusStopped)
+			if _, err := p.StartWorkspace(t.Context(), ws.ID); err != nil {
+				t.Fatal(err)
+			}
+			p.wait(ws.ID, agent.StatusRunning)
+		}
+		if n := looks.Load() - before; n != 0 {
+			t.Errorf("reconciliation looked %d times at containers that ended when asked to", n)
 		}
 	})
 }

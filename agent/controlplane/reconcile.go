@@ -27,6 +27,7 @@ type observed struct {
 	failures   int       // in a row
 	orphans    []agent.ContainerRef
 	recoveries map[string][]time.Time // by workspace
+	watched    map[string]bool        // workspaces whose container's end is waited for
 }
 
 // outage counts how often in a row the runtime was found silent, at least 1.
@@ -84,8 +85,8 @@ func (c *ControlPlane) State(ctx context.Context) (State, error) {
 	return s, nil
 }
 
-// reconcileLoop reconciles at once and then every so often, sooner while the
-// runtime does not answer.
+// reconcileLoop reconciles at once, when a container ends that nobody asked to,
+// and every so often; sooner while the runtime does not answer.
 func (c *ControlPlane) reconcileLoop(ctx context.Context) {
 	for {
 		wait := c.cfg.ReconcileEvery
@@ -93,7 +94,7 @@ func (c *ControlPlane) reconcileLoop(ctx context.Context) {
 			c.cfg.Log.Warn("cannot compare workspaces and containers", "err", err)
 			wait = min(wait, c.backoff(c.view.outage()))
 		}
-		if !c.sleep(ctx, wait, nil) {
+		if !c.sleep(ctx, wait, c.recheck) {
 			return
 		}
 	}
@@ -119,6 +120,9 @@ func (c *ControlPlane) Reconcile(ctx context.Context) error {
 		found[ref.ID] = ref.Status
 	}
 	for _, id := range slices.Sorted(maps.Keys(before)) {
+		if before[id].Status == agent.StatusRunning && found[id] == agent.ContainerRunning {
+			c.watch(ctx, id)
+		}
 		if err := c.agree(ctx, before[id], cmp.Or(found[id], agent.ContainerNotFound)); err != nil {
 			return err
 		}
@@ -149,6 +153,33 @@ func (c *ControlPlane) look(ctx context.Context) ([]agent.ContainerRef, error) {
 		err = c.hurry(ctx)
 	}
 	return refs, err
+}
+
+// watch waits for the end of a running workspace's container, and has
+// reconciliation look when nobody asked for it. ctx is that of
+// [ControlPlane.Run]. Whatever escapes it is found by the next reconciliation.
+func (c *ControlPlane) watch(ctx context.Context, id string) {
+	c.view.mu.Lock()
+	defer c.view.mu.Unlock()
+	if c.view.watched[id] {
+		return
+	}
+	c.view.watched[id] = true
+	c.watches.Go(func() {
+		err := c.cfg.Observer.Wait(ctx, id)
+		c.view.mu.Lock()
+		delete(c.view.watched, id)
+		c.view.mu.Unlock()
+		if err == nil {
+			var rec agent.Record
+			if rec, err = c.record(ctx, id); err == nil && rec.Status == agent.StatusRunning {
+				wakeUp(c.recheck)
+			}
+		}
+		if err != nil && ctx.Err() == nil && agent.ErrorCode(err) != agent.CodeNotFound {
+			c.cfg.Log.Warn("cannot wait for the end of a workspace's container", "workspace", id, "err", err)
+		}
+	})
 }
 
 func (c *ControlPlane) records(ctx context.Context) (map[string]agent.Record, error) {

@@ -78,7 +78,7 @@ func (c *ControlPlane) runJobs(ctx context.Context) {
 		job, wait, err := c.lease(ctx)
 		if err == nil && job.ID != "" {
 			wg.Go(func() {
-				defer c.wakeRunner() // what waited for this workspace may begin
+				defer wakeUp(c.wake) // what waited for this workspace may begin
 				defer func() { <-slots }()
 				c.work(ctx, job)
 			})
@@ -147,6 +147,8 @@ func (c *ControlPlane) work(ctx context.Context, job agent.Job) {
 	if err == nil || lost || errors.Is(err, errLost) {
 		if err != nil {
 			a.log.Warn("job went on elsewhere", "err", err)
+		} else if job.Kind != agent.JobStop && job.Kind != agent.JobDelete {
+			c.watch(ctx, job.WorkspaceID)
 		}
 		return
 	}

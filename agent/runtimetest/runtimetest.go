@@ -154,6 +154,7 @@ func (r *suite) unknown(t *testing.T) {
 	wantCode(t, "logs", r.Observer.Logs(ctx, first, 1, false, &bytes.Buffer{}), agent.CodeNotFound)
 	_, err = r.Observer.Usage(ctx, first)
 	wantCode(t, "usage", err, agent.CodeNotFound)
+	wantCode(t, "wait", r.Observer.Wait(ctx, first), agent.CodeNotFound)
 	for _, slot := range []int{-1, agent.ContainerSlots} { // of which there are none
 		c := r.one
 		c.Slot = slot
@@ -185,6 +186,7 @@ func (r *suite) notRunning(t *testing.T) {
 	_, err := r.Observer.Usage(ctx, first)
 	wantCode(t, "usage", err, agent.CodeConflict)
 	must(t, r.Runtime.Stop(ctx, first, grace)) // it is stopped already
+	must(t, r.Observer.Wait(ctx, first))
 	r.wantStatus(t, first, agent.ContainerStopped)
 }
 
@@ -352,6 +354,20 @@ func (r *suite) cancelled(t *testing.T) {
 }
 
 func (r *suite) stop(t *testing.T) {
+	ended := make(chan error, 1)
+	go func() { ended <- r.Observer.Wait(t.Context(), first) }()
+	impatient, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := r.Observer.Wait(impatient, first); err == nil {
+		t.Error("the wait for a running container was over")
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("the wait for a running container was over: %v", err)
+	default:
+	}
+	must(t, r.Runtime.Stop(t.Context(), first, grace))
+	must(t, <-ended)
 	for range 2 {
 		must(t, r.Runtime.Stop(t.Context(), first, grace))
 		r.wantStatus(t, first, agent.ContainerStopped)

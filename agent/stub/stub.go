@@ -62,6 +62,7 @@ type Runtime struct {
 	containers map[string]*container
 	homes      map[string]map[string][]byte // volumes: files by absolute path
 	servers    map[string]server
+	ended      chan struct{} // closed when a container ends, and made anew
 }
 
 // container is one container. Its fields are the snapshot's.
@@ -84,6 +85,7 @@ func New(o Options) *Runtime {
 	return &Runtime{
 		hook: o.Hook, serve: o.Serve,
 		containers: map[string]*container{}, homes: map[string]map[string][]byte{}, servers: map[string]server{},
+		ended: make(chan struct{}),
 	}
 }
 
@@ -188,6 +190,8 @@ func (r *Runtime) halt(c *container) {
 	c.Running = false
 	c.Logs = append(c.Logs, c.Spec.Name+" ended")
 	r.hangUp(c.Spec.ID)
+	close(r.ended)
+	r.ended = make(chan struct{})
 }
 
 // Remove implements [agent.Runtime].
@@ -370,6 +374,29 @@ func (r *Runtime) Logs(ctx context.Context, id string, tail int, follow bool, w 
 	}
 	if follow {
 		<-ctx.Done()
+	}
+	return nil
+}
+
+// Wait implements [agent.Observer].
+func (r *Runtime) Wait(ctx context.Context, id string) error {
+	r.mu.Lock()
+	c, err := r.find(id)
+	for err == nil && c.Running && ctx.Err() == nil {
+		ended := r.ended
+		r.mu.Unlock()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
+		r.mu.Lock()
+	}
+	r.mu.Unlock()
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("wait for %s: %w", id, err)
 	}
 	return nil
 }

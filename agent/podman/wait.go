@@ -1,0 +1,82 @@
+//go:build remote
+
+package podman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containers/podman/v5/libpod/define"
+	"github.com/containers/podman/v5/pkg/bindings/containers"
+	"golang.org/x/sys/unix"
+
+	"github.com/rockpool/rootvm/agent"
+)
+
+// Wait implements [agent.Observer]. The kernel tells when the container's
+// first process ends: a question left open at Podman's service would keep that
+// awake as long as the workspace runs.
+func (e *Engine) Wait(ctx context.Context, id string) error {
+	var pid int
+	err := e.call(ctx, "wait", func(ctx context.Context) error {
+		c, err := inspect(ctx, id)
+		if err != nil || status(c.State.Status) != agent.ContainerRunning {
+			return err
+		}
+		if pid = c.State.Pid; pid <= 0 {
+			return errors.New("podman did not say which process the container is")
+		}
+		return nil
+	})
+	if err != nil || pid == 0 {
+		return err
+	}
+	if err := waitProcess(ctx, pid); err != nil {
+		return fmt.Errorf("podman: wait: %w", err)
+	}
+	// The container's monitor tells Podman a moment later.
+	return e.call(ctx, "wait", func(ctx context.Context) error {
+		ended := []string{define.ContainerStateStopped.String(), define.ContainerStateExited.String()}
+		_, err := containers.Wait(ctx, containerName(id), new(containers.WaitOptions).WithConditions(ended))
+		if isNotFound(err) {
+			return nil
+		}
+		return err
+	})
+}
+
+// waitProcess waits until a process of anybody's has ended.
+func waitProcess(ctx context.Context, pid int) error {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open process %d: %w", pid, err)
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	defer f.Close()
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("watch process %d: %w", pid, err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(0, 1)) })()
+	err = conn.Read(hasEnded)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("watch process %d: %w", pid, err)
+	}
+	return nil
+}
+
+// hasEnded reports whether the process behind a pidfd has ended: only then it
+// is readable.
+func hasEnded(fd uintptr) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+}
