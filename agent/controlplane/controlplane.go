@@ -47,7 +47,7 @@ type Config struct {
 	HealthTimeout  time.Duration // for an IDE to answer; 2 minutes
 	HealthInterval time.Duration // between two questions; 250 ms
 	StopGrace      time.Duration // for processes to end by themselves; 10 s
-	ReconcileEvery time.Duration // 1 minute
+	ReconcileEvery time.Duration // 5 minutes: ends of containers are noticed at once
 }
 
 // fillDefaults sets what is zero.
@@ -67,7 +67,7 @@ func (c *Config) fillDefaults() {
 	c.HealthTimeout = cmp.Or(c.HealthTimeout, 2*time.Minute)
 	c.HealthInterval = cmp.Or(c.HealthInterval, 250*time.Millisecond)
 	c.StopGrace = cmp.Or(c.StopGrace, 10*time.Second)
-	c.ReconcileEvery = cmp.Or(c.ReconcileEvery, time.Minute)
+	c.ReconcileEvery = cmp.Or(c.ReconcileEvery, 5*time.Minute)
 }
 
 // ControlPlane implements [agent.ControlPlane]. Its use cases can be called
