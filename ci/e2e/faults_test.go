@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rockpool/rootvm/vm"
 )
 
 // TestWorkspaces_Faults takes from the VM, one after the other, what its agent
@@ -48,7 +50,13 @@ func TestWorkspaces_Faults(t *testing.T) {
 		if status, body := i.ask(t, http.MethodGet, "/api/workspaces/"+keeper.ID, nil); status != http.StatusOK {
 			t.Errorf("reading meanwhile: %d %s", status, body)
 		}
+		i.sh(t, "sudo systemctl restart rockpool-agent") // it waits for the database, and the host is told
+		eventually(t, readyLimit, "vm:status says what the agent waits for", func() bool {
+			f := i.status(t).Failure
+			return f != nil && f.Unit == "rockpool-agent.service" && strings.Contains(f.Message, "it waits")
+		})
 		mend()
+		eventually(t, readyLimit, "the instance is ready again", func() bool { return i.status(t).Status == vm.Ready })
 		i.end(t, i.reach(t, i.create(t, "locked").ID, "running"))
 	})
 	t.Run("ClockJump", func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -54,8 +55,11 @@ type daemonParts struct {
 	o      serveOptions
 	config agent.GuestConfig
 	log    *slog.Logger
+	record *agent.BootRecord
 	wait   waiting
 	open   func(ctx context.Context, path string) (*sqlite.DB, error)
+
+	halt atomic.Pointer[func(context.Context) error] // stops the workspaces; nil before there is a control plane
 
 	db      *sqlite.DB
 	engine  engine
@@ -73,17 +77,24 @@ func newDaemon(args []string, s streams, env func(string) string) (*daemonParts,
 	if err != nil {
 		return nil, configError{err}
 	}
+	record := &agent.BootRecord{}
 	return &daemonParts{
-		o: o, config: config,
+		o: o, config: config, record: record,
 		log:  slog.New(slog.NewJSONHandler(s.out, &slog.HandlerOptions{Level: o.logLevel})),
-		wait: waiting{pause: retryPause, err: s.err},
+		wait: waiting{pause: retryPause, err: s.err, record: record},
 		open: sqlite.Open,
 	}, nil
 }
 
 // serve opens the database, waiting for it if need be, and serves until ctx
-// ends or the socket fails.
+// ends or the socket fails. The host is told how far the VM is from the
+// beginning.
 func (d *daemonParts) serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	d.watchBoot(ctx, &wg)
 	unlock, err := until(ctx, &d.wait, func() (func(), error) { return lock(d.o.database + ".lock") })
 	if err != nil {
 		return stopped(ctx, err)
@@ -111,6 +122,9 @@ func (d *daemonParts) run(ctx context.Context) error {
 	if err != nil {
 		return stopped(ctx, err)
 	}
+	halt := d.plane.Shutdown
+	d.halt.Store(&halt)
+	defer d.halt.Store(nil)
 	d.metrics = metrics.New(counted{d.db, d.plane}, version, d.log)
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -134,7 +148,6 @@ func (d *daemonParts) run(ctx context.Context) error {
 		<-ctx.Done()
 		_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
 	})
-	d.watchBoot(ctx, &wg)
 	d.log.Info("serving", "socket", d.o.socket, "database", d.o.database, "runtime", d.o.engine.runtime, "version", version, "seconds", uptime().Seconds())
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady+"\nSTATUS="); err != nil {
 		d.log.Warn("systemd was not told that the agent is ready", "err", err)
@@ -168,12 +181,11 @@ func (d *daemonParts) server(ctx context.Context) (*http.Server, error) {
 
 // watchBoot starts what tells the host how far the VM is.
 func (d *daemonParts) watchBoot(ctx context.Context, wg *sync.WaitGroup) {
-	record := &agent.BootRecord{}
 	bus := &systemd.Bus{}
 	w := &boot.Watch{
 		Init:   bus,
 		Stack:  probe{url: d.o.probe},
-		Record: record,
+		Record: d.record,
 		Uptime: uptime,
 		Log:    d.log,
 		Fast:   100 * time.Millisecond,
@@ -182,7 +194,7 @@ func (d *daemonParts) watchBoot(ctx context.Context, wg *sync.WaitGroup) {
 	port := &channel.Port{
 		Path:     d.o.channel,
 		Version:  version,
-		Record:   record,
+		Record:   d.record,
 		Shutdown: d.shutdown,
 		Retry:    250 * time.Millisecond,
 		Patience: time.Minute,
@@ -204,7 +216,10 @@ const shutdownTime = 40 * time.Second
 func (d *daemonParts) shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, shutdownTime)
 	defer cancel()
-	err := d.plane.Shutdown(ctx)
+	var err error
+	if halt := d.halt.Load(); halt != nil {
+		err = (*halt)(ctx)
+	}
 	unix.Sync()
 	return err
 }

@@ -16,6 +16,9 @@ import (
 // retryPause is how long the start waits before it tries the database again.
 const retryPause = 3 * time.Second
 
+// agentUnit is the unit that this program is the service of.
+const agentUnit = "rockpool-agent.service"
+
 // waiting is the patience of a start with faults of the database that pass by
 // themselves: a full disk, another program's lock. A process that ended
 // instead would be started again five times within seconds, and then never.
@@ -23,8 +26,9 @@ const retryPause = 3 * time.Second
 // Meanwhile there is no socket, so Caddy says that the agent does not answer
 // yet: nothing that could be asked has an answer without the database.
 type waiting struct {
-	pause time.Duration // before the next try
-	err   io.Writer     // for the fault, one line, as [report] writes it
+	pause  time.Duration     // before the next try
+	err    io.Writer         // for the fault, one line, as [report] writes it
+	record *agent.BootRecord // for the fault, which is told to the host
 
 	said string // code of the fault that was said last
 }
@@ -67,7 +71,9 @@ func (w *waiting) say(err error) {
 	if code := agent.ErrorCode(err); code != w.said {
 		w.said = code
 		line := oneLine(err.Error())
-		fmt.Fprintf(w.err, "rockpool-agent serve: %s: it waits, and starts as soon as this is over\n", line)
+		const promise = "it waits, and starts as soon as this is over"
+		fmt.Fprintf(w.err, "rockpool-agent serve: %s: %s\n", line, promise)
+		w.record.Add(agent.BootEvent{Failed: agent.FailedUnit{Unit: agentUnit, Message: line + ": " + promise}})
 		_, _ = daemon.SdNotify(false, daemon.SdNotifyReady+"\nSTATUS=Waiting: "+line)
 	}
 }

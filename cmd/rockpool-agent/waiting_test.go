@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -198,6 +199,11 @@ func TestServe_waits(t *testing.T) {
 			s.begin(t)
 			if got := s.told(t, "READY=1\nSTATUS=Waiting: "); !strings.Contains(got, tt.want) {
 				t.Errorf("systemd is told %q, want %q", got, tt.want)
+			}
+			if events, _ := s.record.Since(0); !slices.ContainsFunc(events, func(e agent.BootEvent) bool {
+				return e.Failed.Unit == "rockpool-agent.service" && strings.Contains(e.Failed.Message, tt.want)
+			}) {
+				t.Errorf("the host is told %+v, want %q", events, tt.want)
 			}
 			if got := s.get(t, "/api/health"); got == "OK" {
 				t.Error("it is healthy without a database")
