@@ -499,8 +499,12 @@ func TestReconcile_Ends(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		var looks atomic.Int32
 		w.hooks.set(func(_ context.Context, c stub.Call) error {
-			if c.Op == stub.OpList && !c.After {
+			switch {
+			case c.After:
+			case c.Op == stub.OpList:
 				looks.Add(1)
+			case c.Op == stub.OpStart:
+				time.Sleep(time.Second)
 			}
 			return nil
 		})
@@ -510,10 +514,13 @@ func TestReconcile_Ends(t *testing.T) {
 		for range 2 {
 			w.rt.Kill(ws.ID)
 			synctest.Wait()
-			if got, _ := w.rt.Status(t.Context(), ws.ID); got != agent.ContainerRunning {
-				t.Errorf("the container that ended is %s", got)
+			ended, err := p.Workspace(t.Context(), ws.ID)
+			if err != nil || ended.Status != agent.StatusCreating || ended.ErrorMessage != "The workspace's processes ended by themselves. It is started again." {
+				t.Errorf("as soon as the container has ended: %+v, %v", ended, err)
 			}
-			p.wait(ws.ID, agent.StatusRunning)
+			if again := p.wait(ws.ID, agent.StatusRunning); again.ErrorMessage != "" {
+				t.Errorf("when it runs again: %q", again.ErrorMessage)
+			}
 			p.end()
 			p = w.live(t, rare)
 			synctest.Wait()

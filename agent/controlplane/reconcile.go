@@ -273,12 +273,13 @@ func (c *ControlPlane) recover(ch *change, rec agent.Record) error {
 	}
 	c.cfg.Log.Warn("workspace does not run and is started again", "workspace", rec.ID)
 	ch.then = append(ch.then, func() { c.recovered(rec.ID, ch.now) })
-	return c.restart(ch, rec)
+	return c.restart(ch, rec, "The workspace's processes ended by themselves. It is started again.")
 }
 
-// restart begins the way back to running, from running or error.
-func (c *ControlPlane) restart(ch *change, rec agent.Record) error {
-	rec.Status, rec.Address, rec.ErrorMessage = agent.StatusCreating, "", "" // running → error → creating
+// restart begins the way back to running, from running or error. why is for
+// the user, until it runs.
+func (c *ControlPlane) restart(ch *change, rec agent.Record, why string) error {
+	rec.Status, rec.Address, rec.ErrorMessage = agent.StatusCreating, "", why // running → error → creating
 	if err := ch.put(&rec); err != nil {
 		return err
 	}
@@ -300,7 +301,7 @@ func (c *ControlPlane) restartAll(ch *change) error {
 		if rec.Status != agent.StatusRunning || len(jobs) > 0 {
 			continue
 		}
-		if err := c.restart(ch, rec); err != nil {
+		if err := c.restart(ch, rec, ""); err != nil {
 			return err
 		}
 	}
