@@ -238,14 +238,7 @@ func TestStop_SyncFails(t *testing.T) {
 			},
 		} {
 			w.hooks.set(hook)
-			if _, err := p.StopWorkspace(t.Context(), ws.ID); err != nil {
-				t.Fatal(err)
-			}
-			p.wait(ws.ID, agent.StatusStopped)
-			if _, err := p.StartWorkspace(t.Context(), ws.ID); err != nil {
-				t.Fatal(err)
-			}
-			p.wait(ws.ID, agent.StatusRunning)
+			p.restart(ws.ID)
 		}
 		if !strings.Contains(p.log.String(), "preference is not synchronised") {
 			t.Errorf("the log says nothing:\n%s", p.log)
@@ -260,14 +253,7 @@ func TestStart_ClonesOnce(t *testing.T) {
 		p := w.live(t)
 		ws := p.wait(p.create(agent.NewWorkspace{Name: "demo", RepositoryID: "a/b"}).ID, agent.StatusRunning)
 		w.hooks.set(fail(stub.OpClone, errors.New("no network")))
-		if _, err := p.StopWorkspace(t.Context(), ws.ID); err != nil {
-			t.Fatal(err)
-		}
-		p.wait(ws.ID, agent.StatusStopped)
-		if _, err := p.StartWorkspace(t.Context(), ws.ID); err != nil {
-			t.Fatal(err)
-		}
-		p.wait(ws.ID, agent.StatusRunning)
+		p.restart(ws.ID)
 		if got := p.file(ws.ID, ".config/code-server/workspace-folder"); got != "/home/admin/b\n" {
 			t.Errorf("folder: %q", got)
 		}

@@ -527,14 +527,7 @@ func TestReconcile_Ends(t *testing.T) {
 		}
 		before := looks.Load()
 		for range 3 {
-			if _, err := p.StopWorkspace(t.Context(), ws.ID); err != nil {
-				t.Fatal(err)
-			}
-			p.wait(ws.ID, agent.StatusStopped)
-			if _, err := p.StartWorkspace(t.Context(), ws.ID); err != nil {
-				t.Fatal(err)
-			}
-			p.wait(ws.ID, agent.StatusRunning)
+			p.restart(ws.ID)
 		}
 		if n := looks.Load() - before; n != 0 {
 			t.Errorf("reconciliation looked %d times at containers that ended when asked to", n)

@@ -185,6 +185,19 @@ func (p *plane) created(name string) agent.Workspace {
 	return p.wait(p.create(agent.NewWorkspace{Name: name}).ID, agent.StatusRunning)
 }
 
+// restart stops a workspace and starts it again.
+func (p *plane) restart(id string) {
+	p.t.Helper()
+	if _, err := p.StopWorkspace(p.t.Context(), id); err != nil {
+		p.t.Fatal(err)
+	}
+	p.wait(id, agent.StatusStopped)
+	if _, err := p.StartWorkspace(p.t.Context(), id); err != nil {
+		p.t.Fatal(err)
+	}
+	p.wait(id, agent.StatusRunning)
+}
+
 func (p *plane) state() controlplane.State {
 	p.t.Helper()
 	s, err := p.State(p.t.Context())
