@@ -35,14 +35,7 @@ func TestWorkspaces_Faults(t *testing.T) {
 	})
 	t.Run("LockedDatabase", func(t *testing.T) {
 		// The agent may be writing: SQLite waits for it, and we for no program that ended.
-		mend := i.breakdown(t, `sudo systemd-run --quiet --unit=e2e-lock --uid=rockpool node -e '
-			const db = new (require("node:sqlite").DatabaseSync)("/opt/rockpool/rockpool.db", {timeout: 60000})
-			db.exec("BEGIN EXCLUSIVE"); require("fs").writeFileSync("/tmp/e2e-lock", ""); setInterval(() => {}, 1e6)'
-			until [ -e /tmp/e2e-lock ]; do
-				systemctl is-active --quiet e2e-lock || { sudo journalctl --no-pager -n 20 -u e2e-lock; exit 1; }
-				sleep 0.2
-			done`,
-			"sudo systemctl stop e2e-lock; sudo systemctl reset-failed e2e-lock 2>/dev/null || true; sudo rm -f /tmp/e2e-lock")
+		mend := i.breakdown(t, lockDatabase("BEGIN EXCLUSIVE"), unlockDatabase)
 		status, body := i.ask(t, http.MethodPost, "/api/workspaces", map[string]string{"name": "locked", "image": ""})
 		if status != http.StatusServiceUnavailable || !strings.Contains(body, "in use by another program") {
 			t.Errorf("a write to a locked database: %d %s", status, body)
@@ -50,14 +43,18 @@ func TestWorkspaces_Faults(t *testing.T) {
 		if status, body := i.ask(t, http.MethodGet, "/api/workspaces/"+keeper.ID, nil); status != http.StatusOK {
 			t.Errorf("reading meanwhile: %d %s", status, body)
 		}
-		i.sh(t, "sudo systemctl restart rockpool-agent") // it waits for the database, and the host is told
+		mend()
+		i.end(t, i.reach(t, i.create(t, "locked").ID, "running"))
+	})
+	t.Run("HeldDatabase", func(t *testing.T) {
+		mend := i.breakdown(t, "sudo systemctl stop rockpool-agent\n"+lockDatabase("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE")+"\nsudo systemctl start rockpool-agent", unlockDatabase)
 		eventually(t, readyLimit, "vm:status says what the agent waits for", func() bool {
 			f := i.status(t).Failure
-			return f != nil && f.Unit == "rockpool-agent.service" && strings.Contains(f.Message, "it waits")
+			return f != nil && f.Unit == "rockpool-agent.service" && strings.Contains(f.Message, "database is locked: it waits")
 		})
 		mend()
 		eventually(t, readyLimit, "the instance is ready again", func() bool { return i.status(t).Status == vm.Ready })
-		i.end(t, i.reach(t, i.create(t, "locked").ID, "running"))
+		i.end(t, i.reach(t, i.create(t, "held").ID, "running"))
 	})
 	t.Run("ClockJump", func(t *testing.T) {
 		mend := i.breakdown(t, "sudo timedatectl set-ntp false", fmt.Sprintf("sudo date -s @%d; sudo timedatectl set-ntp true", time.Now().Unix()))
@@ -96,6 +93,21 @@ func TestWorkspaces_Faults(t *testing.T) {
 	i.end(t, keeper)
 	nothingLeft(t, i)
 }
+
+// lockDatabase is a script that has another program lock the database by some
+// SQL, and unlockDatabase one that ends it.
+func lockDatabase(sql string) string {
+	// The agent may be writing: SQLite waits for it, and we for no program that ended.
+	return `sudo systemd-run --quiet --unit=e2e-lock --uid=rockpool node -e '
+		const db = new (require("node:sqlite").DatabaseSync)("/opt/rockpool/rockpool.db", {timeout: 60000})
+		db.exec("` + sql + `"); require("fs").writeFileSync("/tmp/e2e-lock", ""); setInterval(() => {}, 1e6)'
+		until [ -e /tmp/e2e-lock ]; do
+			systemctl is-active --quiet e2e-lock || { sudo journalctl --no-pager -n 20 -u e2e-lock; exit 1; }
+			sleep 0.2
+		done`
+}
+
+const unlockDatabase = "sudo systemctl stop e2e-lock; sudo systemctl reset-failed e2e-lock 2>/dev/null || true; sudo rm -f /tmp/e2e-lock"
 
 // breakdown runs a script that takes something from the guest. The other one
 // gives it back: when it is called, and in any case before the next test.
