@@ -50,7 +50,7 @@ func TestWorkspaces_Faults(t *testing.T) {
 		mend := i.breakdown(t, "sudo systemctl stop rockpool-agent\n"+lockDatabase("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE")+"\nsudo systemctl start rockpool-agent", unlockDatabase)
 		eventually(t, readyLimit, "vm:status says what the agent waits for", func() bool {
 			f := i.status(t).Failure
-			return f != nil && f.Unit == "rockpool-agent.service" && strings.Contains(f.Message, "database is locked: it waits")
+			return f != nil && f.Unit == "rockpool-agent.service" && strings.Contains(f.Message, "in use by another program") && strings.Contains(f.Message, "it waits")
 		})
 		mend()
 		eventually(t, readyLimit, "the instance is ready again", func() bool { return i.status(t).Status == vm.Ready })
