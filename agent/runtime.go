@@ -146,8 +146,8 @@ type Observer interface {
 	// container ends.
 	Logs(ctx context.Context, id string, tail int, follow bool, w io.Writer) error
 	// Wait returns when the container does not run, however it ended, and
-	// [Runtime] says so; at once when it does not run already. It costs nothing
-	// while it waits.
+	// [Runtime] says so; at once when it does not run already. There must be
+	// one ([CodeNotFound] otherwise). It costs nothing while it waits.
 	Wait(ctx context.Context, id string) error
 }
 

@@ -78,5 +78,5 @@ func waitProcess(ctx context.Context, pid int) error {
 // is readable.
 func hasEnded(fd uintptr) bool {
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+	return n > 0 || err != nil
 }
