@@ -452,6 +452,9 @@ func isolationTest(t *testing.T, i *instance, one, two remote) {
 	if got := i.inside(t, one, "ls -d /run/rockpool* /run/user /run/podman 2>/dev/null || true; env | grep -i -e rockpool -e token || true; mount | grep -c rockpool-agent || true"); got != "0" {
 		t.Errorf("things of the VM in a workspace: %q", got)
 	}
+	if got := i.inside(t, one, "grep -E ' (shared|master):[0-9]' /proc/self/mountinfo || true"); got != "" {
+		t.Errorf("mounts that a workspace has in common with the VM: %s", got)
+	}
 }
 
 // powerCutTest pulls the plug: what was written is there, and what ran runs.
