@@ -66,7 +66,7 @@ func (a *attempt) run(ctx context.Context) error {
 // there: not when the volume is gone, as after the restore of a database on
 // another disk.
 func (a *attempt) stillCloned(ctx context.Context) (bool, error) {
-	if !a.rec.Cloned || a.job.Kind == agent.JobStop || a.job.Kind == agent.JobDelete {
+	if !a.rec.Cloned || !provisions(a.job.Kind) {
 		return a.rec.Cloned, nil
 	}
 	refs, err := a.c.cfg.Inventory.List(ctx)
@@ -84,6 +84,9 @@ func (a *attempt) limited(ctx context.Context, w work) error {
 	}
 	return nil
 }
+
+// provisions reports whether jobs of a kind lead to a workspace that runs.
+func provisions(k agent.JobKind) bool { return k == agent.JobCreate || k == agent.JobStart }
 
 // plan lists the job's steps but the last, the commit.
 func (a *attempt) plan() []work {

@@ -147,7 +147,7 @@ func (c *ControlPlane) work(ctx context.Context, job agent.Job) {
 	if err == nil || lost || errors.Is(err, errLost) {
 		if err != nil {
 			a.log.Warn("job went on elsewhere", "err", err)
-		} else if job.Kind != agent.JobStop && job.Kind != agent.JobDelete {
+		} else if provisions(job.Kind) {
 			c.watch(ctx, job.WorkspaceID)
 		}
 		return

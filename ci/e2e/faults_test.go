@@ -34,7 +34,6 @@ func TestWorkspaces_Faults(t *testing.T) {
 		i.end(t, i.reach(t, w.ID, "running"))
 	})
 	t.Run("LockedDatabase", func(t *testing.T) {
-		// The agent may be writing: SQLite waits for it, and we for no program that ended.
 		mend := i.breakdown(t, lockDatabase("BEGIN EXCLUSIVE"), unlockDatabase)
 		status, body := i.ask(t, http.MethodPost, "/api/workspaces", map[string]string{"name": "locked", "image": ""})
 		if status != http.StatusServiceUnavailable || !strings.Contains(body, "in use by another program") {

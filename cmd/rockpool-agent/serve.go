@@ -59,7 +59,7 @@ type daemonParts struct {
 	wait   waiting
 	open   func(ctx context.Context, path string) (*sqlite.DB, error)
 
-	halt atomic.Pointer[func(context.Context) error] // stops the workspaces; nil before there is a control plane
+	working atomic.Pointer[controlplane.ControlPlane] // plane, while there is one that the host can have shut down
 
 	db      *sqlite.DB
 	engine  engine
@@ -122,9 +122,8 @@ func (d *daemonParts) run(ctx context.Context) error {
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	halt := d.plane.Shutdown
-	d.halt.Store(&halt)
-	defer d.halt.Store(nil)
+	d.working.Store(d.plane)
+	defer d.working.Store(nil)
 	d.metrics = metrics.New(counted{d.db, d.plane}, version, d.log)
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -217,8 +216,8 @@ func (d *daemonParts) shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, shutdownTime)
 	defer cancel()
 	var err error
-	if halt := d.halt.Load(); halt != nil {
-		err = (*halt)(ctx)
+	if plane := d.working.Load(); plane != nil {
+		err = plane.Shutdown(ctx)
 	}
 	unix.Sync()
 	return err
