@@ -5,29 +5,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/rockpool/rootvm/guest"
 )
-
-// Phase is a named stretch of the VM's start. Its time is when it was over,
-// counted from the start of the kernel.
-type Phase string
-
-// The phases in the order in which a boot usually passes them. The words are
-// those of the guest channel.
-const (
-	PhaseKernel    Phase = "kernel"    // the kernel started its first process
-	PhaseInitrd    Phase = "initrd"    // the initrd handed over to the root file system
-	PhaseUserspace Phase = "userspace" // basic.target: file systems, sockets, timers
-	PhaseSetup     Phase = "setup"     // rockpool-setup.service: disks, keys, credentials
-	PhaseNetwork   Phase = "network"   // an address is configured
-	PhaseSSH       Phase = "ssh"       // sshd listens
-	PhaseAgent     Phase = "agent"     // the agent serves its socket
-	PhaseCaddy     Phase = "caddy"     // Caddy listens
-)
-
-// Phases returns all of them in order.
-func Phases() []Phase {
-	return []Phase{PhaseKernel, PhaseInitrd, PhaseUserspace, PhaseSetup, PhaseNetwork, PhaseSSH, PhaseAgent, PhaseCaddy}
-}
 
 // FailedUnit is a systemd unit that has failed, and why as far as known.
 type FailedUnit struct {
@@ -39,7 +19,7 @@ type FailedUnit struct {
 type Init interface {
 	// Phases returns the times of those phases that are over. A phase that
 	// will never be known on this machine is left out.
-	Phases(ctx context.Context) (map[Phase]time.Duration, error)
+	Phases(ctx context.Context) (map[guest.Phase]time.Duration, error)
 	// FailedUnits returns the units in the failed state, in any order.
 	FailedUnits(ctx context.Context) ([]FailedUnit, error)
 }
@@ -54,7 +34,7 @@ type Stack interface {
 // BootEvent is one thing learnt about a boot. Exactly one of Phase, Ready and
 // Failed is set.
 type BootEvent struct {
-	Phase  Phase
+	Phase  guest.Phase
 	Ready  bool
 	Failed FailedUnit
 	At     time.Duration // since the kernel's start; zero for Failed

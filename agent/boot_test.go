@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/guest"
 )
 
 func TestBootRecord(t *testing.T) {
@@ -15,8 +16,8 @@ func TestBootRecord(t *testing.T) {
 	if len(events) != 0 {
 		t.Fatalf("events: %v", events)
 	}
-	first := agent.BootEvent{Phase: agent.PhaseKernel, At: time.Second}
-	if !r.Add(first) || r.Add(agent.BootEvent{Phase: agent.PhaseKernel, At: 2 * time.Second}) {
+	first := agent.BootEvent{Phase: guest.PhaseKernel, At: time.Second}
+	if !r.Add(first) || r.Add(agent.BootEvent{Phase: guest.PhaseKernel, At: 2 * time.Second}) {
 		t.Error("a phase must be news once")
 	}
 	select {

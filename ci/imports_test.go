@@ -1,12 +1,16 @@
-// Package ci holds what the targets run and the tests of the repository as a
-// whole.
+// Package ci holds the tests of the repository as a whole.
 package ci
 
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
+	"os"
 	"os/exec"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,28 +19,67 @@ import (
 
 const module = "github.com/rockpool/rootvm/"
 
-// allowed is the last column of the table in doc/architecture.md: which
-// packages of this module a package may import, by longest prefix. "x/..."
-// stands for x and everything below it.
-var allowed = map[string][]string{
-	"cmd/rockpool-agent":       {"agent/..."},
-	"cmd/packer-plugin-rootvm": {"builders/..."},
-	"cmd/rockpool-vm":          {"vm/..."},
-	"cmd/workspace-image":      {"images/..."},
-	"images":                   {},
-	"images/":                  {"images"},
-	"builders":                 {},
-	"builders/bootstrap":       {"builders", "builders/userns"},
-	"builders/userns":          {"builders"},
-	"builders/disk":            {"builders"},
-	"builders/rootvm":          {"builders/...", "provision"},
-	"provision":                {"templates"},
-	"templates":                {},
-	"vm":                       {},
-	"vm/qemu":                  {"vm"},
-	"agent":                    {},
-	"agent/":                   {"agent"},
-	"ci":                       {"builders/...", "provision", "templates", "images", "images/oci", "images/spdx", "vm/...", "ci/..."},
+// table is where the rules stand: the one list of who may import whom.
+const table = "../doc/architecture.md"
+
+// rules are the packages of this module that each package may import, by the
+// first column of the table. A key or an import that ends in "/..." stands for
+// the package before it and everything below. The import "anything" is all.
+type rules map[string][]string
+
+// codeSpans finds what stands between backticks.
+var codeSpans = regexp.MustCompile("`([^`]+)`")
+
+// parseRules reads the table of packages from a Markdown document: the one
+// whose header's first and last cells are "package" and "may import, of this
+// module". Every row needs at least one package, and imports, "anything" or "–".
+func parseRules(document string) (rules, error) {
+	found := rules{}
+	inTable := false
+	for line := range strings.Lines(document) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		if len(cells) != 3 || !strings.HasPrefix(line, "|") {
+			inTable = false
+			continue
+		}
+		first, last := strings.TrimSpace(cells[0]), strings.TrimSpace(cells[2])
+		switch {
+		case first == "package" && last == "may import, of this module":
+			inTable = true
+			continue
+		case !inTable || strings.Trim(first, "-") == "":
+			continue
+		}
+		imports := spans(last)
+		if len(imports) == 0 && last != "–" && last != "anything" {
+			return nil, fmt.Errorf("row %q: last column %q is neither packages, anything nor –", first, last)
+		}
+		if last == "anything" {
+			imports = []string{last}
+		}
+		names := spans(first)
+		if len(names) == 0 {
+			return nil, fmt.Errorf("row %q names no package", first)
+		}
+		for _, name := range names {
+			if _, twice := found[name]; twice {
+				return nil, fmt.Errorf("package %s has two rows", name)
+			}
+			found[name] = imports
+		}
+	}
+	if len(found) == 0 {
+		return nil, errors.New("no table of packages")
+	}
+	return found, nil
+}
+
+func spans(cell string) []string {
+	var all []string
+	for _, m := range codeSpans.FindAllStringSubmatch(cell, -1) {
+		all = append(all, m[1])
+	}
+	return all
 }
 
 type goPackage struct {
@@ -44,24 +87,60 @@ type goPackage struct {
 	Imports    []string
 }
 
-// TestImports_FollowTheTable reads the imports of every package from `go list`.
+// TestImports_FollowTheTable reads the imports of every package from `go list`,
+// those for macOS and those of the end-to-end tests included.
 func TestImports_FollowTheTable(t *testing.T) {
-	packages := list(t)
-	if len(packages) < len(allowed)/2 {
-		t.Fatalf("go list found only %d packages", len(packages))
+	document, err := os.ReadFile(table)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, p := range packages {
+	allowed, err := parseRules(string(document))
+	if err != nil {
+		t.Fatalf("%s: %v", table, err)
+	}
+	used := map[string]bool{}
+	for _, p := range slices.Concat(list(t, "linux"), list(t, "darwin")) {
 		name := strings.TrimPrefix(p.ImportPath, module)
-		rules, ok := rulesOf(name)
+		row, ok := allowed.rowOf(name)
 		if !ok {
-			t.Errorf("%s has no row in the import table", name)
+			t.Errorf("%s has no row in the table of %s", name, table)
 			continue
 		}
+		used[row] = true
 		for _, imp := range p.Imports {
 			own, ok := strings.CutPrefix(imp, module)
-			if ok && !permits(rules, own) {
-				t.Errorf("%s must not import %s (allowed: %v)", name, own, rules)
+			if ok && !permits(allowed[row], own) {
+				t.Errorf("%s must not import %s (allowed: %v)", name, own, allowed[row])
 			}
+		}
+	}
+	for row := range allowed {
+		if !used[row] {
+			t.Errorf("the row %s of %s is of no package", row, table)
+		}
+	}
+}
+
+func TestParseRules(t *testing.T) {
+	const head = "text | `x` | y\n\n| package | what | may import, of this module |\n|---|---|---|\n"
+	for name, c := range map[string]struct {
+		document string
+		want     rules
+		err      string
+	}{
+		"rows":           {head + "| `a`, `b/...` | text | `c`, `d/...` |\n| `c` | text | – |\n| `e` | text | anything |\n\n| `f` | after | `a` |\n", rules{"a": {"c", "d/..."}, "b/...": {"c", "d/..."}, "c": nil, "e": {"anything"}}, ""},
+		"other tables":   {"| file | what | may |\n|---|---|---|\n| `a` | b | `c` |\n", nil, "no table"},
+		"no package":     {head + "| a | text | – |\n", nil, "names no package"},
+		"empty cell":     {head + "| `a` | text | |\n", nil, "neither packages"},
+		"twice":          {head + "| `a` | text | – |\n| `a` | text | – |\n", nil, "two rows"},
+		"nothing at all": {"", nil, "no table"},
+	} {
+		got, err := parseRules(c.document)
+		if c.err == "" && (err != nil || !maps.EqualFunc(got, c.want, slices.Equal)) {
+			t.Errorf("%s: got %v, %v", name, got, err)
+		}
+		if c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+			t.Errorf("%s: error %v, want one with %q", name, err, c.err)
 		}
 	}
 }
@@ -77,6 +156,7 @@ func TestPermits(t *testing.T) {
 		{[]string{"agent/..."}, "agents", false},
 		{[]string{"agent"}, "agent/sqlite", false},
 		{nil, "agent", false},
+		{[]string{"anything"}, "agent", true},
 	} {
 		if got := permits(c.rules, c.path); got != c.want {
 			t.Errorf("permits(%v, %q) = %v", c.rules, c.path, got)
@@ -84,43 +164,40 @@ func TestPermits(t *testing.T) {
 	}
 }
 
-// rulesOf finds the row of a package: its own, or the nearest above it. A row
-// that ends in "/" is for everything below only.
-func rulesOf(name string) ([]string, bool) {
-	if r, ok := allowed[name]; ok {
-		return r, true
+// rowOf finds the row of a package: its own, or the nearest "x/..." above it.
+func (r rules) rowOf(name string) (string, bool) {
+	if _, ok := r[name]; ok {
+		return name, true
 	}
 	for {
+		if _, ok := r[name+"/..."]; ok {
+			return name + "/...", true
+		}
 		i := strings.LastIndexByte(name, '/')
 		if i < 0 {
-			return nil, false
+			return "", false
 		}
 		name = name[:i]
-		if r, ok := allowed[name+"/"]; ok {
-			return r, true
-		}
-		if r, ok := allowed[name]; ok {
-			return r, true
-		}
 	}
 }
 
-func permits(rules []string, path string) bool {
-	for _, r := range rules {
+func permits(imports []string, path string) bool {
+	for _, r := range imports {
 		if dir, ok := strings.CutSuffix(r, "/..."); ok && (path == dir || strings.HasPrefix(path, dir+"/")) {
 			return true
 		}
-		if r == path {
+		if r == path || r == "anything" {
 			return true
 		}
 	}
 	return false
 }
 
-func list(t *testing.T) []goPackage {
+func list(t *testing.T, goos string) []goPackage {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-tags", build.PodmanTags, "-json=ImportPath,Imports", "./...")
+	cmd := exec.Command("go", "list", "-e", "-tags", build.PodmanTags+" e2e", "-json=ImportPath,Imports", "./...")
 	cmd.Dir = ".."
+	cmd.Env = append(os.Environ(), "GOOS="+goos)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)

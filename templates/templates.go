@@ -1,7 +1,7 @@
 // Package templates renders what the Root VM runs by: systemd units, the
 // Caddyfile, the SSH server's drop-in, udev rules. Every file is a pure
-// function of [Params]. It owns no state and imports nothing of this project;
-// package provision says when the files are put in the image.
+// function of [Params]. It owns no state and imports only the
+// contract, package guest; package provision says when the files are put in the image.
 package templates
 
 import (
@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 //go:embed files
@@ -21,16 +23,18 @@ var files embed.FS
 // Params are the names that the files agree on. [Defaults] are those of the
 // image; a test may use others.
 type Params struct {
-	User      string // who runs the agent, Caddy and the containers
-	UID       int    // of User
-	Agent     string // path of rockpool-agent
-	RunDir    string // of the agent, holds its socket
-	StateDir  string // database, logs, password
-	DataDir   string // where the data disk is mounted
-	CaddyEnv  string // file with ROCKPOOL_USERNAME and ROCKPOOL_PASSWORD_HASH
-	Channel   string // name of the virtio-serial port to the host
-	QueuePort int    // of the SQS-compatible queue, on the loopback interface
-	Servers   []Server
+	User        string // who runs the agent, Caddy and the containers
+	UID         int    // of User
+	Agent       string // path of rockpool-agent
+	RunDir      string // of the agent, holds its socket
+	StateDir    string // database, logs, password
+	DataDir     string // where the data disk is mounted
+	ShareDir    string // where the host's directory is mounted
+	SlotsSocket string // of the root helper that makes views of the workspace image
+	CaddyEnv    string // file with ROCKPOOL_USERNAME and ROCKPOOL_PASSWORD_HASH
+	Channel     string // name of the virtio-serial port to the host
+	QueuePort   int    // of the SQS-compatible queue, on the loopback interface
+	Servers     []Server
 }
 
 // Server is one of Caddy's servers. Each is an origin of its own, so that an
@@ -46,19 +50,21 @@ type Server struct {
 // Defaults returns the parameters of the image.
 func Defaults() Params {
 	return Params{
-		User:      "rockpool",
-		UID:       990,
-		Agent:     "/usr/local/bin/rockpool-agent",
-		RunDir:    "/run/rockpool",
-		StateDir:  "/opt/rockpool",
-		DataDir:   "/var/lib/rockpool",
-		CaddyEnv:  "/run/rockpool-setup/caddy.env",
-		Channel:   "dev.rockpool.host",
-		QueuePort: 9324,
+		User:        guest.ServiceUser,
+		UID:         guest.ServiceID,
+		Agent:       guest.AgentProgram,
+		RunDir:      guest.AgentRunDir,
+		StateDir:    guest.StateDir,
+		DataDir:     guest.DataDir,
+		ShareDir:    guest.ShareDir,
+		SlotsSocket: guest.SlotsSocket,
+		CaddyEnv:    guest.CaddyEnvFile,
+		Channel:     guest.ChannelPort,
+		QueuePort:   guest.PortQueue,
 		Servers: []Server{
-			{Name: "srv0", Port: 8080, Purpose: "the dashboard and its API", Dashboard: true},
-			{Name: "srv1", Port: 8081, Purpose: "the workspaces' IDEs"},
-			{Name: "srv2", Port: 8082, Purpose: "previews of what runs in workspaces", Preview: true},
+			{Name: "srv0", Port: guest.PortDashboard, Purpose: "the dashboard and its API", Dashboard: true},
+			{Name: "srv1", Port: guest.PortIDE, Purpose: "the workspaces' IDEs"},
+			{Name: "srv2", Port: guest.PortPreview, Purpose: "previews of what runs in workspaces", Preview: true},
 		},
 	}
 }

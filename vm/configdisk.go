@@ -9,23 +9,14 @@ import (
 
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/iso9660"
-)
 
-// GuestConfig is config.json on the configuration disk.
-type GuestConfig struct {
-	Version     int         `json:"version"` // 1
-	Hostname    string      `json:"hostname"`
-	UID         int         `json:"uid"` // owner of the shared directory on the host; the guest gives it to admin
-	GID         int         `json:"gid"`
-	Share       string      `json:"share"` // tag of virtiofs or 9p
-	Ports       Ports       `json:"ports"` // as seen on the host
-	Credentials Credentials `json:"credentials"`
-}
+	"github.com/rockpool/rootvm/guest"
+)
 
 // WriteConfigDisk writes an ISO9660 image with the volume label ROCKPOOL that
 // holds config.json and authorized_keys, replacing path in one step. Only its
 // owner can read it.
-func WriteConfigDisk(path string, config GuestConfig, authorizedKeys string) (err error) {
+func WriteConfigDisk(path string, config guest.Config, authorizedKeys string) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write the configuration disk: %w", err)
@@ -51,13 +42,13 @@ func WriteConfigDisk(path string, config GuestConfig, authorizedKeys string) (er
 		return err
 	}
 	err = errors.Join(
-		writeTo(fs, "/config.json", append(b, '\n')),
-		writeTo(fs, "/authorized_keys", []byte(authorizedKeys)),
+		writeTo(fs, "/"+guest.ConfigFile, append(b, '\n')),
+		writeTo(fs, "/"+guest.AuthorizedKeysFile, []byte(authorizedKeys)),
 	)
 	if err != nil {
 		return err
 	}
-	if err := fs.Finalize(iso9660.FinalizeOptions{RockRidge: true, VolumeIdentifier: "ROCKPOOL"}); err != nil {
+	if err := fs.Finalize(iso9660.FinalizeOptions{RockRidge: true, VolumeIdentifier: guest.ConfigLabel}); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)

@@ -24,6 +24,6 @@
 // function is generated, lives in a cache that `mage -clean` may empty at any
 // time, and would need an init hook that runs before every target.
 //
-// The package imports nothing of this project. Drivers live in its
+// The package imports only the contract, package guest. Drivers live in its
 // subdirectories.
 package vm

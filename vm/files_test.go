@@ -14,12 +14,14 @@ import (
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/iso9660"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 func TestWriteConfigDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ConfigDisk)
-	want := GuestConfig{Version: 1, Hostname: "h", UID: 1001, GID: 100, Share: "rockpool", Ports: Ports{2222, 8080, 8081, 8082},
-		Credentials: Credentials{Username: "admin", PasswordHash: "$2y$10$abc"}}
+	want := guest.Config{Version: 1, Hostname: "h", UID: 1001, GID: 100, Share: "rockpool", Ports: guest.Ports{SSH: 2222, Dashboard: 8080, IDE: 8081, Preview: 8082},
+		Credentials: guest.Credentials{Username: "admin", PasswordHash: "$2y$10$abc"}}
 	for range 2 { // the second replaces the first
 		if err := WriteConfigDisk(path, want, "ssh-ed25519 AAAA me\n"); err != nil {
 			t.Fatal(err)
@@ -46,7 +48,7 @@ func TestWriteConfigDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got GuestConfig
+	var got guest.Config
 	if err := json.Unmarshal(readISO(t, fs, "/config.json"), &got); err != nil || got != want {
 		t.Errorf("config.json: %+v, %v", got, err)
 	}

@@ -6,27 +6,16 @@ import (
 	"encoding/json"
 	"io"
 	"time"
+
+	"github.com/rockpool/rootvm/guest"
 )
-
-// guestEvent is a line that the guest sends on the channel.
-type guestEvent struct {
-	Event   string  `json:"event"` // phase, ready, failed, stopping or stopped
-	Phase   string  `json:"phase"`
-	Seconds float64 `json:"seconds"` // since the guest's kernel started
-	Version string  `json:"version"`
-	Unit    string  `json:"unit"`
-	Message string  `json:"message"`
-}
-
-// maxGuestLine is the longest line that either side sends.
-const maxGuestLine = 64 << 10
 
 // channel keeps a connection to the guest and passes on what it says. Lines
 // that are not understood are dropped: the guest is not trusted.
 type channel struct {
 	machine Machine
-	events  chan guestEvent
-	send    chan string // requests to the guest
+	events  chan guest.Message
+	send    chan guest.Request // requests to the guest
 	retry   time.Duration
 }
 
@@ -51,8 +40,9 @@ func (c *channel) talk(ctx context.Context, conn io.ReadWriteCloser) {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	go func() {
 		defer cancel()
-		for request := "status"; ; {
-			if _, err := io.WriteString(conn, `{"request":"`+request+`"}`+"\n"); err != nil {
+		calls := json.NewEncoder(conn)
+		for request := guest.RequestStatus; ; {
+			if calls.Encode(guest.Call{Request: request}) != nil {
 				return
 			}
 			select {
@@ -63,13 +53,14 @@ func (c *channel) talk(ctx context.Context, conn io.ReadWriteCloser) {
 		}
 	}()
 	lines := bufio.NewScanner(conn)
-	lines.Buffer(nil, maxGuestLine)
+	lines.Buffer(nil, guest.MaxLine)
 	for lines.Scan() {
-		var e guestEvent
+		var e guest.Message
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue
 		}
-		for _, text := range []*string{&e.Phase, &e.Version, &e.Unit, &e.Message} {
+		e.Phase = guest.Phase(cleanLine(string(e.Phase)))
+		for _, text := range []*string{&e.Version, &e.Unit, &e.Message} {
 			*text = cleanLine(*text)
 		}
 		select {

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // Host is the place where instances live and the use cases on them. All of
@@ -128,9 +130,9 @@ func (h Host) Start(ctx context.Context, cfg Config, progress func(Progress)) (S
 }
 
 // sayer turns a progress callback into one for notes that may be nil.
-func sayer(progress func(Progress)) func(phase, note string) {
+func sayer(progress func(Progress)) func(phase guest.Phase, note string) {
 	start := time.Now()
-	return func(phase, note string) {
+	return func(phase guest.Phase, note string) {
 		if progress != nil {
 			progress(Progress{Phase: phase, Note: note, Elapsed: time.Since(start)})
 		}
@@ -138,7 +140,7 @@ func sayer(progress func(Progress)) func(phase, note string) {
 }
 
 // prepare does everything that must be there before the machine is launched.
-func (h Host) prepare(ctx context.Context, inst Instance, say func(phase, note string)) error {
+func (h Host) prepare(ctx context.Context, inst Instance, say func(phase guest.Phase, note string)) error {
 	if err := h.clearAway(ctx, inst); err != nil {
 		return err
 	}
@@ -149,11 +151,11 @@ func (h Host) prepare(ctx context.Context, inst Instance, say func(phase, note s
 	if err != nil {
 		return err
 	}
-	guest, err := guestConfig(inst.Config)
+	config, err := guestConfig(inst.Config)
 	if err != nil {
 		return err
 	}
-	if err := WriteConfigDisk(inst.Path(ConfigDisk), guest, key); err != nil {
+	if err := WriteConfigDisk(inst.Path(ConfigDisk), config, key); err != nil {
 		return err
 	}
 	plan, err := h.Driver.Prepare(ctx, inst)
@@ -181,8 +183,8 @@ func (h Host) prepare(ctx context.Context, inst Instance, say func(phase, note s
 }
 
 // guestConfig is what the guest is told.
-func guestConfig(c Config) (GuestConfig, error) {
-	g := GuestConfig{Version: 1, Hostname: c.Hostname, Share: "rockpool", Ports: c.Ports, Credentials: c.Credentials}
+func guestConfig(c Config) (guest.Config, error) {
+	g := guest.Config{Version: guest.ConfigVersion, Hostname: c.Hostname, Share: guest.ShareTag, Ports: c.Ports, Credentials: c.Credentials}
 	if c.ShareDir == "" {
 		return g, nil
 	}
@@ -190,7 +192,7 @@ func guestConfig(c Config) (GuestConfig, error) {
 	if err != nil {
 		return g, fmt.Errorf("shared directory: %w: give an existing one", err)
 	}
-	g.UID, g.GID = uid, gid
+	g.UID, g.GID = uint32(uid), uint32(gid)
 	return g, nil
 }
 
@@ -205,16 +207,6 @@ func Owner(dir string) (uid, gid int, err error) {
 	}
 	stat := info.Sys().(*syscall.Stat_t)
 	return int(stat.Uid), int(stat.Gid), nil
-}
-
-// AdminID is the user (or group) ID that the guest's user admin has, given
-// that of the shared directory's owner (or group). The guest follows the same
-// rule.
-func AdminID(owner int) int {
-	if owner < 1000 {
-		return 1000
-	}
-	return owner
 }
 
 // clearAway ends what a supervisor that was killed in the middle of a launch

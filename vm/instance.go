@@ -9,37 +9,18 @@ import (
 	"regexp"
 	"slices"
 	"time"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // DefaultName is the instance that the verbs mean when none is named.
-const DefaultName = "rockpool-root"
+const DefaultName = guest.DefaultHostname
 
 // Sizes in bytes.
 const (
 	MiB = int64(1) << 20
 	GiB = int64(1) << 30
 )
-
-// Ports are the host's loopback ports that are forwarded to the guest. Zero
-// leaves one out.
-type Ports struct {
-	SSH       int `json:"ssh"`       // → 22
-	Dashboard int `json:"dashboard"` // → 8080
-	IDE       int `json:"ide"`       // → 8081
-	Preview   int `json:"preview"`   // → 8082
-}
-
-// Forward is one forwarded port.
-type Forward struct {
-	Name        string `json:"name"`
-	Host, Guest int
-}
-
-// Forwards lists the ports that are forwarded, in a fixed order.
-func (p Ports) Forwards() []Forward {
-	all := []Forward{{"ssh", p.SSH, 22}, {"dashboard", p.Dashboard, 8080}, {"ide", p.IDE, 8081}, {"preview", p.Preview, 8082}}
-	return slices.DeleteFunc(all, func(f Forward) bool { return f.Host == 0 })
-}
 
 // Values of [Config.Share], [Config.Boot] and [Config.Accel]. "auto" lets the
 // driver choose, and the state file says what it chose.
@@ -68,30 +49,23 @@ type Image struct {
 	Suite       string `json:"suite,omitempty"`       // for display
 }
 
-// Credentials of the dashboard. An empty PasswordHash lets the guest make a
-// random password on its first boot.
-type Credentials struct {
-	Username     string `json:"username"`
-	PasswordHash string `json:"passwordHash,omitempty"` // bcrypt
-}
-
 // Config says what an instance is. The zero value plus [Config.FillDefaults]
 // lacks only Image.
 type Config struct {
-	Name         string      `json:"name"`
-	Architecture string      `json:"architecture"` // Debian's name: amd64 or arm64
-	Memory       int64       `json:"memory"`       // bytes
-	CPUs         int         `json:"cpus"`
-	Ports        Ports       `json:"ports"`
-	ShareDir     string      `json:"shareDir,omitempty"` // absolute; empty shares nothing
-	Share        string      `json:"share"`              // Auto, ShareVirtiofs, Share9P or ShareNone
-	Boot         string      `json:"boot"`               // BootKernel, BootBIOS or BootUEFI
-	Accel        string      `json:"accel"`              // Auto, AccelKVM or AccelTCG
-	Image        Image       `json:"image"`
-	DiskSize     int64       `json:"diskSize,omitempty"` // of the disposable root disk, bytes; 0 is the image's
-	DataSize     int64       `json:"dataSize"`           // of the data disk, bytes; 0 is no data disk
-	Hostname     string      `json:"hostname"`
-	Credentials  Credentials `json:"credentials"`
+	Name         string            `json:"name"`
+	Architecture string            `json:"architecture"` // Debian's name: amd64 or arm64
+	Memory       int64             `json:"memory"`       // bytes
+	CPUs         int               `json:"cpus"`
+	Ports        guest.Ports       `json:"ports"`
+	ShareDir     string            `json:"shareDir,omitempty"` // absolute; empty shares nothing
+	Share        string            `json:"share"`              // Auto, ShareVirtiofs, Share9P or ShareNone
+	Boot         string            `json:"boot"`               // BootKernel, BootBIOS or BootUEFI
+	Accel        string            `json:"accel"`              // Auto, AccelKVM or AccelTCG
+	Image        Image             `json:"image"`
+	DiskSize     int64             `json:"diskSize,omitempty"` // of the disposable root disk, bytes; 0 is the image's
+	DataSize     int64             `json:"dataSize"`           // of the data disk, bytes; 0 is no data disk
+	Hostname     string            `json:"hostname"`
+	Credentials  guest.Credentials `json:"credentials"`
 }
 
 // FillDefaults sets what was left empty.
@@ -100,15 +74,15 @@ func (c *Config) FillDefaults() {
 	setDefault(&c.Architecture, "amd64")
 	setDefault(&c.Memory, 8*GiB)
 	setDefault(&c.CPUs, 4)
-	if c.Ports == (Ports{}) {
-		c.Ports = Ports{SSH: 2222, Dashboard: 8080, IDE: 8081, Preview: 8082}
+	if c.Ports == (guest.Ports{}) {
+		c.Ports.FillDefaults()
 	}
 	setDefault(&c.Share, Auto)
 	setDefault(&c.Boot, BootKernel)
 	setDefault(&c.Accel, Auto)
 	setDefault(&c.DataSize, 40*GiB)
 	setDefault(&c.Hostname, c.Name)
-	setDefault(&c.Credentials.Username, "admin")
+	setDefault(&c.Credentials.Username, guest.DefaultUsername)
 }
 
 func setDefault[T comparable](p *T, value T) {
@@ -237,7 +211,7 @@ func Bytes(n int64) string {
 
 // Progress is one thing learnt while an instance starts.
 type Progress struct {
-	Phase   string        // a phase's name, or "" for a note
+	Phase   guest.Phase   // a phase's name, or "" for a note
 	Note    string        // a sentence for the user
 	Seconds float64       // when the phase was reached, since the machine was switched on
 	Elapsed time.Duration // since the start was asked for

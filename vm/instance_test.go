@@ -3,6 +3,8 @@ package vm
 import (
 	"strings"
 	"testing"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 func validConfig() Config {
@@ -17,7 +19,7 @@ func TestConfig_Validate(t *testing.T) {
 	}
 	c := validConfig()
 	c.Name, c.Memory, c.CPUs, c.Share, c.Boot, c.ShareDir = "../x", 1, 0, "nfs", "floppy", "relative"
-	c.Ports = Ports{SSH: 2222, Dashboard: 2222, IDE: 70000}
+	c.Ports = guest.Ports{SSH: 2222, Dashboard: 2222, IDE: 70000}
 	c.Image = Image{}
 	err := c.Validate()
 	if err == nil {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // portTaken says who has a port, with EADDRINUSE behind it.
@@ -22,7 +24,7 @@ func (e portTaken) Unwrap() error { return syscall.EADDRINUSE }
 
 // CheckPorts tries to bind each forwarded port on the loopback and reports
 // every one that is taken, with its owner.
-func CheckPorts(p Ports) error {
+func CheckPorts(p guest.Ports) error {
 	var faults []error
 	for _, f := range p.Forwards() {
 		l, err := net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(f.Host))
@@ -47,7 +49,7 @@ func CheckPorts(p Ports) error {
 const lingering = 3 * time.Second
 
 // awaitPorts is [CheckPorts] with patience for ports that are about to be free.
-func awaitPorts(ctx context.Context, p Ports) error {
+func awaitPorts(ctx context.Context, p guest.Ports) error {
 	limit := time.NewTimer(lingering)
 	defer limit.Stop()
 	tick := time.NewTicker(50 * time.Millisecond)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 func TestCheckPorts_namesTheOwner(t *testing.T) {
@@ -16,7 +18,7 @@ func TestCheckPorts_namesTheOwner(t *testing.T) {
 	}
 	defer l.Close()
 	port := l.Addr().(*net.TCPAddr).Port
-	err = CheckPorts(Ports{Dashboard: port})
+	err = CheckPorts(guest.Ports{Dashboard: port})
 	if err == nil {
 		t.Fatal("a busy port was found free")
 	}
@@ -26,7 +28,7 @@ func TestCheckPorts_namesTheOwner(t *testing.T) {
 		}
 	}
 	l.Close()
-	if err := CheckPorts(Ports{Dashboard: port}); err != nil {
+	if err := CheckPorts(guest.Ports{Dashboard: port}); err != nil {
 		t.Errorf("after closing: %v", err)
 	}
 }
@@ -61,7 +63,7 @@ func TestAwaitPorts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := Ports{Dashboard: l.Addr().(*net.TCPAddr).Port}
+	ports := guest.Ports{Dashboard: l.Addr().(*net.TCPAddr).Port}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := awaitPorts(ended, ports); err == nil {

@@ -3,6 +3,8 @@ package vm
 import (
 	"strings"
 	"testing"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // TestClean_NothingATerminalObeys feeds what a hostile guest may write.
@@ -24,10 +26,10 @@ func TestClean_NothingATerminalObeys(t *testing.T) {
 
 func TestState_PhasesAreBounded(t *testing.T) {
 	var s State
-	for i := range 10 * maxPhases {
-		s.phase(strings.Repeat("x", i), 1)
+	for i := range 10 * guest.MaxPhases {
+		s.phase(guest.Phase(strings.Repeat("x", i)), 1)
 	}
-	if len(s.Phases) != maxPhases {
+	if len(s.Phases) != guest.MaxPhases {
 		t.Errorf("%d phases kept", len(s.Phases))
 	}
 }

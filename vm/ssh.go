@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // SSHArgs is the argument list of ssh(1) for an instance, without the program.
@@ -31,7 +33,7 @@ func SSHArgs(inst Instance, command []string) []string {
 		"-o", "ServerAliveInterval=15",
 		"-o", "LogLevel=ERROR",
 		"-p", strconv.Itoa(inst.Config.Ports.SSH),
-		"admin@127.0.0.1",
+		guest.AdminUser + "@127.0.0.1",
 	}
 	if len(command) == 0 {
 		return args
@@ -103,7 +105,7 @@ func (h Host) reachable(ctx context.Context, name string) (Instance, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sshPatience)
 	defer cancel()
-	state, err := h.follow(ctx, name, nil, func(s State) bool { return s.On() && (s.Status != Starting || s.reached("ssh")) })
+	state, err := h.follow(ctx, name, nil, func(s State) bool { return s.On() && (s.Status != Starting || s.reached(guest.PhaseSSH)) })
 	if errors.Is(err, context.DeadlineExceeded) {
 		return inst, nil // the guest may be an old one that does not speak: let ssh try
 	}
@@ -116,7 +118,7 @@ func (h Host) reachable(ctx context.Context, name string) (Instance, error) {
 	return inst, nil
 }
 
-func (s State) reached(phase string) bool {
+func (s State) reached(phase guest.Phase) bool {
 	for _, p := range s.Phases {
 		if p.Name == phase {
 			return true

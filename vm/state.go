@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // Status is where an instance is in its life.
@@ -23,8 +25,8 @@ const (
 
 // Phase is a step of the guest's boot.
 type Phase struct {
-	Name    string  `json:"name"`
-	Seconds float64 `json:"seconds"` // since the machine was switched on
+	Name    guest.Phase `json:"name"`
+	Seconds float64     `json:"seconds"` // since the machine was switched on
 }
 
 // Failure is why an instance is in the status Failed.
@@ -47,37 +49,35 @@ type Trouble struct {
 // replaced in one step at every change, and is only believed together with
 // the processes it names (see [Process.Alive]).
 type State struct {
-	Name         string    `json:"name"`
-	Status       Status    `json:"status"`
-	Driver       string    `json:"driver,omitempty"`
-	Supervisor   Process   `json:"supervisor,omitzero"`
-	Processes    []Process `json:"processes,omitempty"` // the machine's own first
-	StartedAt    time.Time `json:"startedAt,omitzero"`  // switched on
-	StoppedAt    time.Time `json:"stoppedAt,omitzero"`
-	Accel        string    `json:"accel,omitempty"`
-	Share        string    `json:"share,omitempty"`
-	Boot         string    `json:"boot,omitempty"`
-	Memory       int64     `json:"memory,omitempty"`
-	CPUs         int       `json:"cpus,omitempty"`
-	Ports        Ports     `json:"ports"`
-	ImageSHA256  string    `json:"imageSHA256,omitempty"`
-	Phases       []Phase   `json:"phases,omitempty"`
-	ReadyAfter   float64   `json:"readyAfter,omitempty"` // seconds since switched on
-	AgentVersion string    `json:"agentVersion,omitempty"`
-	Troubles     []Trouble `json:"troubles,omitempty"`
-	Failure      *Failure  `json:"failure,omitempty"`
-	LastStop     string    `json:"lastStop,omitempty"` // how the machine ended
+	Name         string      `json:"name"`
+	Status       Status      `json:"status"`
+	Driver       string      `json:"driver,omitempty"`
+	Supervisor   Process     `json:"supervisor,omitzero"`
+	Processes    []Process   `json:"processes,omitempty"` // the machine's own first
+	StartedAt    time.Time   `json:"startedAt,omitzero"`  // switched on
+	StoppedAt    time.Time   `json:"stoppedAt,omitzero"`
+	Accel        string      `json:"accel,omitempty"`
+	Share        string      `json:"share,omitempty"`
+	Boot         string      `json:"boot,omitempty"`
+	Memory       int64       `json:"memory,omitempty"`
+	CPUs         int         `json:"cpus,omitempty"`
+	Ports        guest.Ports `json:"ports"`
+	ImageSHA256  string      `json:"imageSHA256,omitempty"`
+	Phases       []Phase     `json:"phases,omitempty"`
+	ReadyAfter   float64     `json:"readyAfter,omitempty"` // seconds since switched on
+	AgentVersion string      `json:"agentVersion,omitempty"`
+	Troubles     []Trouble   `json:"troubles,omitempty"`
+	Failure      *Failure    `json:"failure,omitempty"`
+	LastStop     string      `json:"lastStop,omitempty"` // how the machine ended
 }
 
 // On says whether the machine runs, as far as this host can tell.
 func (s State) On() bool { return len(s.Processes) > 0 && s.Processes[0].Alive() }
 
-// maxPhases bounds what a guest can make this host keep.
-const maxPhases = 32
-
-// phase records that the guest reached a phase; false when it was known.
-func (s *State) phase(name string, seconds float64) bool {
-	if len(s.Phases) >= maxPhases {
+// phase records that the guest reached a phase; false when it was known, or is
+// more than a guest may make this host keep.
+func (s *State) phase(name guest.Phase, seconds float64) bool {
+	if name == "" || len(name) > guest.MaxPhaseName || len(s.Phases) >= guest.MaxPhases {
 		return false
 	}
 	for _, p := range s.Phases {

@@ -59,15 +59,6 @@ func (s State) sentence(now time.Time) string {
 	return string(s.Status)
 }
 
-// String lists the ports as host→guest.
-func (p Ports) String() string {
-	var list []string
-	for _, f := range p.Forwards() {
-		list = append(list, fmt.Sprintf("%s 127.0.0.1:%d→%d", f.Name, f.Host, f.Guest))
-	}
-	return strings.Join(list, ", ")
-}
-
 func phaseLine(phases []Phase) string {
 	var list []string
 	for _, p := range phases {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 func TestState_Table(t *testing.T) {
@@ -15,7 +17,7 @@ func TestState_Table(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	on := State{
 		Name: "one", Status: Ready, Processes: []Process{self}, StartedAt: start, Accel: AccelTCG, Share: Share9P, Boot: BootKernel,
-		Memory: 8 * GiB, CPUs: 4, Ports: Ports{SSH: 2222, Dashboard: 8080}, ImageSHA256: strings.Repeat("ab", 32),
+		Memory: 8 * GiB, CPUs: 4, Ports: guest.Ports{SSH: 2222, Dashboard: 8080}, ImageSHA256: strings.Repeat("ab", 32),
 		Phases: []Phase{{"kernel", 1.5}, {"ssh", 9.26}}, ReadyAfter: 21.34,
 		Troubles: []Trouble{{"share", start, "virtiofsd ended", "restart"}},
 	}

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // SuperviseOptions are the supervisor's dependencies.
@@ -154,7 +156,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	defer cancel()
 	defer s.listener.Close()
 	go s.control(ctx, s.listener)
-	s.guest = &channel{machine: s.machine, events: make(chan guestEvent), send: make(chan string), retry: time.Second}
+	s.guest = &channel{machine: s.machine, events: make(chan guest.Message), send: make(chan guest.Request), retry: time.Second}
 	go s.guest.run(ctx)
 	crashes := s.watchSerial(ctx)
 	if s.state.Status == Stopping { // the former supervisor died half way down the ladder
@@ -210,21 +212,21 @@ func (s *supervisor) demand(ctx context.Context, d demand) {
 }
 
 // heard takes in a line of the guest.
-func (s *supervisor) heard(e guestEvent) {
+func (s *supervisor) heard(e guest.Message) {
 	s.guestSpoke = true
 	switch e.Event {
-	case "phase":
-		if e.Phase != "" && len(e.Phase) <= 40 && len(s.state.Phases) < 100 && s.state.phase(cleanLine(e.Phase), e.Seconds) {
-			s.log.Info("phase", "phase", e.Phase, "seconds", e.Seconds)
+	case guest.EventPhase:
+		if s.state.phase(e.Phase, seconds(e)) {
+			s.log.Info("phase", "phase", e.Phase, "seconds", seconds(e))
 		}
-	case "ready":
+	case guest.EventReady:
 		s.ready(e)
-	case "failed":
+	case guest.EventFailed:
 		s.log.Error("guest failed", "unit", e.Unit, "message", e.Message)
 		s.fail(e.Unit, cleanLine(e.Message))
-	case "stopping":
+	case guest.EventStopping:
 		closeOnce(s.asked)
-	case "stopped":
+	case guest.EventStopped:
 		closeOnce(s.asked)
 		closeOnce(s.stopped)
 	}
@@ -236,7 +238,7 @@ func (s *supervisor) askGuest(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, hearLimit, errors.New("the guest's agent does not answer"))
 	defer cancel()
 	select {
-	case s.guest.send <- "shutdown":
+	case s.guest.send <- guest.RequestShutdown:
 	case <-s.exited:
 		return nil
 	case <-ctx.Done():
@@ -260,16 +262,24 @@ func closeOnce(c chan struct{}) {
 	}
 }
 
-func (s *supervisor) ready(e guestEvent) {
+func (s *supervisor) ready(e guest.Message) {
 	if s.stopping {
 		return
 	}
 	if s.state.ReadyAfter == 0 {
-		s.state.ReadyAfter = round(max(e.Seconds, min(time.Since(s.state.StartedAt).Seconds(), e.Seconds+30)))
+		s.state.ReadyAfter = round(max(seconds(e), min(time.Since(s.state.StartedAt).Seconds(), seconds(e)+30)))
 		s.log.Info("ready", "seconds", s.state.ReadyAfter)
 	}
 	s.state.AgentVersion = cleanLine(e.Version)
 	s.state.Status, s.state.Failure = Ready, nil
+}
+
+// seconds is the time that a message tells, since the guest's kernel started.
+func seconds(m guest.Message) float64 {
+	if m.Seconds == nil {
+		return 0
+	}
+	return *m.Seconds
 }
 
 func round(seconds float64) float64 { return math.Round(seconds*100) / 100 }
@@ -311,7 +321,7 @@ func (s *supervisor) happened(ctx context.Context, e Event) {
 
 // remountLine mounts the share afresh in the guest, whose old mount has lost
 // its device.
-const remountLine = "sudo umount -l /mnt/rockpool; sudo systemctl restart rockpool-share.service"
+const remountLine = "sudo umount -l " + guest.ShareDir + "; sudo systemctl restart " + guest.ShareUnit
 
 // remount has the guest mount the share again after its device was replaced.
 // It goes by SSH because the agent may not mount.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // Watch watches one boot. All fields must be set.
@@ -62,7 +63,7 @@ func (w *Watch) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range agent.Phases() {
+	for _, p := range guest.Phases() {
 		if at, ok := phases[p]; ok {
 			w.Record.Add(agent.BootEvent{Phase: p, At: at})
 		}

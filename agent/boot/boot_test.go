@@ -10,12 +10,13 @@ import (
 
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/boot"
+	"github.com/rockpool/rootvm/guest"
 )
 
 type fakeInit struct{ err error }
 
-func (f fakeInit) Phases(context.Context) (map[agent.Phase]time.Duration, error) {
-	return map[agent.Phase]time.Duration{agent.PhaseSSH: 9 * time.Second, agent.PhaseKernel: time.Second}, f.err
+func (f fakeInit) Phases(context.Context) (map[guest.Phase]time.Duration, error) {
+	return map[guest.Phase]time.Duration{guest.PhaseSSH: 9 * time.Second, guest.PhaseKernel: time.Second}, f.err
 }
 
 func (f fakeInit) FailedUnits(context.Context) ([]agent.FailedUnit, error) {

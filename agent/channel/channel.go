@@ -1,10 +1,6 @@
-// Package channel speaks with the launcher on the host over a virtio-serial
-// port: one JSON object a line, at most [MaxLine] bytes, UTF-8.
-//
-// The guest tells what it learns about its boot, unasked, once for each
-// event; the host may ask for all of it again, since nobody knows what a port
-// nobody listened to has swallowed, and may ask for a shutdown. It imports
-// only the domain and owns the open port.
+// Package channel is the guest's end of the channel to the host, in the words
+// of package guest. It imports the domain and that contract, and owns the open
+// port.
 package channel
 
 import (
@@ -20,41 +16,17 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
-)
-
-// MaxLine bounds a line, in bytes, its end included.
-const MaxLine = 64 << 10
-
-// Message is what the guest says. Event is phase (with Phase and Seconds),
-// ready (Seconds, Version), failed (Unit, Message) or stopped.
-type Message struct {
-	Event   string   `json:"event"`
-	Phase   string   `json:"phase,omitempty"`
-	Seconds *float64 `json:"seconds,omitempty"` // since the kernel's start
-	Version string   `json:"version,omitempty"`
-	Unit    string   `json:"unit,omitempty"`
-	Message string   `json:"message,omitempty"`
-}
-
-// Request is what the host says.
-type Request string
-
-// The requests.
-const (
-	RequestStatus   Request = "status"   // say everything again
-	RequestShutdown Request = "shutdown" // stop workspaces, make data durable, say stopped
+	"github.com/rockpool/rootvm/guest"
 )
 
 // DecodeRequest reads one line of the host.
-func DecodeRequest(line []byte) (Request, error) {
-	var m struct {
-		Request Request `json:"request"`
-	}
+func DecodeRequest(line []byte) (guest.Request, error) {
+	var m guest.Call
 	if err := json.Unmarshal(line, &m); err != nil {
 		return "", fmt.Errorf("decode request: %w", err)
 	}
 	switch m.Request {
-	case RequestStatus, RequestShutdown:
+	case guest.RequestStatus, guest.RequestShutdown:
 		return m.Request, nil
 	}
 	return "", fmt.Errorf("decode request: unknown request %.40q", m.Request)
@@ -168,7 +140,7 @@ func (p *Port) answer(ctx context.Context, r io.Reader, w *writer) {
 	var line []byte
 	for ctx.Err() == nil {
 		part, err := br.ReadSlice('\n')
-		if len(line) <= MaxLine {
+		if len(line) <= guest.MaxLine {
 			line = append(line, part...)
 		}
 		switch {
@@ -187,8 +159,8 @@ func (p *Port) answer(ctx context.Context, r io.Reader, w *writer) {
 }
 
 func (p *Port) handle(ctx context.Context, line []byte, w *writer) {
-	if len(line) > MaxLine {
-		p.Log.Warn("channel: line from the host is too long", "limit", MaxLine)
+	if len(line) > guest.MaxLine {
+		p.Log.Warn("channel: line from the host is too long", "limit", guest.MaxLine)
 		return
 	}
 	req, err := DecodeRequest(line)
@@ -197,30 +169,30 @@ func (p *Port) handle(ctx context.Context, line []byte, w *writer) {
 		return
 	}
 	switch req {
-	case RequestStatus:
+	case guest.RequestStatus:
 		events, _ := p.Record.Since(0)
 		_ = w.say(p.messages(events)...)
-	case RequestShutdown:
+	case guest.RequestShutdown:
 		p.Log.Info("shutdown requested by the host")
-		_ = w.say(Message{Event: "stopping"})
+		_ = w.say(guest.Message{Event: guest.EventStopping})
 		if err := p.Shutdown(ctx); err != nil {
 			p.Log.Error("shutdown is not clean", "err", err)
 		}
-		_ = w.say(Message{Event: "stopped"})
+		_ = w.say(guest.Message{Event: guest.EventStopped})
 	}
 }
 
-func (p *Port) messages(events []agent.BootEvent) []Message {
-	list := make([]Message, 0, len(events))
+func (p *Port) messages(events []agent.BootEvent) []guest.Message {
+	list := make([]guest.Message, 0, len(events))
 	for _, e := range events {
 		seconds := e.At.Seconds()
 		switch {
 		case e.Phase != "":
-			list = append(list, Message{Event: "phase", Phase: string(e.Phase), Seconds: &seconds})
+			list = append(list, guest.Message{Event: guest.EventPhase, Phase: e.Phase, Seconds: &seconds})
 		case e.Ready:
-			list = append(list, Message{Event: "ready", Seconds: &seconds, Version: p.Version})
+			list = append(list, guest.Message{Event: guest.EventReady, Seconds: &seconds, Version: p.Version})
 		default:
-			list = append(list, Message{Event: "failed", Unit: e.Failed.Unit, Message: e.Failed.Message})
+			list = append(list, guest.Message{Event: guest.EventFailed, Unit: e.Failed.Unit, Message: e.Failed.Message})
 		}
 	}
 	return list
@@ -234,14 +206,14 @@ type writer struct {
 
 // say writes the messages in one write. It may block while nobody reads the
 // port; closing the port ends it.
-func (w *writer) say(messages ...Message) error {
+func (w *writer) say(messages ...guest.Message) error {
 	if len(messages) == 0 {
 		return nil
 	}
 	var b []byte
 	for _, m := range messages {
-		if len(m.Message) > MaxLine/8 { // at most six bytes a character when escaped
-			m.Message = m.Message[:MaxLine/8]
+		if len(m.Message) > guest.MaxLine/8 { // at most six bytes a character when escaped
+			m.Message = m.Message[:guest.MaxLine/8]
 		}
 		line, err := json.Marshal(m)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // host is the other end of a port that serves record.
@@ -55,7 +56,7 @@ func say(t *testing.T, w io.Writer, line string) {
 
 func TestPort_Run(t *testing.T) {
 	record := &agent.BootRecord{}
-	record.Add(agent.BootEvent{Phase: agent.PhaseKernel, At: 1500 * time.Millisecond})
+	record.Add(agent.BootEvent{Phase: guest.PhaseKernel, At: 1500 * time.Millisecond})
 	stopped := 0
 	r, w, stop := host(t, record, func(context.Context) error { stopped++; return errors.New("one is left") })
 	defer stop()
@@ -67,7 +68,7 @@ func TestPort_Run(t *testing.T) {
 	expect(t, r, ready)
 	record.Add(agent.BootEvent{Failed: agent.FailedUnit{Unit: "a.service", Message: "exit-code, status 1"}})
 	expect(t, r, failed)
-	for _, bad := range []string{"", "{", `{"request":"dance"}`, strings.Repeat("x", MaxLine+10)} {
+	for _, bad := range []string{"", "{", `{"request":"dance"}`, strings.Repeat("x", guest.MaxLine+10)} {
 		say(t, w, bad)
 	}
 	say(t, w, `{"request":"status","later":1}`)
@@ -162,7 +163,7 @@ func FuzzDecodeRequest(f *testing.F) {
 	f.Add([]byte(`{"request":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		req, err := DecodeRequest(b)
-		if err == nil && req != RequestStatus && req != RequestShutdown {
+		if err == nil && req != guest.RequestStatus && req != guest.RequestShutdown {
 			t.Errorf("%q is %q", b, req)
 		}
 	})

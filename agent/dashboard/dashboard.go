@@ -23,12 +23,13 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // Dashboard has what the pages need. All fields but Closing must be set.
 type Dashboard struct {
 	ControlPlane agent.ControlPlane
-	Ports        agent.GuestPorts // on the host, to build addresses a browser can use
+	Ports        guest.Ports // on the host, to build addresses a browser can use
 	Version      string
 	Now          func() time.Time
 	Closing      <-chan struct{} // closed when the agent ends: streams end then; nil is never
@@ -149,7 +150,7 @@ func (d *Dashboard) render(w http.ResponseWriter, status int, name string, view 
 
 // origin is the root of one of the VM's web servers as the browser that sent
 // r sees it: the same scheme and host name, that server's port on the host.
-func origin(r *http.Request, port uint16) string {
+func origin(r *http.Request, port int) string {
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h

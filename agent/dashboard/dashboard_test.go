@@ -21,6 +21,7 @@ import (
 
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/dashboard"
+	"github.com/rockpool/rootvm/guest"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -32,7 +33,7 @@ func closingHandler(p *plane, closing <-chan struct{}) http.Handler {
 	return (&dashboard.Dashboard{
 		Closing:      closing,
 		ControlPlane: p,
-		Ports:        agent.GuestPorts{Dashboard: 9080, IDE: 9081, Preview: 9082},
+		Ports:        guest.Ports{Dashboard: 9080, IDE: 9081, Preview: 9082},
 		Version:      "1.2",
 		Now:          func() time.Time { return start.Add(90 * time.Second) },
 		Log:          slog.New(slog.DiscardHandler),

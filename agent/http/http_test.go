@@ -20,6 +20,7 @@ import (
 
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/http"
+	"github.com/rockpool/rootvm/guest"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -29,7 +30,7 @@ type fakeDB struct{ err error }
 func (f fakeDB) Ping(context.Context) error { return f.err }
 
 func server(db http.Database) *http.Server {
-	var c agent.GuestConfig
+	var c guest.Config
 	c.FillDefaults()
 	c.Ports.Dashboard, c.Ports.IDE = 9080, 9081
 	return &http.Server{

@@ -92,7 +92,7 @@ func (s *Server) dashboardURL(r *http.Request) string {
 
 // address is the root of one of Caddy's servers as the browser that sent r
 // sees it: the same host name, that server's port on the host.
-func (s *Server) address(r *http.Request, port uint16) url.URL {
+func (s *Server) address(r *http.Request, port int) url.URL {
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h

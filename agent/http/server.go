@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // MaxBody bounds a request's body, in bytes.
@@ -49,8 +50,8 @@ type Server struct {
 	// asked for it. Without one there is a page that says that nothing is
 	// there.
 	Dashboard http.Handler
-	Ports     agent.GuestPorts // on the host, to build addresses a browser can use
-	Username  string           // of requests that came past Caddy
+	Ports     guest.Ports // on the host, to build addresses a browser can use
+	Username  string      // of requests that came past Caddy
 	Version   string
 	Heartbeat time.Duration // between two signs of life on a quiet stream; 0 is 15 seconds
 	Log       *slog.Logger

@@ -12,12 +12,13 @@ import (
 	ociv1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // CarriedDir is where the VM carries the default image: its root file system
 // in rootfs/ (package slots makes views of it), its OCI configuration in
 // config.json, and its digest, one line, in digest.
-const CarriedDir = "/usr/share/rockpool/workspace"
+const CarriedDir = guest.WorkspaceDir
 
 // Carried is the image that the VM carries.
 type Carried struct {

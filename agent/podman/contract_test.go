@@ -17,6 +17,7 @@ import (
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/podman"
 	"github.com/rockpool/rootvm/agent/runtimetest"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // viewDir stands for package slots where views were made by hand, or for the
@@ -58,7 +59,7 @@ func engine(t *testing.T) *podman.Engine {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	return &podman.Engine{
 		Socket:  socket,
-		Views:   viewDir{setting("ROCKPOOL_SLOTS_SOCKET", "/run/rockpool-slots.sock")},
+		Views:   viewDir{setting("ROCKPOOL_SLOTS_SOCKET", guest.SlotsSocket)},
 		Carried: podman.Carried{FS: os.DirFS(setting("ROCKPOOL_CARRIED", podman.CarriedDir))},
 		Cgroups: os.DirFS("/sys/fs/cgroup"),
 		Now:     time.Now,

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // account is one line of /etc/passwd.
@@ -55,23 +57,24 @@ func (s *Setup) accounts() ([]account, error) {
 }
 
 // renumberLogin gives the SSH user the ids of the person who owns the shared
-// directory, so that files made on either side belong to the same person.
+// directory, so that files made on either side belong to the same person
+// ([guest.AdminIDFor]); one that has none keeps what it has.
 // The home directory comes first and /etc/passwd last: a cut between leaves a
 // state from which the next boot goes on.
 func (s *Setup) renumberLogin(context.Context) (string, error) {
-	login, err := s.account(loginUser)
+	login, err := s.account(guest.AdminUser)
 	if err != nil {
 		return "", err
 	}
 	uid, gid := login.uid, login.gid
-	if s.config.UID >= 1000 {
+	if s.config.UID >= guest.AdminID {
 		uid = int(s.config.UID)
 	}
-	if s.config.GID >= 1000 {
+	if s.config.GID >= guest.AdminID {
 		gid = int(s.config.GID)
 	}
 	if uid == login.uid && gid == login.gid {
-		return fmt.Sprintf("%s has uid %d, gid %d", loginUser, uid, gid), nil
+		return fmt.Sprintf("%s has uid %d, gid %d", guest.AdminUser, uid, gid), nil
 	}
 	if err := s.freeID(uid, gid, login); err != nil {
 		return "", err
@@ -80,14 +83,14 @@ func (s *Setup) renumberLogin(context.Context) (string, error) {
 		return "", err
 	}
 	if gid != login.gid {
-		if err := s.editAccounts("/etc/group", loginUser, map[int]int{2: gid}); err != nil {
+		if err := s.editAccounts("/etc/group", guest.AdminUser, map[int]int{2: gid}); err != nil {
 			return "", err
 		}
 	}
-	if err := s.editAccounts("/etc/passwd", loginUser, map[int]int{2: uid, 3: gid}); err != nil {
+	if err := s.editAccounts("/etc/passwd", guest.AdminUser, map[int]int{2: uid, 3: gid}); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s now has uid %d, gid %d", loginUser, uid, gid), nil
+	return fmt.Sprintf("%s now has uid %d, gid %d", guest.AdminUser, uid, gid), nil
 }
 
 // freeID makes sure that nobody else has the ids: no account, no group, and
@@ -99,7 +102,7 @@ func (s *Setup) freeID(uid, gid int, login account) error {
 	}
 	for _, a := range list {
 		if a.uid == uid && a.name != login.name {
-			return fmt.Errorf("uid %d of the host's user belongs to %s in the VM, so %s keeps uid %d: files in %s may show another owner", uid, a.name, login.name, login.uid, ShareDir)
+			return fmt.Errorf("uid %d of the host's user belongs to %s in the VM, so %s keeps uid %d: files in %s may show another owner", uid, a.name, login.name, login.uid, guest.ShareDir)
 		}
 	}
 	groups, err := os.ReadFile(s.path("/etc/group"))
@@ -109,7 +112,7 @@ func (s *Setup) freeID(uid, gid int, login account) error {
 	for line := range strings.Lines(string(groups)) {
 		f := strings.Split(line, ":")
 		if len(f) == 4 && f[2] == strconv.Itoa(gid) && f[0] != login.name {
-			return fmt.Errorf("gid %d of the host's user belongs to group %s in the VM, so %s keeps gid %d: files in %s may show another group", gid, f[0], login.name, login.gid, ShareDir)
+			return fmt.Errorf("gid %d of the host's user belongs to group %s in the VM, so %s keeps gid %d: files in %s may show another group", gid, f[0], login.name, login.gid, guest.ShareDir)
 		}
 	}
 	for _, r := range []struct {
@@ -140,7 +143,7 @@ func (s *Setup) outsideRanges(file string, id int) error {
 		first, err1 := strconv.Atoi(f[1])
 		count, err2 := strconv.Atoi(f[2])
 		if err1 == nil && err2 == nil && id >= first && id-first < count {
-			return fmt.Errorf("id %d of the host's user lies in the range that containers use (%s), so %s keeps its id", id, file, loginUser)
+			return fmt.Errorf("id %d of the host's user lies in the range that containers use (%s), so %s keeps its id", id, file, guest.AdminUser)
 		}
 	}
 	return nil
@@ -200,7 +203,7 @@ func (s *Setup) writeAuthorizedKeys(context.Context) (string, error) {
 	if s.authorizedKeys == nil {
 		return "none given: left as they are", nil
 	}
-	login, err := s.account(loginUser)
+	login, err := s.account(guest.AdminUser)
 	if err != nil {
 		return "", err
 	}
@@ -208,8 +211,8 @@ func (s *Setup) writeAuthorizedKeys(context.Context) (string, error) {
 	if err := s.ensureDir(dir, 0o700, login.uid, login.gid); err != nil {
 		return "", err
 	}
-	if err := s.replaceIfChanged(dir+"/"+keysFile, s.authorizedKeys, 0o600, login.uid, login.gid); err != nil {
+	if err := s.replaceIfChanged(dir+"/"+guest.AuthorizedKeysFile, s.authorizedKeys, 0o600, login.uid, login.gid); err != nil {
 		return "", err
 	}
-	return "written for " + loginUser, nil
+	return "written for " + guest.AdminUser, nil
 }

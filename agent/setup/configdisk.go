@@ -13,16 +13,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/guest"
 )
 
 const (
-	configLabel  = "ROCKPOOL"
-	maxKeys      = 64 << 10 // bytes of authorized_keys
-	configFile   = "config.json"
-	keysFile     = "authorized_keys"
-	configMount  = RunDir + "/disk"
-	caddyEnvFile = RunDir + "/caddy.env"
+	maxKeys     = 64 << 10 // bytes of authorized_keys
+	configMount = guest.SetupRunDir + "/disk"
 )
 
 // readConfigDisk takes over what the host says. Without a disk the defaults
@@ -80,7 +76,7 @@ func (s *Setup) findConfigDisk() (device, string, error) {
 		n, _ := f.ReadAt(head, 0) // what is short is not ours
 		_ = f.Close()
 		c, ok := fileSystem(head[:n])
-		if ok && (c.kind == kindISO || c.kind == kindFAT) && c.label == configLabel {
+		if ok && (c.kind == kindISO || c.kind == kindFAT) && c.label == guest.ConfigLabel {
 			return d, c.kind, nil
 		}
 	}
@@ -89,20 +85,20 @@ func (s *Setup) findConfigDisk() (device, string, error) {
 
 // readConfig reads both files; a fault in one does not spoil the other.
 func (s *Setup) readConfig(dir string) error {
-	keys, keysErr := readAnyCase(dir, keysFile, maxKeys)
+	keys, keysErr := readAnyCase(dir, guest.AuthorizedKeysFile, maxKeys)
 	if keysErr == nil && keys != nil {
 		keysErr = checkKeys(keys)
 	}
 	if keysErr == nil {
 		s.authorizedKeys = keys
 	}
-	b, err := readAnyCase(dir, configFile, agent.MaxGuestConfigSize)
+	b, err := readAnyCase(dir, guest.ConfigFile, guest.MaxConfigSize)
 	if err == nil && b == nil {
 		err = errors.New("config.json is missing: start the VM with the launcher of this release")
 	}
 	if err == nil {
-		var c agent.GuestConfig
-		if c, err = agent.DecodeGuestConfig(bytes.NewReader(b)); err == nil {
+		var c guest.Config
+		if c, err = guest.DecodeConfig(bytes.NewReader(b)); err == nil {
 			s.config = c
 		}
 	}

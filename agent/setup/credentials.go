@@ -11,13 +11,15 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 const (
-	passwordFile = StateDir + "/dashboard-password"
+	passwordFile = guest.StateDir + "/dashboard-password"
 	// hashFile spares each boot the hashing, which is slow on purpose. It
 	// holds a fingerprint of the password it belongs to, and the hash.
-	hashFile = StateDir + "/dashboard-password.hash"
+	hashFile = guest.StateDir + "/dashboard-password.hash"
 )
 
 // ensureCredentials leaves Caddy a user name and a bcrypt hash: the host's,
@@ -32,13 +34,13 @@ func (s *Setup) ensureCredentials(context.Context) (string, error) {
 		}
 	}
 	env := fmt.Sprintf("ROCKPOOL_USERNAME='%s'\nROCKPOOL_PASSWORD_HASH='%s'\n", s.config.Credentials.Username, hash)
-	return did, s.replace(caddyEnvFile, []byte(env), 0o600, 0, 0)
+	return did, s.replace(guest.CaddyEnvFile, []byte(env), 0o600, 0, 0)
 }
 
 // ownPassword returns the hash of the password in the password file, which
 // is made when there is none. Who edits the file changes the password.
 func (s *Setup) ownPassword() (hash, did string, err error) {
-	owner, err := s.account(serviceUser)
+	owner, err := s.account(guest.ServiceUser)
 	if err != nil {
 		return "", "", err
 	}

@@ -11,11 +11,11 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 const (
-	dataLabel     = "rockpool-data"
-	dataSerial    = "rockpool-data"
 	minDataSize   = 1 << 30
 	dataErrorFile = "data.error"
 	firstBlock    = 4096 // holds the superblock, whatever the block size
@@ -31,7 +31,7 @@ func (s *Setup) mountData(ctx context.Context) (string, error) {
 	did, err := s.tryMountData(ctx)
 	if err != nil {
 		s.dataErr = err
-		leave := s.replace(filepath.Join(RunDir, dataErrorFile), []byte(err.Error()+"\n"), 0o644, 0, 0)
+		leave := s.replace(filepath.Join(guest.SetupRunDir, dataErrorFile), []byte(err.Error()+"\n"), 0o644, 0, 0)
 		return "", errors.Join(err, leave)
 	}
 	return did, nil
@@ -42,11 +42,11 @@ func (s *Setup) tryMountData(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if m, ok := mounts[DataDir]; ok {
+	if m, ok := mounts[guest.DataDir]; ok {
 		return "already mounted from " + m.source, nil
 	}
-	if err := os.MkdirAll(s.path(DataDir), 0o755); err != nil {
-		return "", fmt.Errorf("make %s: %w", DataDir, err)
+	if err := os.MkdirAll(s.path(guest.DataDir), 0o755); err != nil {
+		return "", fmt.Errorf("make %s: %w", guest.DataDir, err)
 	}
 	d, c, err := s.findData()
 	if errors.Is(err, errNoDataDisk) {
@@ -78,7 +78,7 @@ func (s *Setup) useData(ctx context.Context, d device, c diskContent) (string, e
 		}
 		did = "checked and " + did
 	}
-	if err := s.Kernel.Mount(d.path, DataDir, "ext4", unix.MS_NOATIME|unix.MS_NODEV, "errors=remount-ro"); err != nil {
+	if err := s.Kernel.Mount(d.path, guest.DataDir, "ext4", unix.MS_NOATIME|unix.MS_NODEV, "errors=remount-ro"); err != nil {
 		return "", fmt.Errorf("mount %s: %w", d.path, err)
 	}
 	const oneGroup = 128 << 20 // less is not worth a program
@@ -111,9 +111,9 @@ func (s *Setup) findData() (device, diskContent, error) {
 		}
 		contents[d.name] = c
 		switch {
-		case c.kind == kindExt4 && c.label == dataLabel:
+		case c.kind == kindExt4 && c.label == guest.DataLabel:
 			labelled = append(labelled, d)
-		case d.disk && d.serial == dataSerial:
+		case d.disk && d.serial == guest.DataDiskSerial:
 			serial = append(serial, d)
 		case d.disk && d.size > minDataSize && (c.kind == kindBlank || c.kind == kindUnfinished):
 			blank = append(blank, d)
@@ -128,9 +128,9 @@ func chooseData(labelled, serial, blank []device, contents map[string]diskConten
 	case len(labelled) == 1:
 		return labelled[0], nil
 	case len(labelled) > 1:
-		return device{}, fmt.Errorf("%s all carry a file system labelled %s: attach only one of them", paths(labelled), dataLabel)
+		return device{}, fmt.Errorf("%s all carry a file system labelled %s: attach only one of them", paths(labelled), guest.DataLabel)
 	case len(serial) > 1:
-		return device{}, fmt.Errorf("%s all have the serial %s: attach only one of them", paths(serial), dataSerial)
+		return device{}, fmt.Errorf("%s all have the serial %s: attach only one of them", paths(serial), guest.DataDiskSerial)
 	case len(serial) == 1:
 		d := serial[0]
 		switch kind := contents[d.name].kind; kind {
@@ -142,7 +142,7 @@ func chooseData(labelled, serial, blank []device, contents map[string]diskConten
 	case len(blank) == 1:
 		return blank[0], nil
 	case len(blank) > 1:
-		return device{}, fmt.Errorf("%s are all blank, so none was formatted: attach one, or label the right one with mkfs.ext4 -L %s", paths(blank), dataLabel)
+		return device{}, fmt.Errorf("%s are all blank, so none was formatted: attach one, or label the right one with mkfs.ext4 -L %s", paths(blank), guest.DataLabel)
 	}
 	return device{}, errNoDataDisk
 }
@@ -203,7 +203,7 @@ func (s *Setup) format(ctx context.Context, d device) error {
 // makeFileSystem returns an open, already unlinked file of the given size
 // with an empty file system in it.
 func (s *Setup) makeFileSystem(ctx context.Context, size int64) (*os.File, error) {
-	path := s.path(filepath.Join(RunDir, "format.img"))
+	path := s.path(filepath.Join(guest.SetupRunDir, "format.img"))
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
@@ -212,7 +212,7 @@ func (s *Setup) makeFileSystem(ctx context.Context, size int64) (*os.File, error
 	if err := f.Truncate(size); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	out, err := s.Commands.Run(ctx, "mkfs.ext4", "-q", "-F", "-L", dataLabel, "-m", "0",
+	out, err := s.Commands.Run(ctx, "mkfs.ext4", "-q", "-F", "-L", guest.DataLabel, "-m", "0",
 		"-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", path)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("mkfs.ext4: %w: %s", err, out), f.Close())
@@ -247,27 +247,27 @@ func copyData(dst *os.File, src *os.File, from, to int64) error {
 // makeDirectories lays out the data disk, or the same place on the root
 // disk, and shows its parts where they are used.
 func (s *Setup) makeDirectories(context.Context) (string, error) {
-	owner, err := s.account(serviceUser)
+	owner, err := s.account(guest.ServiceUser)
 	if err != nil {
 		return "", err
 	}
 	if s.dataErr != nil {
 		// The root disk stands in for what must work all the same: keys and
 		// the way in. The daemon does not start.
-		return "on the root disk, since the data disk cannot be used", s.ensureDir(StateDir, 0o750, owner.uid, owner.gid)
+		return "on the root disk, since the data disk cannot be used", s.ensureDir(guest.StateDir, 0o750, owner.uid, owner.gid)
 	}
 	for _, d := range []struct {
 		path     string
 		mode     os.FileMode
 		uid, gid int
 	}{
-		{DataDir + "/ssh", 0o700, 0, 0},
-		{DataDir + "/state", 0o750, owner.uid, owner.gid},
-		{DataDir + "/containers", 0o700, owner.uid, owner.gid},
-		{StateDir, 0o750, owner.uid, owner.gid},
+		{guest.DataDir + "/ssh", 0o700, 0, 0},
+		{guest.DataDir + "/state", 0o750, owner.uid, owner.gid},
+		{guest.DataDir + "/containers", 0o700, owner.uid, owner.gid},
+		{guest.StateDir, 0o750, owner.uid, owner.gid},
 		{"/home/rockpool/.local", 0o700, owner.uid, owner.gid},
 		{"/home/rockpool/.local/share", 0o700, owner.uid, owner.gid},
-		{ContainerDir, 0o700, owner.uid, owner.gid},
+		{guest.ContainerDir, 0o700, owner.uid, owner.gid},
 	} {
 		if err := s.ensureDir(d.path, d.mode, d.uid, d.gid); err != nil {
 			return "", err
@@ -277,7 +277,7 @@ func (s *Setup) makeDirectories(context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, b := range [][2]string{{DataDir + "/state", StateDir}, {DataDir + "/containers", ContainerDir}} {
+	for _, b := range [][2]string{{guest.DataDir + "/state", guest.StateDir}, {guest.DataDir + "/containers", guest.ContainerDir}} {
 		if _, ok := mounts[b[1]]; ok {
 			continue
 		}

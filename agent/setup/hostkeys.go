@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 const hostKeyName = "ssh_host_ed25519_key"
@@ -18,7 +20,7 @@ const hostKeyName = "ssh_host_ed25519_key"
 // Ed25519 alone: every client of the last ten years knows it, and making an
 // RSA key takes seconds under emulation.
 func (s *Setup) ensureHostKeys(context.Context) (string, error) {
-	kept := DataDir + "/ssh/" + hostKeyName
+	kept := guest.DataDir + "/ssh/" + hostKeyName
 	if s.dataErr != nil {
 		kept = "/etc/ssh/" + hostKeyName
 	}

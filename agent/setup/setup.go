@@ -1,8 +1,8 @@
 // Package setup prepares the machine for Rockpool, as root and early on each
 // boot: the data disk, the configuration disk, the host name, the account for
 // SSH, keys and the dashboard's credentials. It owns those files and mounts,
-// and [RunDir], where it leaves what the daemon and Caddy read. It imports
-// only the domain.
+// and [guest.SetupRunDir], where it leaves what the daemon and Caddy read. It imports
+// only the domain and the contract with the host.
 //
 // Every step is an "ensure": it may run again, and may be interrupted
 // anywhere. A step that fails does not keep the next one from running, so
@@ -20,19 +20,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rockpool/rootvm/agent"
-)
-
-// Paths in the guest. They are part of the image's layout.
-const (
-	RunDir       = "/run/rockpool-setup" // results of this boot
-	DataDir      = "/var/lib/rockpool"   // mount point of the data disk
-	StateDir     = "/opt/rockpool"       // bind mount of DataDir/state
-	ContainerDir = "/home/rockpool/.local/share/containers"
-	ShareDir     = "/mnt/rockpool"
-
-	loginUser   = "admin"
-	serviceUser = "rockpool"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // Kernel are the system calls that need root.
@@ -61,7 +49,7 @@ type Setup struct {
 	HashCost int          // of bcrypt
 	Log      *slog.Logger // one line for each step
 
-	config         agent.GuestConfig
+	config         guest.Config
 	authorizedKeys []byte
 	dataErr        error
 }
@@ -75,7 +63,7 @@ type step struct {
 // Run runs all steps. The error is one line that holds the fault of each step
 // that failed.
 func (s *Setup) Run(ctx context.Context) error {
-	s.config = agent.GuestConfig{}
+	s.config = guest.Config{}
 	s.config.FillDefaults()
 	var faults []string
 	for _, st := range []step{
@@ -108,9 +96,9 @@ func (s *Setup) Run(ctx context.Context) error {
 func (s *Setup) path(p string) string { return filepath.Join(s.Root, p) }
 
 func (s *Setup) makeRunDir(context.Context) (string, error) {
-	dir := s.path(RunDir)
+	dir := s.path(guest.SetupRunDir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("make %s: %w", RunDir, err)
+		return "", fmt.Errorf("make %s: %w", guest.SetupRunDir, err)
 	}
 	if err := os.Remove(filepath.Join(dir, dataErrorFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err

@@ -17,11 +17,13 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // guest is a machine in a directory: sysfs and /etc as files, disks as
 // sparse files, and a kernel that writes down what it was asked.
-type guest struct {
+type machine struct {
 	t        *testing.T
 	root     string
 	calls    []string
@@ -31,8 +33,8 @@ type guest struct {
 	commands Commands
 }
 
-func newGuest(t *testing.T) *guest {
-	g := &guest{t: t, root: t.TempDir(), chowns: map[string]string{}, fail: map[string]error{}, disks: map[string]func(string) error{}, commands: Exec{}}
+func newGuest(t *testing.T) *machine {
+	g := &machine{t: t, root: t.TempDir(), chowns: map[string]string{}, fail: map[string]error{}, disks: map[string]func(string) error{}, commands: Exec{}}
 	for _, d := range []string{"sys/block", "dev", "proc/self", "etc/ssh", "run", "opt", "var/lib", "home/admin/sub", "home/rockpool"} {
 		must(t, os.MkdirAll(filepath.Join(g.root, d), 0o755))
 	}
@@ -54,14 +56,14 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func (g *guest) write(path, content string) {
+func (g *machine) write(path, content string) {
 	g.t.Helper()
 	full := filepath.Join(g.root, path)
 	must(g.t, os.MkdirAll(filepath.Dir(full), 0o755))
 	must(g.t, os.WriteFile(full, []byte(content), 0o644))
 }
 
-func (g *guest) read(path string) string {
+func (g *machine) read(path string) string {
 	g.t.Helper()
 	b, err := os.ReadFile(filepath.Join(g.root, path))
 	must(g.t, err)
@@ -69,7 +71,7 @@ func (g *guest) read(path string) string {
 }
 
 // disk adds a blank disk and returns the file that stands for it.
-func (g *guest) disk(name, number string, size int64, serial string) string {
+func (g *machine) disk(name, number string, size int64, serial string) string {
 	g.t.Helper()
 	g.write("sys/block/"+name+"/dev", number+"\n")
 	g.write("sys/block/"+name+"/size", fmt.Sprint(size/512)+"\n")
@@ -83,7 +85,7 @@ func (g *guest) disk(name, number string, size int64, serial string) string {
 	return path
 }
 
-func (g *guest) partition(disk, name, number string) {
+func (g *machine) partition(disk, name, number string) {
 	g.t.Helper()
 	g.write("sys/block/"+disk+"/"+name+"/dev", number+"\n")
 	g.write("sys/block/"+disk+"/"+name+"/partition", "1\n")
@@ -92,7 +94,7 @@ func (g *guest) partition(disk, name, number string) {
 
 // configDisk adds a disk that looks like an ISO and, when mounted, shows the
 // files.
-func (g *guest) configDisk(files map[string]string) {
+func (g *machine) configDisk(files map[string]string) {
 	g.t.Helper()
 	path := g.disk("vdz", "254:96", 1<<20, "rockpool-config")
 	pvd := make([]byte, 72)
@@ -117,7 +119,7 @@ func writeAt(t *testing.T, path string, b []byte, at int64) {
 	must(t, errors.Join(err, f.Close()))
 }
 
-func (g *guest) call(format string, args ...any) error {
+func (g *machine) call(format string, args ...any) error {
 	c := fmt.Sprintf(format, args...)
 	g.calls = append(g.calls, c)
 	for prefix, err := range g.fail {
@@ -129,7 +131,7 @@ func (g *guest) call(format string, args ...any) error {
 }
 
 // Mount implements Kernel. What is mounted shows up in mountinfo.
-func (g *guest) Mount(source, target, fstype string, _ uintptr, _ string) error {
+func (g *machine) Mount(source, target, fstype string, _ uintptr, _ string) error {
 	if err := g.call("mount %s %s %s", source, target, fstype); err != nil {
 		return err
 	}
@@ -141,7 +143,7 @@ func (g *guest) Mount(source, target, fstype string, _ uintptr, _ string) error 
 	return nil
 }
 
-func (g *guest) Unmount(target string) error {
+func (g *machine) Unmount(target string) error {
 	if err := g.call("unmount %s", target); err != nil {
 		return err
 	}
@@ -160,9 +162,9 @@ func (g *guest) Unmount(target string) error {
 	return nil
 }
 
-func (g *guest) SetHostname(name string) error { return g.call("hostname %s", name) }
+func (g *machine) SetHostname(name string) error { return g.call("hostname %s", name) }
 
-func (g *guest) Chown(path string, uid, gid int) error {
+func (g *machine) Chown(path string, uid, gid int) error {
 	rel, err := filepath.Rel(g.root, path)
 	must(g.t, err)
 	g.chowns["/"+rel] = fmt.Sprintf("%d:%d", uid, gid)
@@ -170,7 +172,7 @@ func (g *guest) Chown(path string, uid, gid int) error {
 }
 
 // run runs the set-up once, as a boot does.
-func (g *guest) run() error {
+func (g *machine) run() error {
 	s := &Setup{
 		Root: g.root, Kernel: g, Commands: g.commands, Random: zeroes{}, Now: time.Now,
 		HashCost: bcrypt.MinCost, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
@@ -179,7 +181,7 @@ func (g *guest) run() error {
 }
 
 // reboot forgets the mounts and what is in /run.
-func (g *guest) reboot() {
+func (g *machine) reboot() {
 	g.calls = nil
 	g.write("proc/self/mountinfo", "22 1 254:1 / / rw - ext4 /dev/vda1 rw\n")
 	must(g.t, os.RemoveAll(filepath.Join(g.root, "run")))
@@ -191,7 +193,7 @@ type zeroes struct{}
 
 func (zeroes) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
-func (g *guest) mounted(source, target string) bool {
+func (g *machine) mounted(source, target string) bool {
 	return slices.ContainsFunc(g.calls, func(c string) bool { return strings.HasPrefix(c, "mount "+source+" "+target+" ") })
 }
 
@@ -214,7 +216,7 @@ func TestSetup_Run(t *testing.T) {
 		if got := g.read("opt/rockpool/dashboard-password"); got != "aaaaaaa-aaaaaaa-aaaaaaa-aaaaaaa\n" {
 			t.Errorf("password: %q", got)
 		}
-		if !g.mounted(DataDir+"/state", StateDir) || !g.mounted(DataDir+"/containers", ContainerDir) {
+		if !g.mounted(guest.DataDir+"/state", guest.StateDir) || !g.mounted(guest.DataDir+"/containers", guest.ContainerDir) {
 			t.Errorf("binds are missing: %q", g.calls)
 		}
 		if got := g.chowns["/var/lib/rockpool/state"]; got != "990:990" {
@@ -230,7 +232,7 @@ func TestSetup_Run(t *testing.T) {
 			"AUTHORIZED_KEYS": "ssh-ed25519 AAAAC3Nz me@host\n",
 		})
 		must(t, g.run())
-		if !g.mounted("/dev/vdb", DataDir) || !slices.Contains(g.calls, "hostname box") {
+		if !g.mounted("/dev/vdb", guest.DataDir) || !slices.Contains(g.calls, "hostname box") {
 			t.Fatalf("calls: %q", g.calls)
 		}
 		if out, err := exec.Command("e2fsck", "-fn", disk).CombinedOutput(); err != nil {
@@ -249,7 +251,7 @@ func TestSetup_Run(t *testing.T) {
 		g.reboot()
 		g.commands = noCommands{t} // a normal boot needs no other program
 		must(t, g.run())
-		if !g.mounted("/dev/vdb", DataDir) {
+		if !g.mounted("/dev/vdb", guest.DataDir) {
 			t.Errorf("second boot: %q", g.calls)
 		}
 		if key != g.read("etc/ssh/ssh_host_ed25519_key") || pass != g.read("opt/rockpool/dashboard-password") || env != g.read("run/rockpool-setup/caddy.env") {
@@ -308,7 +310,7 @@ func TestSetup_Run(t *testing.T) {
 			return []byte("UNEXPECTED INCONSISTENCY"), exec.Command("sh", "-c", "exit 4").Run()
 		})
 		err := g.run()
-		if err == nil || !strings.Contains(err.Error(), "sudo e2fsck -f /dev/vdb") || g.mounted("/dev/vdb", DataDir) {
+		if err == nil || !strings.Contains(err.Error(), "sudo e2fsck -f /dev/vdb") || g.mounted("/dev/vdb", guest.DataDir) {
 			t.Errorf("error: %v, calls %q", err, g.calls)
 		}
 	})
@@ -335,7 +337,7 @@ func TestSetup_mountData(t *testing.T) {
 		writeAt(t, disk, []byte(formatMark), 0)
 		writeAt(t, disk, []byte("group descriptors of the attempt"), 4096)
 		must(t, g.run())
-		if !g.mounted("/dev/vdb", DataDir) {
+		if !g.mounted("/dev/vdb", guest.DataDir) {
 			t.Fatalf("calls: %q", g.calls)
 		}
 		if out, err := exec.Command("e2fsck", "-fn", disk).CombinedOutput(); err != nil {
@@ -352,7 +354,7 @@ func TestSetup_mountData(t *testing.T) {
 		g.reboot()
 		g.commands = Exec{}
 		must(t, g.run())
-		if !g.mounted("/dev/vdb", DataDir) {
+		if !g.mounted("/dev/vdb", guest.DataDir) {
 			t.Errorf("calls: %q", g.calls)
 		}
 	})
@@ -387,7 +389,7 @@ func TestSetup_mountData(t *testing.T) {
 
 func TestChooseData(t *testing.T) {
 	blank := diskContent{kind: kindBlank}
-	data := diskContent{kind: kindExt4, label: dataLabel}
+	data := diskContent{kind: kindExt4, label: guest.DataLabel}
 	type disks = map[string]struct {
 		serial  string
 		size    int64
@@ -399,11 +401,11 @@ func TestChooseData(t *testing.T) {
 		err   string
 	}{
 		"nothing":              {disks{}, "", "no data disk"},
-		"label first":          {disks{"vdb": {dataSerial, 2 << 30, blank}, "vdc": {"", 2 << 30, data}}, "/dev/vdc", ""},
+		"label first":          {disks{"vdb": {guest.DataDiskSerial, 2 << 30, blank}, "vdc": {"", 2 << 30, data}}, "/dev/vdc", ""},
 		"two labels":           {disks{"vdb": {"", 2 << 30, data}, "vdc": {"", 2 << 30, data}}, "", "attach only one"},
-		"serial":               {disks{"vdb": {dataSerial, 2 << 30, blank}, "vdc": {"", 2 << 30, blank}}, "/dev/vdb", ""},
-		"serial, foreign":      {disks{"vdb": {dataSerial, 2 << 30, diskContent{kind: kindUnknown}}}, "", "left alone"},
-		"serial, ext4":         {disks{"vdb": {dataSerial, 2 << 30, diskContent{kind: kindExt4}}}, "/dev/vdb", ""},
+		"serial":               {disks{"vdb": {guest.DataDiskSerial, 2 << 30, blank}, "vdc": {"", 2 << 30, blank}}, "/dev/vdb", ""},
+		"serial, foreign":      {disks{"vdb": {guest.DataDiskSerial, 2 << 30, diskContent{kind: kindUnknown}}}, "", "left alone"},
+		"serial, ext4":         {disks{"vdb": {guest.DataDiskSerial, 2 << 30, diskContent{kind: kindExt4}}}, "/dev/vdb", ""},
 		"only blank":           {disks{"vdb": {"", 2 << 30, blank}}, "/dev/vdb", ""},
 		"two blank":            {disks{"vdb": {"", 2 << 30, blank}, "vdc": {"", 2 << 30, blank}}, "", "none was formatted"},
 		"small":                {disks{"vdb": {"", 1 << 30, blank}}, "", "no data disk"},

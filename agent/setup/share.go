@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // The numbers by which the virtio bus names its kinds of device
@@ -19,7 +21,7 @@ const (
 	virtioFS = "0x001a"
 )
 
-// tartTag is the tag under which macOS's Virtualization.framework, and so
+// guest.TartShareTag is the tag under which macOS's Virtualization.framework, and so
 // Tart, offers all shared directories at once.
 const tartTag = "com.apple.virtio-automount"
 
@@ -31,7 +33,7 @@ type Share struct {
 	Timeout time.Duration // for a device whose driver is not ready yet
 }
 
-// Mount mounts the shared directory at [ShareDir] by virtiofs, else 9p, else
+// Mount mounts the shared directory at [guest.ShareDir] by virtiofs, else 9p, else
 // Tart's automount, and says in a few words what it did. A VM without a
 // shared directory is no fault.
 func (m *Share) Mount(ctx context.Context) (string, error) {
@@ -40,7 +42,7 @@ func (m *Share) Mount(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, ok := mounts[ShareDir]; ok {
+	if _, ok := mounts[guest.ShareDir]; ok {
 		return "mounted already", nil
 	}
 	kinds, err := m.virtioKinds()
@@ -50,8 +52,8 @@ func (m *Share) Mount(ctx context.Context) (string, error) {
 	if !kinds[virtioFS] && !kinds[virtio9P] {
 		return "the host shares no directory", nil
 	}
-	if err := os.MkdirAll(s.path(ShareDir), 0o755); err != nil {
-		return "", fmt.Errorf("make %s: %w", ShareDir, err)
+	if err := os.MkdirAll(s.path(guest.ShareDir), 0o755); err != nil {
+		return "", fmt.Errorf("make %s: %w", guest.ShareDir, err)
 	}
 	return m.retry(ctx, kinds)
 }
@@ -80,7 +82,7 @@ func (m *Share) try(kinds map[string]bool) (string, error) {
 	const flags = unix.MS_NODEV | unix.MS_NOSUID
 	var errs []error
 	if kinds[virtioFS] {
-		err := m.Kernel.Mount(m.Tag, ShareDir, "virtiofs", flags, "")
+		err := m.Kernel.Mount(m.Tag, guest.ShareDir, "virtiofs", flags, "")
 		if err == nil {
 			return "mounted by virtiofs", nil
 		}
@@ -89,7 +91,7 @@ func (m *Share) try(kinds map[string]bool) (string, error) {
 	if kinds[virtio9P] {
 		// mmap needs the page cache, and big messages are what makes 9p
 		// bearable; the kernel lowers msize to what the device can.
-		err := m.Kernel.Mount(m.Tag, ShareDir, "9p", flags, "trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=client")
+		err := m.Kernel.Mount(m.Tag, guest.ShareDir, "9p", flags, "trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=client")
 		if err == nil {
 			return "mounted by 9p", nil
 		}
@@ -112,10 +114,10 @@ func (m *Share) tart(flags uintptr) (string, error) {
 	if err := os.MkdirAll(s.path(all), 0o755); err != nil {
 		return "", fmt.Errorf("make %s: %w", all, err)
 	}
-	if err := m.Kernel.Mount(tartTag, all, "virtiofs", flags, ""); err != nil {
-		return "", fmt.Errorf("mount virtiofs %s: %w", tartTag, err)
+	if err := m.Kernel.Mount(guest.TartShareTag, all, "virtiofs", flags, ""); err != nil {
+		return "", fmt.Errorf("mount virtiofs %s: %w", guest.TartShareTag, err)
 	}
-	if err := m.Kernel.Mount(filepath.Join(all, m.Tag), ShareDir, "", unix.MS_BIND, ""); err != nil {
+	if err := m.Kernel.Mount(filepath.Join(all, m.Tag), guest.ShareDir, "", unix.MS_BIND, ""); err != nil {
 		return "", errors.Join(fmt.Errorf("show folder %s of Tart's share: %w", m.Tag, err), m.Kernel.Unmount(all))
 	}
 	return "mounted by Tart's automount", nil

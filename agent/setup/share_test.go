@@ -23,7 +23,7 @@ func TestShare_Mount(t *testing.T) {
 		"9p":       {[]string{virtio9P}, nil, []string{"mount src /mnt/rockpool 9p"}, "mounted by 9p", ""},
 		"tart": {
 			[]string{virtioFS}, []string{"mount src "},
-			[]string{"mount src /mnt/rockpool virtiofs", "mount com.apple.virtio-automount /run/rockpool-shares virtiofs", "mount /run/rockpool-shares/src /mnt/rockpool "},
+			[]string{"mount src /mnt/rockpool virtiofs", "mount com.apple.virtio-fs.automount /run/rockpool-shares virtiofs", "mount /run/rockpool-shares/src /mnt/rockpool "},
 			"mounted by Tart's automount", "",
 		},
 		"broken": {[]string{virtio9P}, []string{"mount"}, []string{"mount src /mnt/rockpool 9p"}, "", "mount 9p src: invalid argument"},

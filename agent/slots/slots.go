@@ -21,13 +21,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // The places in the VM.
 const (
-	Rootfs  = "/usr/share/rockpool/workspace/rootfs" // the carried image
-	Dir     = "/run/rockpool-slots"                  // view k is Dir/k
-	Socket  = "/run/rockpool-slots.sock"
+	Rootfs  = guest.WorkspaceRoot // the carried image
+	Dir     = guest.SlotsDir      // view k is Dir/k
+	Socket  = guest.SlotsSocket
 	SubUIDs = "/etc/subuid"
 )
 

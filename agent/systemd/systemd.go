@@ -16,20 +16,21 @@ import (
 	"github.com/coreos/go-systemd/v22/dbus"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // units names the units whose start ends a phase. The first of the units that
 // became active counts.
 var units = []struct {
-	phase agent.Phase
+	phase guest.Phase
 	names []string
 }{
-	{agent.PhaseUserspace, []string{"basic.target"}},
-	{agent.PhaseSetup, []string{"rockpool-setup.service"}},
-	{agent.PhaseNetwork, []string{"network-online.target", "network.target"}},
-	{agent.PhaseSSH, []string{"ssh.service", "ssh.socket"}},
-	{agent.PhaseAgent, []string{"rockpool-agent.service"}},
-	{agent.PhaseCaddy, []string{"rockpool-caddy.service"}},
+	{guest.PhaseUserspace, []string{"basic.target"}},
+	{guest.PhaseSetup, []string{"rockpool-setup.service"}},
+	{guest.PhaseNetwork, []string{"network-online.target", "network.target"}},
+	{guest.PhaseSSH, []string{"ssh.service", "ssh.socket"}},
+	{guest.PhaseAgent, []string{"rockpool-agent.service"}},
+	{guest.PhaseCaddy, []string{"rockpool-caddy.service"}},
 }
 
 // Bus implements [agent.Init]. It connects when it is first asked, and again
@@ -37,7 +38,7 @@ var units = []struct {
 type Bus struct {
 	mu    sync.Mutex
 	conn  *dbus.Conn
-	known map[agent.Phase]time.Duration
+	known map[guest.Phase]time.Duration
 }
 
 // Close ends the connection, if there is one.
@@ -67,16 +68,16 @@ func (b *Bus) connect(ctx context.Context) error {
 }
 
 // Phases implements [agent.Init]. What was learnt once is not asked again.
-func (b *Bus) Phases(ctx context.Context) (map[agent.Phase]time.Duration, error) {
+func (b *Bus) Phases(ctx context.Context) (map[guest.Phase]time.Duration, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.connect(ctx); err != nil {
 		return nil, err
 	}
 	if b.known == nil {
-		b.known = map[agent.Phase]time.Duration{}
+		b.known = map[guest.Phase]time.Duration{}
 	}
-	if _, ok := b.known[agent.PhaseKernel]; !ok {
+	if _, ok := b.known[guest.PhaseKernel]; !ok {
 		if err := b.managerPhases(); err != nil {
 			b.drop()
 			return nil, err
@@ -95,7 +96,7 @@ func (b *Bus) Phases(ctx context.Context) (map[agent.Phase]time.Duration, error)
 			b.known[u.phase] = at
 		}
 	}
-	phases := make(map[agent.Phase]time.Duration, len(b.known))
+	phases := make(map[guest.Phase]time.Duration, len(b.known))
 	for p, at := range b.known {
 		phases[p] = at
 	}
@@ -114,10 +115,10 @@ func (b *Bus) managerPhases() error {
 		return err
 	}
 	if initrd > 0 {
-		b.known[agent.PhaseKernel] = initrd
-		b.known[agent.PhaseInitrd] = userspace
+		b.known[guest.PhaseKernel] = initrd
+		b.known[guest.PhaseInitrd] = userspace
 	} else {
-		b.known[agent.PhaseKernel] = userspace
+		b.known[guest.PhaseKernel] = userspace
 	}
 	return nil
 }

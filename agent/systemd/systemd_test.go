@@ -7,7 +7,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/guest"
 )
 
 func TestParseStamp(t *testing.T) {
@@ -29,14 +29,14 @@ func TestParseStamp(t *testing.T) {
 
 // TestUnits: each phase is the manager's or that of a unit, once.
 func TestUnits(t *testing.T) {
-	seen := []agent.Phase{agent.PhaseKernel, agent.PhaseInitrd}
+	seen := []guest.Phase{guest.PhaseKernel, guest.PhaseInitrd}
 	for _, u := range units {
 		if slices.Contains(seen, u.phase) {
 			t.Errorf("%s twice", u.phase)
 		}
 		seen = append(seen, u.phase)
 	}
-	for _, p := range agent.Phases() {
+	for _, p := range guest.Phases() {
 		if !slices.Contains(seen, p) {
 			t.Errorf("%s has no source", p)
 		}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // ownership holds, for each suite, the paths that are not plainly root's.
@@ -27,7 +28,7 @@ var ownership embed.FS
 
 // carried is where the root file system of the workspace image lies, to be
 // seen through ID-mapped mounts.
-const carried = "/usr/share/rockpool/workspace/rootfs/"
+const carried = guest.WorkspaceRoot + "/"
 
 // audit is what one pass over a root file system's archive finds out.
 type audit struct {

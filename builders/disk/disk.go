@@ -8,7 +8,7 @@
 //
 // It owns no state: every function writes the files it was asked for, each
 // first under a temporary name beside the target, and renames it when complete.
-// It may import the builders package and nothing else of this project.
+// It imports the builders package and the contract, package guest.
 package disk
 
 import (

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // mke2fsArgs are the arguments of mke2fs(8) 1.47.2 or later, which reads the
@@ -24,7 +25,7 @@ func mke2fsArgs(spec builders.Spec, root Partition, rootfsTar, disk string) []st
 	return []string{
 		"-q", "-F", "-t", "ext4",
 		"-b", "4096", "-I", "256", "-i", "16384", "-m", "1", "-J", "size=64",
-		"-L", "rockpool-root", "-U", RootUUID(spec),
+		"-L", guest.RootLabel, "-U", RootUUID(spec),
 		"-E", strings.Join(extended, ","),
 		"-d", rootfsTar, disk, strconv.FormatInt(root.Size/1024, 10) + "k",
 	}

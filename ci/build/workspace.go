@@ -17,13 +17,14 @@ import (
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/bootstrap"
 	"github.com/rockpool/rootvm/builders/userns"
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/images"
 	"github.com/rockpool/rootvm/images/oci"
 )
 
 // carriedAt is where the Root VM's image has the workspace image: rootfs/,
 // config.json and digest. The agent looks there.
-const carriedAt = "/usr/share/rockpool/workspace"
+const carriedAt = guest.WorkspaceDir
 
 // WorkspaceManifest is the record of a build of the workspace image, beside it
 // in dist/. All but Steps is a function of the inputs.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -28,11 +29,11 @@ func TestUp(t *testing.T) {
 	if state.Status != vm.Ready || state.ReadyAfter <= 0 {
 		t.Errorf("state = %s after %.1f s", state.Status, state.ReadyAfter)
 	}
-	seen := map[string]bool{}
+	seen := map[guest.Phase]bool{}
 	for _, p := range state.Phases {
 		seen[p.Name] = true
 	}
-	for _, want := range []string{"kernel", "userspace", "setup", "ssh", "agent", "caddy"} {
+	for _, want := range guest.Phases() {
 		if !seen[want] {
 			t.Errorf("no time for the phase %q in %v", want, state.Phases)
 		}

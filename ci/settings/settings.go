@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/images"
 	"github.com/rockpool/rootvm/vm"
 )
@@ -113,7 +114,7 @@ func loadVM(r *reader, source, architecture string) vm.Config {
 		CPUs:         r.number("ROOT_VM_CPUS", 0),
 		DataSize:     r.size("ROOT_VM_DATA_SIZE", 0),
 		DiskSize:     r.size("ROOT_VM_DISK_SIZE", 0),
-		Ports:        vm.Ports{SSH: r.port("ROOT_VM_SSH_PORT", 2222), Dashboard: web, IDE: web + 1, Preview: web + 2},
+		Ports:        guest.Ports{SSH: r.port("ROOT_VM_SSH_PORT", 2222), Dashboard: web, IDE: web + 1, Preview: web + 2},
 		ShareDir:     r.text("ROCKPOOL_PROJECT", source),
 		Share:        r.choice("SHARE", vm.Auto, vm.ShareVirtiofs, vm.Share9P, vm.ShareNone),
 		Boot:         r.choice("BOOT", vm.BootKernel, vm.BootBIOS, vm.BootUEFI),

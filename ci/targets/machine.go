@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -100,14 +101,11 @@ func (a *App) SSH(ctx context.Context, args []string) (int, error) {
 	})
 }
 
-// agentProgram is the agent in the guest.
-const agentProgram = "/usr/local/bin/rockpool-agent"
-
 // Workspaces runs a command of the agent on workspaces in the guest and
 // returns its exit code. The agent's program itself becomes the user that may
 // speak to the agent.
 func (a *App) Workspaces(ctx context.Context, verb string, args []string) (int, error) {
-	return a.SSH(ctx, append([]string{"--", agentProgram, "ws", verb}, args...))
+	return a.SSH(ctx, append([]string{"--", guest.AgentProgram, "ws", verb}, args...))
 }
 
 // Password prints the dashboard's password, which the guest made on its first
@@ -115,7 +113,7 @@ func (a *App) Workspaces(ctx context.Context, verb string, args []string) (int, 
 func (a *App) Password(ctx context.Context) error {
 	var out bytes.Buffer
 	code, err := a.instances().SSH(ctx, a.Settings.VM.Name, vm.SSHOptions{
-		Command: []string{"sudo", "cat", "/opt/rockpool/dashboard-password"}, Stdout: &out, Stderr: a.Err,
+		Command: []string{"sudo", "cat", guest.PasswordFile}, Stdout: &out, Stderr: a.Err,
 	})
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/rockpool/rootvm/ci/browser"
 	"github.com/rockpool/rootvm/ci/build"
 	"github.com/rockpool/rootvm/ci/preflight"
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -158,7 +159,7 @@ func (a *App) underTest(ctx context.Context, dir string) (string, error) {
 	cfg := vm.Config{
 		Image: image, Architecture: a.Settings.Spec.Architecture,
 		Memory: 2 * vm.GiB, CPUs: 2, DataSize: 8 * vm.GiB,
-		Ports: vm.Ports{SSH: 9322, Dashboard: 9380, IDE: 9381, Preview: 9382},
+		Ports: guest.Ports{SSH: 9322, Dashboard: 9380, IDE: 9381, Preview: 9382},
 	}
 	cfg.FillDefaults()
 	b, err := json.Marshal(map[string]any{

@@ -10,11 +10,12 @@ import (
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/dashboard"
 	"github.com/rockpool/rootvm/agent/http"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // openDashboard returns what answers below /app/: the dashboard, or what is
 // configured instead of it. closing is closed when the agent ends.
-func openDashboard(o serveOptions, plane agent.ControlPlane, ports agent.GuestPorts, closing <-chan struct{}, log *slog.Logger) (nethttp.Handler, error) {
+func openDashboard(o serveOptions, plane agent.ControlPlane, ports guest.Ports, closing <-chan struct{}, log *slog.Logger) (nethttp.Handler, error) {
 	switch {
 	case o.spaProxy != nil:
 		h, err := http.SPAProxy(o.spaProxy, log)

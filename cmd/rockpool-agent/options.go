@@ -9,13 +9,13 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent/github"
-	"github.com/rockpool/rootvm/agent/setup"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // The places in the VM that several commands know.
 const (
-	defaultDatabase = "/opt/rockpool/rockpool.db"
-	defaultSocket   = "/run/rockpool/agent.sock"
+	defaultDatabase = guest.DatabaseFile
+	defaultSocket   = guest.AgentSocket
 	defaultProbe    = "http://127.0.0.1:8080/api/health"
 )
 
@@ -97,8 +97,8 @@ func parseServe(args []string, s streams, env func(string) string) (serveOptions
 	fs := newSettings("serve", env)
 	fs.text(&o.database, "database", "ROCKPOOL_DATABASE", defaultDatabase, "SQLite file")
 	fs.text(&o.socket, "socket", "ROCKPOOL_SOCKET", defaultSocket, "unix socket of the API")
-	fs.text(&o.runDir, "setup", "ROCKPOOL_SETUP_DIR", setup.RunDir, "directory that rockpool-agent setup filled")
-	fs.text(&o.channel, "channel", "ROCKPOOL_CHANNEL", "/dev/virtio-ports/dev.rockpool.host", "virtio-serial port to the host")
+	fs.text(&o.runDir, "setup", "ROCKPOOL_SETUP_DIR", guest.SetupRunDir, "directory that rockpool-agent setup filled")
+	fs.text(&o.channel, "channel", "ROCKPOOL_CHANNEL", guest.ChannelDevice, "virtio-serial port to the host")
 	fs.text(&o.probe, "probe", "ROCKPOOL_PROBE_URL", defaultProbe, "address that answers OK when the VM serves")
 	fs.engine(&o.engine, &delay)
 	fs.text(&concurrency, "concurrency", "ROCKPOOL_CONCURRENCY", "4", "jobs that run at once; more wait")

@@ -29,6 +29,7 @@ import (
 	"github.com/rockpool/rootvm/agent/setup"
 	"github.com/rockpool/rootvm/agent/sqlite"
 	"github.com/rockpool/rootvm/agent/systemd"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // drainTime is how long requests under way may take after SIGTERM.
@@ -53,7 +54,7 @@ func serve(ctx context.Context, args []string, s streams, env func(string) strin
 // daemonParts are the parts of a daemon that is being put together.
 type daemonParts struct {
 	o      serveOptions
-	config agent.GuestConfig
+	config guest.Config
 	log    *slog.Logger
 	record *agent.BootRecord
 	wait   waiting

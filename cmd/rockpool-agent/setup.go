@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent/setup"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // hashCost is bcrypt's for the generated dashboard password. That has 140
@@ -59,7 +60,7 @@ func mountShare(ctx context.Context, args []string, s streams, _ func(string) st
 		return errors.New("must run as root: it mounts a file system")
 	}
 	// The data disk has no say here.
-	config, err := setup.ReadConfig(os.DirFS("/"), strings.TrimPrefix(setup.RunDir, "/"))
+	config, err := setup.ReadConfig(os.DirFS("/"), strings.TrimPrefix(guest.SetupRunDir, "/"))
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/client"
 	"github.com/rockpool/rootvm/agent/setup"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // wsCommand is one of the commands on workspaces.
@@ -76,7 +77,7 @@ func wsUsage(w io.Writer) {
 func (w *ws) parse(args []string, n int) ([]string, error) {
 	var socket string
 	w.fs.text(&socket, "socket", "ROCKPOOL_SOCKET", defaultSocket, "unix socket of the agent")
-	w.fs.text(&w.runDir, "setup", "ROCKPOOL_SETUP_DIR", setup.RunDir, "directory that rockpool-agent setup filled")
+	w.fs.text(&w.runDir, "setup", "ROCKPOOL_SETUP_DIR", guest.SetupRunDir, "directory that rockpool-agent setup filled")
 	words, err := parseMixed(w.fs.FlagSet, args, w.streams)
 	if err != nil {
 		return nil, err

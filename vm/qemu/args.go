@@ -6,13 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/vm"
-)
-
-// Names that the guest knows the machine's parts by.
-const (
-	channelName = "dev.rockpool.host" // virtio-serial port
-	shareTag    = "rockpool"          // virtiofs and 9p
 )
 
 // Sockets in the instance's directory, which is the working directory of its
@@ -52,7 +47,7 @@ type Options struct {
 	FirmwareCode, FirmwareVars  string // for vm.BootUEFI; Vars is the instance's own copy
 
 	Disks        []Disk // in the order the guest sees them
-	Forwards     []vm.Forward
+	Forwards     []guest.Forward
 	Share        string // vm.ShareVirtiofs, vm.Share9P or vm.ShareNone
 	ShareDir     string // for vm.Share9P
 	SerialLog    string
@@ -152,7 +147,7 @@ func (o Options) channels(a *argList) {
 	a.add("-chardev", "socket,id=qmp,server=on,wait=off,path="+qmpSocket, "-mon", "chardev=qmp,mode=control")
 	a.add("-chardev", "socket,id=channel,server=on,wait=off,path="+channelSocket)
 	a.device("virtio-serial-pci")
-	a.device("virtserialport", "chardev", "channel", "name", channelName)
+	a.device("virtserialport", "chardev", "channel", "name", guest.ChannelPort)
 }
 
 func (o Options) share(a *argList) {
@@ -160,12 +155,12 @@ func (o Options) share(a *argList) {
 	case vm.ShareVirtiofs:
 		a.device("pcie-root-port", "id", sharePort, "chassis", "1", "slot", "1") // so that the device can be replaced
 		a.add("-chardev", "socket,id="+shareChardev+",path="+shareSocket)
-		a.device("vhost-user-fs-pci", "id", shareDevice, "bus", sharePort, "chardev", shareChardev, "tag", shareTag, "queue-size", "1024")
+		a.device("vhost-user-fs-pci", "id", shareDevice, "bus", sharePort, "chardev", shareChardev, "tag", guest.ShareTag, "queue-size", "1024")
 	case vm.Share9P:
 		// security_model=none: modes, owners and links are those of the host's
 		// files, as far as the user running QEMU may set them.
 		a.add("-fsdev", "local,id=share,security_model=none,multidevs=remap,path="+escape(o.ShareDir))
-		a.device("virtio-9p-pci", "id", shareDevice, "fsdev", "share", "mount_tag", shareTag)
+		a.device("virtio-9p-pci", "id", shareDevice, "fsdev", "share", "mount_tag", guest.ShareTag)
 	}
 }
 
@@ -221,7 +216,7 @@ type VirtiofsdOptions struct {
 // Args is the argument list of virtiofsd, without the program. Descriptor 3 is
 // its socket, which listens already.
 func (o VirtiofsdOptions) Args() []string {
-	a := argList{"--fd", "3", "--shared-dir", o.Dir, "--tag", shareTag,
+	a := argList{"--fd", "3", "--shared-dir", o.Dir, "--tag", guest.ShareTag,
 		"--sandbox", o.Sandbox, "--cache", "auto", "--xattr", "--log-level", "info"}
 	if o.MapIDs {
 		a.add("--uid-map", fmt.Sprintf(":%d:%d:1:", o.HostUID, o.HostUID))

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -43,7 +44,7 @@ func TestOptions_Args(t *testing.T) {
 			{File: "/i/data.raw", Format: "raw", Serial: "rockpool-data"},
 			{File: "/i/config.iso", Format: "raw", Serial: "rockpool-config", ReadOnly: true},
 		},
-		Forwards:  vm.Ports{SSH: 2222, Dashboard: 8080, IDE: 8081, Preview: 8082}.Forwards(),
+		Forwards:  guest.Ports{SSH: 2222, Dashboard: 8080, IDE: 8081, Preview: 8082}.Forwards(),
 		Share:     vm.ShareVirtiofs,
 		ShareDir:  "/home/me/with, comma",
 		SerialLog: "serial.log",
@@ -55,7 +56,7 @@ func TestOptions_Args(t *testing.T) {
 			o.Boot, o.Share = vm.BootBIOS, vm.ShareNone
 			o.Disks = []Disk{{File: "/i/root.qcow2", Format: "qcow2", Serial: "rockpool-root", Boot: true}}
 			o.FirmwareDirs = []string{"/tools/usr/share/qemu", "/tools/usr/share/seabios"}
-			o.Forwards = vm.Ports{SSH: 3333}.Forwards()
+			o.Forwards = guest.Ports{SSH: 3333}.Forwards()
 		},
 		"uefi": func(o *Options) {
 			o.Boot, o.FirmwareCode, o.FirmwareVars = vm.BootUEFI, "/fw/code.fd", "/i/uefi-vars.fd"

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -76,16 +77,16 @@ func (d *Driver) options(ctx context.Context, inst vm.Instance, note func(string
 		return o, err
 	}
 	note(rootNote)
-	o.Disks = append(o.Disks, Disk{File: root, Format: "qcow2", Serial: "rockpool-root", Boot: c.Boot != vm.BootKernel})
+	o.Disks = append(o.Disks, Disk{File: root, Format: "qcow2", Serial: guest.RootDiskSerial, Boot: c.Boot != vm.BootKernel})
 	if c.DataSize > 0 {
 		dataNote, err := dataDisk(inst.Path(dataFile), c.DataSize)
 		if err != nil {
 			return o, err
 		}
 		note(dataNote)
-		o.Disks = append(o.Disks, Disk{File: inst.Path(dataFile), Format: "raw", Serial: "rockpool-data"})
+		o.Disks = append(o.Disks, Disk{File: inst.Path(dataFile), Format: "raw", Serial: guest.DataDiskSerial})
 	}
-	o.Disks = append(o.Disks, Disk{File: inst.Path(vm.ConfigDisk), Format: "raw", Serial: "rockpool-config", ReadOnly: true})
+	o.Disks = append(o.Disks, Disk{File: inst.Path(vm.ConfigDisk), Format: "raw", Serial: guest.ConfigDiskSerial, ReadOnly: true})
 	switch c.Boot {
 	case vm.BootKernel:
 		for _, file := range []string{c.Image.Kernel, c.Image.Initrd} {

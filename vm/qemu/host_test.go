@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/vm"
 	"github.com/rockpool/rootvm/vm/qemu"
 )
@@ -48,7 +49,7 @@ func newFixture(t *testing.T, mode string) *fixture {
 	}
 	f := &fixture{t: t, host: vm.Host{Dir: filepath.Join(dir, "instances"), Driver: driver, Supervisor: []string{self, "as-supervisor"}}}
 	f.cfg = vm.Config{
-		Name: "one", Memory: vm.GiB, CPUs: 1, Accel: vm.AccelTCG, Ports: vm.Ports{Dashboard: freePort(t)}, ShareDir: t.TempDir(), DataSize: vm.GiB,
+		Name: "one", Memory: vm.GiB, CPUs: 1, Accel: vm.AccelTCG, Ports: guest.Ports{Dashboard: freePort(t)}, ShareDir: t.TempDir(), DataSize: vm.GiB,
 		Image: vm.Image{Disk: write("image.qcow2", "QFI\xfb image"), Kernel: write("vmlinuz", "k"), Initrd: write("initrd", "i"), CommandLine: "root=UUID=u"},
 	}
 	t.Cleanup(func() {
@@ -141,7 +142,7 @@ func TestHost_StartWaitStop(t *testing.T) {
 		t.Errorf("started: %+v", started)
 	}
 	var phases []string
-	state, err := f.host.WaitReady(t.Context(), "one", limit, func(p vm.Progress) { phases = append(phases, p.Phase) })
+	state, err := f.host.WaitReady(t.Context(), "one", limit, func(p vm.Progress) { phases = append(phases, string(p.Phase)) })
 	if err != nil || state.AgentVersion != "v1" || state.ReadyAfter <= 0 {
 		t.Fatalf("ready: %+v, %v", state, err)
 	}

@@ -1,7 +1,7 @@
 // Package qemu is the driver that runs an instance as a QEMU process on Linux,
 // with a virtiofsd beside it. Argument lists are built by pure functions from
 // typed structs. It owns the disks of an instance and, below [Driver.Cache],
-// the verdict on hardware acceleration. It imports vm and nothing else of this
+// the verdict on hardware acceleration. It imports vm and guest, nothing else of this
 // project.
 package qemu
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -97,5 +98,5 @@ func chardevAdd() map[string]any {
 
 func deviceAdd() map[string]any {
 	return map[string]any{"driver": "vhost-user-fs-pci", "id": shareDevice, "bus": sharePort,
-		"chardev": shareChardev, "tag": shareTag, "queue-size": 1024}
+		"chardev": shareChardev, "tag": guest.ShareTag, "queue-size": 1024}
 }

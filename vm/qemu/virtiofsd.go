@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -42,7 +43,7 @@ func (d *Driver) share(ctx context.Context, inst vm.Instance) (kind string, o Vi
 // can only make its own; root makes the directory's owner's.
 func (d *Driver) virtiofsdOptions(c vm.Config) (VirtiofsdOptions, error) {
 	uid, gid, err := vm.Owner(c.ShareDir)
-	o := VirtiofsdOptions{Dir: c.ShareDir, HostUID: uid, HostGID: gid, GuestUID: vm.AdminID(uid), GuestGID: vm.AdminID(gid)}
+	o := VirtiofsdOptions{Dir: c.ShareDir, HostUID: uid, HostGID: gid, GuestUID: guest.AdminIDFor(uid), GuestGID: guest.AdminIDFor(gid)}
 	if me := os.Geteuid(); me != 0 {
 		o.HostUID, o.HostGID = me, os.Getegid()
 	}

@@ -1,16 +1,16 @@
-package agent_test
+package guest_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/guest"
 )
 
 const bcryptHash = "$2a$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234"
 
-func TestDecodeGuestConfig(t *testing.T) {
+func TestDecodeConfig(t *testing.T) {
 	for name, tt := range map[string]struct {
 		json string
 		err  string // "" is success
@@ -33,11 +33,11 @@ func TestDecodeGuestConfig(t *testing.T) {
 		"negative uid":  {`{"version":1,"uid":-1}`, "uid"},
 		"no uid":        {`{"version":1,"uid":4294967295}`, "uid and gid must be below"},
 		"not UTF-8":     {"{\"version\":1,\"x\":\"\xff\"}", "UTF-8"},
-		"huge":          {`{"version":1,"x":"` + strings.Repeat("a", agent.MaxGuestConfigSize) + `"}`, "larger"},
+		"huge":          {`{"version":1,"x":"` + strings.Repeat("a", guest.MaxConfigSize) + `"}`, "larger"},
 		"every fault":   {`{"version":1,"hostname":"A","share":"/"}`, "share"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := agent.DecodeGuestConfig(strings.NewReader(tt.json))
+			c, err := guest.DecodeConfig(strings.NewReader(tt.json))
 			if tt.err == "" {
 				if err != nil || c.Ports.Preview != 8082 || c.Hostname != "rockpool-root" || c.Credentials.Username != "admin" {
 					t.Errorf("got %+v, %v", c, err)
@@ -54,11 +54,11 @@ func TestDecodeGuestConfig(t *testing.T) {
 	}
 }
 
-func FuzzDecodeGuestConfig(f *testing.F) {
+func FuzzDecodeConfig(f *testing.F) {
 	f.Add(`{"version":1}`)
 	f.Add(`{"version":1,"hostname":"x","uid":1,"credentials":{"username":"a","passwordHash":"` + bcryptHash + `"}}`)
 	f.Fuzz(func(t *testing.T, s string) {
-		c, err := agent.DecodeGuestConfig(strings.NewReader(s))
+		c, err := guest.DecodeConfig(strings.NewReader(s))
 		if err != nil {
 			return
 		}
@@ -73,8 +73,8 @@ func FuzzDecodeGuestConfig(f *testing.F) {
 	})
 }
 
-func ExampleDecodeGuestConfig() {
-	c, err := agent.DecodeGuestConfig(strings.NewReader(`{"version":1,"hostname":"box"}`))
+func ExampleDecodeConfig() {
+	c, err := guest.DecodeConfig(strings.NewReader(`{"version":1,"hostname":"box"}`))
 	fmt.Println(c.Hostname, c.Ports.Dashboard, err)
 	// Output: box 8080 <nil>
 }

@@ -1,0 +1,50 @@
+package guest
+
+// The channel is a virtio-serial port: one JSON object a line, UTF-8. The guest
+// tells what it learns about its boot, unasked, once for each event; the host
+// may ask for all of it again, since nobody knows what a port that nobody
+// listened to has swallowed, and may ask for a shutdown.
+const (
+	// ChannelPort is the port's name.
+	ChannelPort = "dev.rockpool.host"
+	// ChannelDevice is where the guest's udev shows it.
+	ChannelDevice = "/dev/virtio-ports/" + ChannelPort
+	// MaxLine bounds a line in bytes, its end included.
+	MaxLine = 64 << 10
+)
+
+// Event says what a [Message] tells.
+type Event string
+
+// The events.
+const (
+	EventPhase    Event = "phase"    // a phase of the boot is over: Phase, Seconds
+	EventReady    Event = "ready"    // the stack serves: Seconds, Version
+	EventFailed   Event = "failed"   // a unit failed: Unit, Message
+	EventStopping Event = "stopping" // the request to shut down was heard
+	EventStopped  Event = "stopped"  // workspaces have stopped and data is on the disk
+)
+
+// Message is one line of the guest.
+type Message struct {
+	Event   Event    `json:"event"`
+	Phase   Phase    `json:"phase,omitempty"`
+	Seconds *float64 `json:"seconds,omitempty"` // since the guest's kernel started
+	Version string   `json:"version,omitempty"` // of the agent
+	Unit    string   `json:"unit,omitempty"`    // a systemd unit
+	Message string   `json:"message,omitempty"` // a sentence for people
+}
+
+// Request is what a [Call] asks for.
+type Request string
+
+// The requests.
+const (
+	RequestStatus   Request = "status"   // say every event again
+	RequestShutdown Request = "shutdown" // stop workspaces, make data durable, say stopped
+)
+
+// Call is one line of the host.
+type Call struct {
+	Request Request `json:"request"`
+}
