@@ -94,7 +94,12 @@ func newMachine(t *testing.T) *machine {
 	}
 	m.Config.Name, m.Config.ShareDir = "rockpool-e2e", m.share
 	m.Config.FillDefaults()
-	m.host = vm.Host{Dir: m.Dir, Driver: &m.Driver, Supervisor: m.Supervisor}
+	m.host = vm.Host{
+		Dir: m.Dir, Driver: &m.Driver,
+		Drivers:    vm.Drivers{"qemu": func() vm.Driver { return new(qemu.Driver) }},
+		Supervisor: func(context.Context) ([]string, error) { return m.Supervisor, nil },
+		Command:    func(verb ...string) string { return "go tool mage " + strings.Join(verb, ":") },
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the serial log ends with:\n%s", m.serial())

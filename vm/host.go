@@ -2,7 +2,6 @@ package vm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,10 +19,22 @@ import (
 // Host is the place where instances live and the use cases on them. All of
 // them are idempotent and may be interrupted at any time.
 type Host struct {
-	Dir        string       // holds one directory for each instance
-	Driver     Driver       // for Start; the other verbs use what the instance was started with
-	Supervisor []string     // argv of the supervisor program; Start appends its own arguments
-	Log        *slog.Logger // may be nil
+	Dir     string  // holds one directory for each instance
+	Driver  Driver  // for Start; the other verbs use what the instance was started with
+	Drivers Drivers // for Destroy: by the name that the instance remembers
+
+	// Supervisor returns the argument vector of this program as a supervisor,
+	// such as "/path/rockpool", "supervise"; "launch DIR" or "attach DIR" is
+	// appended. It is a function since a caller may have to compile it first.
+	// Start keeps a copy of the program with the instance, which is what the
+	// other verbs use: they come here only when that copy is missing or broken.
+	Supervisor func(ctx context.Context) ([]string, error)
+
+	// Command is how a user calls a verb, for messages: of "vm", "start" it
+	// makes "rockpool vm start" when it is nil.
+	Command func(verb ...string) string
+
+	Log *slog.Logger // may be nil
 }
 
 // ErrAlreadyRunning is no failure: the instance that was to start runs.
@@ -63,6 +75,28 @@ func (h Host) log() *slog.Logger {
 	return h.Log
 }
 
+// command is how the user calls a verb.
+func (h Host) command(verb ...string) string {
+	if h.Command == nil {
+		return "rockpool " + strings.Join(verb, " ")
+	}
+	return h.Command(verb...)
+}
+
+// restart is how the user restarts an instance's machine.
+func (h Host) restart() string {
+	return h.command("vm", "stop") + ", then " + h.command("vm", "start")
+}
+
+// load reads the instance in dir, for a verb that needs one.
+func (h Host) load(dir string) (Instance, error) {
+	inst, err := loadInstance(dir)
+	if errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("%w: start it with `%s`", err, h.command("up"))
+	}
+	return inst, err
+}
+
 // dir is the directory of an instance, whose name is checked because it is
 // also removed.
 func (h Host) dir(name string) (string, error) {
@@ -92,8 +126,13 @@ func (h Host) List() ([]string, error) {
 // [ErrAlreadyRunning]; a machine whose guest crashed is switched off and on
 // again. progress may be nil.
 func (h Host) Start(ctx context.Context, cfg Config, progress func(Progress)) (State, error) {
+	if h.Driver == nil {
+		return State{}, errors.New("start: no driver given")
+	}
+	can := h.Driver.Capabilities()
+	cfg.fillFrom(can)
 	cfg.FillDefaults()
-	if err := cfg.Validate(); err != nil {
+	if err := cfg.Validate(can); err != nil {
 		return State{}, err
 	}
 	dir, err := h.dir(cfg.Name)
@@ -141,6 +180,10 @@ func sayer(progress func(Progress)) func(phase guest.Phase, note string) {
 
 // prepare does everything that must be there before the machine is launched.
 func (h Host) prepare(ctx context.Context, inst Instance, say func(phase guest.Phase, note string)) error {
+	if name := savedDriverName(inst); name != "" && name != h.Driver.Name() {
+		return fmt.Errorf("%s was made by the driver %s, not by %s, and its disks are of no use to another: start it with that one, or destroy it first with `%s`",
+			inst.Config.Name, name, h.Driver.Name(), h.command("vm", "destroy"))
+	}
 	if err := h.clearAway(ctx, inst); err != nil {
 		return err
 	}
@@ -158,10 +201,15 @@ func (h Host) prepare(ctx context.Context, inst Instance, say func(phase guest.P
 	if err := WriteConfigDisk(inst.Path(ConfigDisk), config, key); err != nil {
 		return err
 	}
+	// Known before the driver makes anything, so that Destroy finds it.
+	if err := saveDriver(inst, h.Driver); err != nil {
+		return err
+	}
 	plan, err := h.Driver.Prepare(ctx, inst)
 	if err != nil {
 		return err
 	}
+	plan.Restart = h.restart()
 	for _, note := range plan.Notes {
 		say("", note)
 	}
@@ -171,15 +219,10 @@ func (h Host) prepare(ctx context.Context, inst Instance, say func(phase guest.P
 	if inst.Config.DataSize == 0 { // host keys live on the data disk: without one they may be new at every start
 		os.Remove(inst.Path(knownHostsFile))
 	}
-	settings, err := json.Marshal(h.Driver)
-	if err != nil {
-		return fmt.Errorf("save the driver's settings: %w", err)
+	if err := writeJSON(inst.Path(configFile), inst.Config); err != nil {
+		return err
 	}
-	return errors.Join(
-		writeJSON(inst.Path(configFile), inst.Config),
-		writeJSON(inst.Path(planFile), plan),
-		writeJSON(inst.Path(driverFile), savedDriver{h.Driver.Name(), settings}),
-	)
+	return writeJSON(inst.Path(planFile), plan)
 }
 
 // guestConfig is what the guest is told.
@@ -259,7 +302,7 @@ func (h Host) current(ctx context.Context, dir string) (State, error) {
 	h.log().Info("adopting", "instance", state.Name, "pid", state.Processes[0].PID)
 	if err := h.supervise(ctx, dir, "attach"); err != nil {
 		state.Troubles = append(state.Troubles, Trouble{"supervisor", time.Now(),
-			"the machine runs but cannot be attached to: " + err.Error(), "go tool mage vm:stop, then vm:start"})
+			"the machine runs but cannot be attached to: " + err.Error(), h.restart()})
 		return state, nil
 	}
 	return readState(dir)
@@ -304,7 +347,7 @@ func (h Host) Status(ctx context.Context, name string) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	if _, err := loadInstance(dir); err != nil {
+	if _, err := h.load(dir); err != nil {
 		return State{Name: name, Status: Stopped}, err
 	}
 	lock, err := tryLock(dir, operationLock)
@@ -355,7 +398,7 @@ func (h Host) WaitReady(ctx context.Context, name string, timeout time.Duration,
 	case state.Status == Ready:
 		return state, nil
 	case errors.Is(err, context.DeadlineExceeded):
-		return state, fmt.Errorf("%s is not ready after %s%s: look at `go tool mage vm:logs`, or wait longer (SSH_WAIT_TIMEOUT)", name, timeout, lastPhase(state))
+		return state, fmt.Errorf("%s is not ready after %s%s: look at `%s`, or wait longer (SSH_WAIT_TIMEOUT)", name, timeout, lastPhase(state), h.command("vm", "logs"))
 	case err != nil:
 		return state, err
 	case state.Failure != nil:
@@ -428,7 +471,8 @@ func (h Host) follow(ctx context.Context, name string, progress func(Progress), 
 }
 
 // Destroy stops the instance and removes everything of it, the data disk too.
-// The caller has asked.
+// What its driver made is removed by that driver, which it remembers; when this
+// program does not know it, nothing is removed. The caller has asked.
 func (h Host) Destroy(ctx context.Context, name string) error {
 	dir, err := h.dir(name)
 	if err != nil {
@@ -437,6 +481,15 @@ func (h Host) Destroy(ctx context.Context, name string) error {
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
+	inst, err := loadInstance(dir)
+	if err != nil { // never started, or damaged: what is known is the name
+		inst.Config.Name = name
+	}
+	driver, err := h.known(inst)
+	if err != nil && !errors.Is(err, errNoDriver) {
+		return fmt.Errorf("destroy %s: nothing was removed: %w", name, err)
+	}
+
 	if _, err := h.Stop(ctx, name, StopOptions{Force: true}, nil); err != nil {
 		return err
 	}
@@ -445,11 +498,22 @@ func (h Host) Destroy(ctx context.Context, name string) error {
 		return err
 	}
 	defer lock.Unlock()
-	if err := h.clearAway(ctx, Instance{Dir: dir}); err != nil {
+	if err := h.clearAway(ctx, inst); err != nil {
 		return err
+	}
+
+	if driver != nil {
+		if err := driver.Destroy(ctx, inst); err != nil {
+			return fmt.Errorf("destroy %s: %w", name, err)
+		}
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("destroy %s: %w", name, err)
 	}
 	return nil
+}
+
+// known makes the driver that the instance was started with.
+func (h Host) known(inst Instance) (Driver, error) {
+	return h.Drivers.saved(inst)
 }

@@ -47,6 +47,15 @@ type Image struct {
 	Initrd      string `json:"initrd,omitempty"`
 	CommandLine string `json:"commandLine,omitempty"` // of the kernel, needed for BootKernel
 	Suite       string `json:"suite,omitempty"`       // for display
+	Renew       string `json:"renew,omitempty"`       // the command that makes the image anew, for messages
+}
+
+// Cure is what helps when something is wrong with the image.
+func (i Image) Cure() string {
+	if i.Renew == "" {
+		return "start with another image"
+	}
+	return "build it again with `" + i.Renew + "`"
 }
 
 // Config says what an instance is. The zero value plus [Config.FillDefaults]
@@ -58,9 +67,9 @@ type Config struct {
 	CPUs         int               `json:"cpus"`
 	Ports        guest.Ports       `json:"ports"`
 	ShareDir     string            `json:"shareDir,omitempty"` // absolute; empty shares nothing
-	Share        string            `json:"share"`              // Auto, ShareVirtiofs, Share9P or ShareNone
-	Boot         string            `json:"boot"`               // BootKernel, BootBIOS or BootUEFI
-	Accel        string            `json:"accel"`              // Auto, AccelKVM or AccelTCG
+	Share        string            `json:"share"`              // one of the driver's [Capabilities], as the next two
+	Boot         string            `json:"boot"`
+	Accel        string            `json:"accel"`
 	Image        Image             `json:"image"`
 	DiskSize     int64             `json:"diskSize,omitempty"` // of the disposable root disk, bytes; 0 is the image's
 	DataSize     int64             `json:"dataSize"`           // of the data disk, bytes; 0 is no data disk
@@ -94,8 +103,21 @@ func setDefault[T comparable](p *T, value T) {
 
 var nameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$`)
 
-// Validate reports every fault of the Config at once.
-func (c Config) Validate() error {
+// fillFrom sets what was left empty to what the driver has first.
+func (c *Config) fillFrom(can Capabilities) {
+	for _, setting := range []struct {
+		value    *string
+		accepted []string
+	}{{&c.Architecture, can.Architectures}, {&c.Boot, can.Boots}, {&c.Share, can.Shares}, {&c.Accel, can.Accels}} {
+		if len(setting.accepted) > 0 {
+			setDefault(setting.value, setting.accepted[0])
+		}
+	}
+}
+
+// Validate reports every fault of the Config at once: what no driver accepts,
+// and what one that can do this does not.
+func (c Config) Validate(can Capabilities) error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if !nameForm.MatchString(c.Name) {
@@ -104,20 +126,20 @@ func (c Config) Validate() error {
 	if !nameForm.MatchString(c.Hostname) {
 		fault("host name %q: use lower-case letters, digits and dashes, at most 50", c.Hostname)
 	}
-	oneOf := func(what, value string, accepted ...string) {
+	oneOf := func(what, value string, accepted []string) {
 		if !slices.Contains(accepted, value) {
 			fault("%s %q: use one of %v", what, value, accepted)
 		}
 	}
-	oneOf("architecture", c.Architecture, "amd64", "arm64")
-	oneOf("share", c.Share, Auto, ShareVirtiofs, Share9P, ShareNone)
-	oneOf("boot mode", c.Boot, BootKernel, BootBIOS, BootUEFI)
-	oneOf("acceleration", c.Accel, Auto, AccelKVM, AccelTCG)
+	oneOf("architecture", c.Architecture, can.Architectures)
+	oneOf("share", c.Share, can.Shares)
+	oneOf("boot mode", c.Boot, can.Boots)
+	oneOf("acceleration", c.Accel, can.Accels)
 	if c.Memory < GiB {
 		fault("memory of %s: give at least 1G", Bytes(c.Memory))
 	}
-	if c.CPUs < 1 {
-		fault("%d cpus: give at least 1", c.CPUs)
+	if least := max(can.MinCPUs, 1); c.CPUs < least {
+		fault("%d cpus: give at least %d", c.CPUs, least)
 	}
 	seen := map[int]string{}
 	for _, f := range c.Ports.Forwards() {
@@ -133,10 +155,10 @@ func (c Config) Validate() error {
 		fault("data disk of %s: give at least 1G", Bytes(c.DataSize))
 	}
 	if c.Image.Disk == "" {
-		fault("no image given: build one with `go tool mage rootvm:build`")
+		fault("no image given: %s", c.Image.Cure())
 	}
 	if c.Boot == BootKernel && (c.Image.Kernel == "" || c.Image.Initrd == "" || c.Image.CommandLine == "") {
-		fault("direct kernel boot needs the image's kernel, initrd and command line: build the image again, or boot with bios or uefi")
+		fault("direct kernel boot needs the image's kernel, initrd and command line: %s, or boot with bios or uefi", c.Image.Cure())
 	}
 	if c.Boot == BootBIOS && c.Architecture != "amd64" {
 		fault("arm64 has no BIOS: boot with kernel or uefi")
@@ -185,7 +207,7 @@ func loadInstance(dir string) (Instance, error) {
 	i := Instance{Dir: dir}
 	b, err := os.ReadFile(i.Path(configFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return i, fmt.Errorf("%s: %w: start it with `go tool mage up`", filepath.Base(dir), ErrNotFound)
+		return i, fmt.Errorf("%s: %w", filepath.Base(dir), ErrNotFound)
 	}
 	if err != nil {
 		return i, fmt.Errorf("read instance: %w", err)

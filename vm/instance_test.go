@@ -7,6 +7,14 @@ import (
 	"github.com/rockpool/rootvm/guest"
 )
 
+// anything is a driver that can do all there is.
+var anything = Capabilities{
+	Architectures: []string{"amd64", "arm64"},
+	Boots:         []string{BootKernel, BootBIOS, BootUEFI},
+	Shares:        []string{Auto, ShareVirtiofs, Share9P, ShareNone},
+	Accels:        []string{Auto, AccelKVM, AccelTCG},
+}
+
 func validConfig() Config {
 	c := Config{Image: Image{Disk: "/i.qcow2", Kernel: "/k", Initrd: "/r", CommandLine: "root=UUID=u"}}
 	c.FillDefaults()
@@ -14,14 +22,14 @@ func validConfig() Config {
 }
 
 func TestConfig_Validate(t *testing.T) {
-	if err := validConfig().Validate(); err != nil {
+	if err := validConfig().Validate(anything); err != nil {
 		t.Fatalf("the default: %v", err)
 	}
 	c := validConfig()
 	c.Name, c.Memory, c.CPUs, c.Share, c.Boot, c.ShareDir = "../x", 1, 0, "nfs", "floppy", "relative"
 	c.Ports = guest.Ports{SSH: 2222, Dashboard: 2222, IDE: 70000}
-	c.Image = Image{}
-	err := c.Validate()
+	c.Image = Image{Renew: "go tool mage rootvm:build"}
+	err := c.Validate(anything)
 	if err == nil {
 		t.Fatal("no fault found")
 	}
@@ -35,11 +43,11 @@ func TestConfig_Validate(t *testing.T) {
 func TestConfig_Validate_kernelBootNeedsKernel(t *testing.T) {
 	c := validConfig()
 	c.Image.Kernel = ""
-	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "bios or uefi") {
+	if err := c.Validate(anything); err == nil || !strings.Contains(err.Error(), "bios or uefi") {
 		t.Errorf("got %v", err)
 	}
 	c.Boot = BootBIOS
-	if err := c.Validate(); err != nil {
+	if err := c.Validate(anything); err != nil {
 		t.Errorf("bios: %v", err)
 	}
 }

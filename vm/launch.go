@@ -20,8 +20,12 @@ import (
 // supervise starts the supervisor process, detached from the caller's terminal
 // and session, and waits for its word on how that went.
 func (h Host) supervise(ctx context.Context, dir, verb string) error {
-	if len(h.Supervisor) == 0 {
+	if h.Supervisor == nil {
 		return errors.New("no supervisor program given")
+	}
+	supervisor, err := h.Supervisor(ctx)
+	if err != nil {
+		return fmt.Errorf("start the supervisor: %w", err)
 	}
 	log, err := os.OpenFile(filepath.Join(dir, supervisorLog), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -33,8 +37,8 @@ func (h Host) supervise(ctx context.Context, dir, verb string) error {
 		return fmt.Errorf("start the supervisor: %w", err)
 	}
 	defer r.Close()
-	argv := append(h.Supervisor[1:len(h.Supervisor):len(h.Supervisor)], verb, dir)
-	cmd := exec.Command(h.Supervisor[0], argv...) // not bound to ctx: it outlives the caller
+	argv := append(supervisor[1:len(supervisor):len(supervisor)], verb, dir)
+	cmd := exec.Command(supervisor[0], argv...) // not bound to ctx: it outlives the caller
 	cmd.Stdout, cmd.Stderr = w, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	// What the caller inherited, such as the descriptor of a flock(1) it runs

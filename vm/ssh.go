@@ -96,7 +96,7 @@ func (h Host) reachable(ctx context.Context, name string) (Instance, error) {
 	if err != nil {
 		return Instance{}, err
 	}
-	inst, err := loadInstance(dir)
+	inst, err := h.load(dir)
 	if err != nil {
 		return inst, err
 	}
@@ -113,7 +113,7 @@ func (h Host) reachable(ctx context.Context, name string) (Instance, error) {
 		return inst, err
 	}
 	if !state.On() {
-		return inst, fmt.Errorf("%s is %s: %w: start it with `go tool mage vm:start`", name, state.Status, ErrNotRunning)
+		return inst, fmt.Errorf("%s is %s: %w: start it with `%s`", name, state.Status, ErrNotRunning, h.command("vm", "start"))
 	}
 	return inst, nil
 }
@@ -148,7 +148,7 @@ func (h Host) serialLog(ctx context.Context, name string, opts LogOptions, w io.
 	if err != nil {
 		return err
 	}
-	inst, err := loadInstance(dir)
+	inst, err := h.load(dir)
 	if err != nil {
 		return err
 	}

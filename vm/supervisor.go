@@ -21,9 +21,9 @@ import (
 
 // SuperviseOptions are the supervisor's dependencies.
 type SuperviseOptions struct {
-	Drivers map[string]func() Driver // makes a driver by name, its settings still empty
-	Launch  bool                     // launch what Start prepared when the machine is off
-	Ready   io.Writer                // gets one line of JSON, {} or {"error":"…"}, when the machine runs or does not
+	Drivers Drivers
+	Launch  bool      // launch what Start prepared when the machine is off
+	Ready   io.Writer // gets one line of JSON, {} or {"error":"…"}, when the machine runs or does not
 	Log     *slog.Logger
 }
 
@@ -424,28 +424,13 @@ func (s *supervisor) stop(ctx context.Context, r request) {
 }
 
 // loadPlan reads what Start prepared.
-func loadPlan(inst Instance, drivers map[string]func() Driver) (Plan, Driver, error) {
+func loadPlan(inst Instance, drivers Drivers) (Plan, Driver, error) {
 	var plan Plan
-	var saved savedDriver
-	err := errors.Join(readJSON(inst.Path(planFile), &plan), readJSON(inst.Path(driverFile), &saved))
-	if err != nil {
+	if err := readJSON(inst.Path(planFile), &plan); err != nil {
 		return plan, nil, err
 	}
-	open := drivers[saved.Name]
-	if open == nil {
-		return plan, nil, fmt.Errorf("instance %s: driver %q is not known to this program", inst.Config.Name, saved.Name)
-	}
-	driver := open()
-	if err := json.Unmarshal(saved.Settings, driver); err != nil {
-		return plan, nil, fmt.Errorf("instance %s: settings of driver %s: %w", inst.Config.Name, saved.Name, err)
-	}
-	return plan, driver, nil
-}
-
-// savedDriver is driver.json.
-type savedDriver struct {
-	Name     string          `json:"name"`
-	Settings json.RawMessage `json:"settings"`
+	driver, err := drivers.saved(inst)
+	return plan, driver, err
 }
 
 func readJSON(path string, v any) error {

@@ -96,7 +96,7 @@ func (a *App) image(ctx context.Context) (vm.Image, error) {
 }
 
 func (a *App) imageOf(m builders.Manifest) (vm.Image, error) {
-	image := vm.Image{CommandLine: m.CommandLine, Suite: m.Suite}
+	image := vm.Image{CommandLine: m.CommandLine, Suite: m.Suite, Renew: "go tool mage rootvm:build"}
 	for format, path := range map[string]*string{"qcow2": &image.Disk, "kernel": &image.Kernel, "initrd": &image.Initrd} {
 		f, ok := m.Artifact(format)
 		if !ok {
@@ -118,20 +118,24 @@ func (a *App) host(ctx context.Context) (vm.Host, error) {
 		return h, err
 	}
 	h.Driver = &qemu.Driver{Programs: programs, Cache: a.Settings.CacheDir}
-	supervisor, err := a.pipeline().Supervisor(ctx)
-	if err != nil {
-		return h, err
-	}
-	h.Supervisor = []string{supervisor}
 	return h, nil
 }
 
 // instances is the launcher for verbs that start nothing new.
 func (a *App) instances() vm.Host {
 	return vm.Host{
-		Dir: filepath.Join(a.Settings.StateDir, "instances"),
-		Log: slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Dir:        filepath.Join(a.Settings.StateDir, "instances"),
+		Drivers:    vm.Drivers{"qemu": func() vm.Driver { return new(qemu.Driver) }},
+		Supervisor: a.supervisor,
+		Command:    func(verb ...string) string { return "go tool mage " + strings.Join(verb, ":") },
+		Log:        slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
+}
+
+// supervisor compiles the supervisor's program.
+func (a *App) supervisor(ctx context.Context) ([]string, error) {
+	program, err := a.pipeline().Supervisor(ctx)
+	return []string{program}, err
 }
 
 // programs chooses between the host's QEMU and the one of the tools tree.

@@ -162,8 +162,12 @@ func (a *App) underTest(ctx context.Context, dir string) (string, error) {
 		Ports: guest.Ports{SSH: 9322, Dashboard: 9380, IDE: 9381, Preview: 9382},
 	}
 	cfg.FillDefaults()
+	supervisor, err := host.Supervisor(ctx)
+	if err != nil {
+		return "", err
+	}
 	b, err := json.Marshal(map[string]any{
-		"dir": dir, "supervisor": host.Supervisor, "driver": host.Driver, "config": cfg, "health": true,
+		"dir": dir, "supervisor": supervisor, "driver": host.Driver, "config": cfg, "health": true,
 	})
 	if err != nil {
 		return "", err

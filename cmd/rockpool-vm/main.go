@@ -30,7 +30,7 @@ func run(ctx context.Context, args []string, ready io.Writer, stderr io.Writer) 
 	err := errUsage
 	if len(args) == 2 && (args[0] == "launch" || args[0] == "attach") {
 		err = vm.Supervise(ctx, args[1], vm.SuperviseOptions{
-			Drivers: map[string]func() vm.Driver{"qemu": func() vm.Driver { return new(qemu.Driver) }},
+			Drivers: vm.Drivers{"qemu": func() vm.Driver { return new(qemu.Driver) }},
 			Launch:  args[0] == "launch",
 			Ready:   ready,
 			Log:     slog.New(slog.NewTextHandler(stderr, nil)),

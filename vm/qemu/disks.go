@@ -37,9 +37,6 @@ type rootInfo struct {
 	DiskSize int64     `json:"diskSize"`
 }
 
-// rebuild is the cure for everything that is wrong with an image.
-const rebuild = "build it again with `go tool mage rootvm:build`"
-
 // rootDisk makes sure that the overlay stands on the image of the
 // configuration and returns its path. It is made again when the image or the
 // wanted size changed, or when it is damaged.
@@ -48,7 +45,7 @@ func (d *Driver) rootDisk(ctx context.Context, inst vm.Instance) (path, note str
 	image := inst.Config.Image
 	info, err := os.Stat(image.Disk)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", "", fmt.Errorf("image %s is missing: %s", image.Disk, rebuild)
+		return "", "", fmt.Errorf("image %s is missing: %s", image.Disk, image.Cure())
 	}
 	if err != nil {
 		return "", "", fmt.Errorf("image: %w", err)
@@ -70,7 +67,7 @@ func (d *Driver) rootDisk(ctx context.Context, inst vm.Instance) (path, note str
 		return "", "", err
 	}
 	if err := d.check(ctx, image.Disk); err != nil {
-		return "", "", fmt.Errorf("image %s is corrupt (%w): %s", image.Disk, err, rebuild)
+		return "", "", fmt.Errorf("image %s is corrupt (%w): %s", image.Disk, err, image.Cure())
 	}
 	if old.SHA256 != "" && old.SHA256 != want.SHA256 {
 		note = "the image changed: the root disk is made again, data stays"
@@ -92,7 +89,7 @@ func verifyImage(image vm.Image) (string, error) {
 	}
 	sum := hex.EncodeToString(h.Sum(nil))
 	if image.SHA256 != "" && sum != image.SHA256 {
-		return "", fmt.Errorf("image %s is corrupt (it is not what its manifest describes): %s", image.Disk, rebuild)
+		return "", fmt.Errorf("image %s is corrupt (it is not what its manifest describes): %s", image.Disk, image.Cure())
 	}
 	return sum, nil
 }

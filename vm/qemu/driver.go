@@ -23,6 +23,18 @@ var _ vm.Driver = (*Driver)(nil)
 // Name implements [vm.Driver].
 func (d *Driver) Name() string { return "qemu" }
 
+// Capabilities implements [vm.Driver].
+func (d *Driver) Capabilities() vm.Capabilities {
+	return vm.Capabilities{
+		Architectures: []string{"amd64", "arm64"},
+		Boots:         []string{vm.BootKernel, vm.BootBIOS, vm.BootUEFI},
+		Shares:        []string{vm.Auto, vm.ShareVirtiofs, vm.Share9P, vm.ShareNone},
+		Accels:        []string{vm.Auto, vm.AccelKVM, vm.AccelTCG},
+		ImageFormat:   "qcow2",
+		Forwards:      true,
+	}
+}
+
 // Prepare implements [vm.Driver].
 func (d *Driver) Prepare(ctx context.Context, inst vm.Instance) (vm.Plan, error) {
 	c := inst.Config
@@ -91,7 +103,7 @@ func (d *Driver) options(ctx context.Context, inst vm.Instance, note func(string
 	case vm.BootKernel:
 		for _, file := range []string{c.Image.Kernel, c.Image.Initrd} {
 			if _, err := os.Stat(file); err != nil {
-				return o, fmt.Errorf("the image's kernel: %w: %s", err, rebuild)
+				return o, fmt.Errorf("the image's kernel: %w: %s", err, c.Image.Cure())
 			}
 		}
 		o.Kernel, o.Initrd, o.CommandLine = c.Image.Kernel, c.Image.Initrd, c.Image.CommandLine
@@ -141,4 +153,15 @@ func (d *Driver) Attach(ctx context.Context, inst vm.Instance, plan vm.Plan, sta
 	}
 	go m.watch()
 	return m, nil
+}
+
+// Destroy implements [vm.Driver]. All that the driver made lies in the
+// instance's directory.
+func (d *Driver) Destroy(_ context.Context, inst vm.Instance) error {
+	for _, name := range []string{rootFile, rootInfoFile, baseFile, dataFile, varsFile} {
+		if err := os.Remove(inst.Path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }

@@ -47,10 +47,13 @@ func newFixture(t *testing.T, mode string) *fixture {
 			Env: []string{"STUB=" + mode},
 		},
 	}
-	f := &fixture{t: t, host: vm.Host{Dir: filepath.Join(dir, "instances"), Driver: driver, Supervisor: []string{self, "as-supervisor"}}}
+	f := &fixture{t: t, host: vm.Host{
+		Dir: filepath.Join(dir, "instances"), Driver: driver, Drivers: drivers, Command: mageCommand,
+		Supervisor: func(context.Context) ([]string, error) { return []string{self, "as-supervisor"}, nil },
+	}}
 	f.cfg = vm.Config{
 		Name: "one", Memory: vm.GiB, CPUs: 1, Accel: vm.AccelTCG, Ports: guest.Ports{Dashboard: freePort(t)}, ShareDir: t.TempDir(), DataSize: vm.GiB,
-		Image: vm.Image{Disk: write("image.qcow2", "QFI\xfb image"), Kernel: write("vmlinuz", "k"), Initrd: write("initrd", "i"), CommandLine: "root=UUID=u"},
+		Image: vm.Image{Disk: write("image.qcow2", "QFI\xfb image"), Kernel: write("vmlinuz", "k"), Initrd: write("initrd", "i"), CommandLine: "root=UUID=u", Renew: "go tool mage rootvm:build"},
 	}
 	t.Cleanup(func() {
 		if t.Failed() {

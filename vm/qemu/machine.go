@@ -337,6 +337,6 @@ func (m *machine) said(line qmpLine) {
 	case "GUEST_PANICKED":
 		m.emit(vm.Panicked, "", "the guest told QEMU so", "")
 	case "BLOCK_IO_ERROR":
-		m.emit(vm.Degraded, "disk", "a disk of the machine cannot be written or read", "look for a full or failing disk on the host, then vm:stop and vm:start")
+		m.emit(vm.Degraded, "disk", "a disk of the machine cannot be written or read", "look for a full or failing disk on the host, then restart the VM: "+m.plan.RestartCure())
 	}
 }

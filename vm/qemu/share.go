@@ -26,7 +26,7 @@ const (
 )
 
 // shareCure is what helps when the replacement does not.
-const shareCure = "restart the VM: go tool mage vm:stop, then vm:start"
+func (m *machine) shareCure() string { return "restart the VM: " + m.plan.RestartCure() }
 
 // replacement is the outcome of replacing the share.
 type replacement struct{ fault error }
@@ -40,10 +40,10 @@ func (m *machine) shareDied() {
 	now := time.Now()
 	m.deaths = append(m.deaths, now)
 	if n := len(m.deaths); n > deathLimit && now.Sub(m.deaths[n-1-deathLimit]) < deathWindow {
-		m.emit(vm.Degraded, "share", message+fmt.Sprintf(", %d times in %s", deathLimit+1, deathWindow), shareCure)
+		m.emit(vm.Degraded, "share", message+fmt.Sprintf(", %d times in %s", deathLimit+1, deathWindow), m.shareCure())
 		return
 	}
-	m.emit(vm.Degraded, "share", message+": it is being replaced", shareCure)
+	m.emit(vm.Degraded, "share", message+": it is being replaced", m.shareCure())
 	m.deleted = make(chan struct{})
 	go func(deleted <-chan struct{}) {
 		m.replaced <- replacement{m.replaceShare(deleted)}
@@ -53,7 +53,7 @@ func (m *machine) shareDied() {
 // shareReplaced reports the outcome.
 func (m *machine) shareReplaced(r replacement) {
 	if r.fault != nil {
-		m.emit(vm.Degraded, "share", "virtiofsd ended and could not be replaced: "+r.fault.Error(), shareCure)
+		m.emit(vm.Degraded, "share", "virtiofsd ended and could not be replaced: "+r.fault.Error(), m.shareCure())
 		return
 	}
 	m.emit(vm.Recovered, "share", "virtiofsd was replaced", "")

@@ -36,10 +36,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// stubSupervisor is cmd/rockpool-vm.
+// drivers are those of the host program.
+var drivers = vm.Drivers{"qemu": func() vm.Driver { return new(qemu.Driver) }}
+
+// mageCommand is how the targets' users call a verb.
+func mageCommand(verb ...string) string { return "go tool mage " + strings.Join(verb, ":") }
+
+// stubSupervisor is `rockpool supervise`.
 func stubSupervisor(args []string) int {
 	err := vm.Supervise(context.Background(), args[1], vm.SuperviseOptions{
-		Drivers: map[string]func() vm.Driver{"qemu": func() vm.Driver { return new(qemu.Driver) }},
+		Drivers: drivers,
 		Launch:  args[0] == "launch", Ready: os.Stdout, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
