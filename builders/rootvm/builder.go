@@ -14,6 +14,7 @@ import (
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/communicator"
 	"github.com/rockpool/rootvm/builders/userns"
 )
 
@@ -79,7 +80,7 @@ type run struct {
 	fetcher *bootstrap.Fetcher
 	lock    *bootstrap.PackageLock
 	tools   *bootstrap.Tools
-	layers  *userns.Layers
+	layers  *communicator.Layers
 }
 
 // step is one named part of the build. Packer runs the steps in order and

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/communicator"
 	"github.com/rockpool/rootvm/builders/disk"
 )
 
@@ -97,7 +98,7 @@ func (r *run) bootstrap(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	r.layers, err = r.ns.Chroot(r.root()).Layers(filepath.Join(r.config.CacheDirectory, "layers"), r.lock.Digest())
+	r.layers, err = communicator.NewLayers(r.ns.Chroot(r.root()), filepath.Join(r.config.CacheDirectory, "layers"), r.lock.Digest())
 	return cached, err
 }
 

@@ -1,15 +1,16 @@
 // Package userns runs commands as the root of a root file system, without
 // being root: in a user namespace that maps the caller to root and the
 // caller's subordinate IDs to everyone else, or, when the caller is root, in a
-// mount and PID namespace alone. [Root] is the Packer communicator on top and
-// [Layers] its cache.
+// mount and PID namespace alone.
 //
 // All entering is by unshare(1) and one embedded script. Mounts live in the
 // mount namespace of one command and end with it; a cancelled command, or a
 // killed caller, takes every process of its namespace along.
 //
-// The package owns no state but what it is given a directory for. It must not
-// import the packages beside it.
+// Only Linux has such namespaces: elsewhere the package compiles, so that what
+// shares code with the builders does, and [New] fails.
+//
+// The package owns no state. It imports nothing of this project.
 package userns
 
 import (
@@ -53,7 +54,7 @@ func (n *Namespace) Command(ctx context.Context, argv ...string) *exec.Cmd {
 
 func (n *Namespace) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, n.unshare, append(n.flags(), args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = tied()
 	cmd.WaitDelay = 10 * time.Second
 	return cmd
 }
@@ -84,8 +85,8 @@ func (n *Namespace) RemoveAll(dir string) error {
 	return nil
 }
 
-// run runs cmd and returns an error that says op and what cmd complained of.
-func run(ctx context.Context, cmd *exec.Cmd, op string) error {
+// Run runs cmd and returns an error that says op and what cmd complained of.
+func Run(ctx context.Context, cmd *exec.Cmd, op string) error {
 	var stderr tail
 	if cmd.Stderr == nil {
 		cmd.Stderr = &stderr

@@ -35,7 +35,7 @@ func (n *Namespace) Tar(ctx context.Context, dir string, w io.Writer, epoch time
 	cmd := n.Command(ctx, append(argv, ".")...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "TAR_OPTIONS=")
 	cmd.Stdout = w
-	return run(ctx, cmd, "archive "+dir)
+	return Run(ctx, cmd, "archive "+dir)
 }
 
 // Untar extracts the archive r, as made by [Namespace.Tar], into dir, which is
@@ -51,5 +51,5 @@ func (n *Namespace) Untar(ctx context.Context, dir string, r io.Reader) error {
 		"--anchored", "--wildcards-match-slash", "--exclude=./dev/*")
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "TAR_OPTIONS=")
 	cmd.Stdin = r
-	return run(ctx, cmd, "extract to "+dir)
+	return Run(ctx, cmd, "extract to "+dir)
 }

@@ -1,4 +1,4 @@
-package userns
+package communicator
 
 import (
 	"bytes"
@@ -20,6 +20,8 @@ import (
 	"time"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/rockpool/rootvm/builders/userns"
 )
 
 //go:embed scripts/remove.sh
@@ -35,7 +37,7 @@ const (
 	chainsDirectory = "chains"
 )
 
-// Layers is a [Root] with a memory. The root file system's base, every upload
+// Layers is a [Communicator] with a memory. The root file system's base, every upload
 // and every command make a chain of digests. A command whose chain was seen
 // before is not run: the changes it made are laid into the root file system
 // and its output is said again. What follows the first difference runs for
@@ -49,7 +51,7 @@ const (
 //
 // Its methods may be called at the same time and are done one after another.
 type Layers struct {
-	root  *Root
+	inner *Communicator
 	dir   string // of the store: <digest>/ per layer, chains/
 	chain string // file that lists the layers of this build
 
@@ -64,10 +66,10 @@ type Layers struct {
 
 var _ packersdk.Communicator = (*Layers)(nil)
 
-// Layers opens the store of layers in dir, which builds may share. base is the
+// NewLayers opens the store of layers in dir, which builds may share. base is the
 // digest of what the root file system holds now. Layers of builds longer ago
 // than the last few are pruned.
-func (r *Root) Layers(dir, base string) (*Layers, error) {
+func NewLayers(root *userns.Root, dir, base string) (*Layers, error) {
 	if err := os.MkdirAll(filepath.Join(dir, chainsDirectory), 0o755); err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
@@ -75,8 +77,8 @@ func (r *Root) Layers(dir, base string) (*Layers, error) {
 		return nil, fmt.Errorf("prune layers: %w", err)
 	}
 	name := fmt.Sprintf("%d-%d", time.Now().UnixNano(), os.Getpid())
-	l := &Layers{root: r, dir: dir, chain: filepath.Join(dir, chainsDirectory, name)}
-	l.key = chainKey("", append([]string{layersFormat, base, enterScript}, append(environment, r.Env...)...)...)
+	l := &Layers{inner: New(root), dir: dir, chain: filepath.Join(dir, chainsDirectory, name)}
+	l.key = chainKey("", append([]string{layersFormat, base}, root.Surroundings()...)...)
 	return l, nil
 }
 
@@ -112,7 +114,7 @@ func (l *Layers) Upload(dst string, src io.Reader, fi *os.FileInfo) error {
 	}
 	l.tree = nil
 	h := sha256.New()
-	if err := l.root.Upload(dst, io.TeeReader(src, h), fi); err != nil {
+	if err := l.inner.Upload(dst, io.TeeReader(src, h), fi); err != nil {
 		l.off = true
 		return err
 	}
@@ -129,7 +131,7 @@ func (l *Layers) UploadDir(dst, src string, exclude []string) error {
 	if err := archiveDir(h, src, exclude); err != nil {
 		return fmt.Errorf("upload directory %s: %w", dst, err)
 	}
-	if err := l.root.UploadDir(dst, src, exclude); err != nil {
+	if err := l.inner.UploadDir(dst, src, exclude); err != nil {
 		l.off = true
 		return err
 	}
@@ -145,14 +147,14 @@ func (l *Layers) UploadDir(dst, src string, exclude []string) error {
 func (l *Layers) Download(src string, dst io.Writer) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.root.Download(canonical(src), dst)
+	return l.inner.Download(canonical(src), dst)
 }
 
 // DownloadDir implements packersdk.Communicator.
 func (l *Layers) DownloadDir(src, dst string, exclude []string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.root.DownloadDir(src, dst, exclude)
+	return l.inner.DownloadDir(src, dst, exclude)
 }
 
 // Start implements packersdk.Communicator. It waits for the command before it
@@ -218,7 +220,7 @@ func (l *Layers) run(ctx context.Context, command string, remote *packersdk.Remo
 	inner := &packersdk.RemoteCmd{Command: command, Stdin: remote.Stdin,
 		Stdout: rec.tee(remote.Stdout, false), Stderr: rec.tee(remote.Stderr, true)}
 	l.tree = nil
-	if err := l.root.Start(ctx, inner); err != nil {
+	if err := l.inner.Start(ctx, inner); err != nil {
 		l.off = true
 		rec.complain(remote.Stderr, err)
 		return packersdk.CmdDisconnect
@@ -279,11 +281,11 @@ func loadLayer(dir string) (*layer, error) {
 
 // apply makes of the tree before the command the tree after it.
 func (l *Layers) apply(ctx context.Context, stored *layer) error {
-	n := l.root.Namespace
+	n := l.inner.root.Namespace
 	if len(stored.Removed) > 0 {
-		cmd := n.Command(ctx, "bash", "-c", removeScript, "remove", l.root.Dir)
+		cmd := n.Command(ctx, "bash", "-c", removeScript, "remove", l.inner.root.Dir)
 		cmd.Stdin = strings.NewReader(strings.Join(stored.Removed, "\x00") + "\x00")
-		if err := run(ctx, cmd, "remove files"); err != nil {
+		if err := userns.Run(ctx, cmd, "remove files"); err != nil {
 			return err
 		}
 	}
@@ -295,7 +297,7 @@ func (l *Layers) apply(ctx context.Context, stored *layer) error {
 		return err
 	}
 	defer f.Close()
-	return n.Untar(ctx, l.root.Dir, f)
+	return n.Untar(ctx, l.inner.root.Dir, f)
 }
 
 // store makes a layer of what changed since before.
@@ -347,14 +349,14 @@ func (l *Layers) archive(ctx context.Context, paths []string, file string) (size
 	defer f.Close()
 	h, count := sha256.New(), new(counter)
 	if len(paths) > 0 {
-		cmd := l.root.Namespace.Command(ctx, "tar", "--create", "--file=-", "--directory="+l.root.Dir,
+		cmd := l.inner.root.Namespace.Command(ctx, "tar", "--create", "--file=-", "--directory="+l.inner.root.Dir,
 			"--no-recursion", "--null", "--verbatim-files-from", "--files-from=-",
 			"--numeric-owner", "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
 			"--xattrs", "--xattrs-include=security.capability", "--warning=no-file-ignored")
 		cmd.Env = append(os.Environ(), "LC_ALL=C", "TAR_OPTIONS=")
 		cmd.Stdin = strings.NewReader(strings.Join(paths, "\x00") + "\x00")
 		cmd.Stdout = io.MultiWriter(f, h, count)
-		if err := run(ctx, cmd, "archive changes"); err != nil {
+		if err := userns.Run(ctx, cmd, "archive changes"); err != nil {
 			return 0, "", err
 		}
 	}
@@ -390,13 +392,13 @@ func (l *Layers) list(ctx context.Context) (listing, error) {
 	}
 	// The change time, to the nanosecond, tells of everything that can
 	// happen to a file, and no program can set it back.
-	cmd := l.root.Namespace.Command(ctx, "find", ".", "-xdev",
+	cmd := l.inner.root.Namespace.Command(ctx, "find", ".", "-xdev",
 		"(", "-path", "./dev", "-o", "-path", "./proc", "-o", "-path", "./run", "-o", "-path", "./sys", ")", "-prune",
 		"-o", "-type", "s", "-o", "-printf", `%p\0%y\0%i %C@ %s %m %U %G\0`)
-	cmd.Dir = l.root.Dir
+	cmd.Dir = l.inner.root.Dir
 	var out bytes.Buffer
 	cmd.Stdout = &out
-	if err := run(ctx, cmd, "list "+l.root.Dir); err != nil {
+	if err := userns.Run(ctx, cmd, "list "+l.inner.root.Dir); err != nil {
 		return nil, err
 	}
 	tree, err := parseListing(out.String())

@@ -1,4 +1,4 @@
-package userns
+package communicator
 
 import (
 	"bytes"
@@ -17,9 +17,9 @@ import (
 
 // build is what a test's build does to a root file system: lines are commands,
 // except "upload CONTENT", which uploads /root/in.
-func build(t *testing.T, r *Root, store, base string, steps ...string) (l *Layers, said []string) {
+func build(t *testing.T, r testRoot, store, base string, steps ...string) (l *Layers, said []string) {
 	t.Helper()
-	l, err := r.Layers(store, base)
+	l, err := NewLayers(r.Root, store, base)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func build(t *testing.T, r *Root, store, base string, steps ...string) (l *Layer
 }
 
 // copyOf is another root file system of the same content.
-func copyOf(t *testing.T, r *Root) *Root {
+func copyOf(t *testing.T, r testRoot) testRoot {
 	t.Helper()
 	var b bytes.Buffer
 	if err := r.Namespace.Tar(t.Context(), r.Dir, &b, time.Now()); err != nil {
@@ -51,10 +51,11 @@ func copyOf(t *testing.T, r *Root) *Root {
 	if err := r.Namespace.Untar(t.Context(), dir, &b); err != nil {
 		t.Fatal(err)
 	}
-	return r.Namespace.Chroot(dir)
+	root := r.Namespace.Chroot(dir)
+	return testRoot{root, New(root)}
 }
 
-func content(t *testing.T, r *Root, epoch time.Time) []byte {
+func content(t *testing.T, r testRoot, epoch time.Time) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if err := r.Namespace.Tar(t.Context(), r.Dir, &b, epoch); err != nil {
@@ -148,7 +149,7 @@ func TestLayers_Start_ScriptNames(t *testing.T) {
 	base := rootFS(t)
 	store := filepath.Join(t.TempDir(), "layers")
 	for i, name := range []string{"/tmp/script_1234.sh", "/tmp/script_77.sh"} {
-		l, err := copyOf(t, base).Layers(store, "base")
+		l, err := NewLayers(copyOf(t, base).Root, store, "base")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,7 +210,7 @@ func TestLayers_UploadDir(t *testing.T) {
 			os.Chtimes(file, time.Now(), time.Unix(int64(1e9+i), 0))); err != nil {
 			t.Fatal(err)
 		}
-		l, err := copyOf(t, base).Layers(store, "base")
+		l, err := NewLayers(copyOf(t, base).Root, store, "base")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +230,7 @@ func TestLayers_Start_Stdin(t *testing.T) {
 	base := rootFS(t)
 	store := filepath.Join(t.TempDir(), "layers")
 	for _, fed := range []string{"x", "y"} {
-		l, err := copyOf(t, base).Layers(store, "base")
+		l, err := NewLayers(copyOf(t, base).Root, store, "base")
 		if err != nil {
 			t.Fatal(err)
 		}
