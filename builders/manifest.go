@@ -105,7 +105,7 @@ func (m Manifest) Write(path string) error {
 	if err != nil {
 		return fmt.Errorf("write manifest: %w", err)
 	}
-	return replaceFile(path, append(b, '\n'))
+	return WriteFile(path, append(b, '\n'))
 }
 
 // WriteChecksums writes the artifacts of all manifests in the format of
@@ -118,27 +118,7 @@ func WriteChecksums(path string, manifests ...Manifest) error {
 		}
 	}
 	sort.Slice(lines, func(i, j int) bool { return lines[i][66:] < lines[j][66:] })
-	return replaceFile(path, []byte(strings.Join(lines, "")))
-}
-
-func replaceFile(path string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(tmp.Name())
-	if _, err := tmp.Write(b); err != nil {
-		tmp.Close()
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := tmp.Chmod(0o644); err != nil {
-		tmp.Close()
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := tmp.Close(); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(tmp.Name(), path)
+	return WriteFile(path, []byte(strings.Join(lines, "")))
 }
 
 // Stopwatch times the steps of a build.

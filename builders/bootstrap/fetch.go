@@ -35,10 +35,44 @@ func (c Cache) deb(sha string) string { return filepath.Join(c.Dir, "debs", sha)
 // Fetcher gets the packages of a lock into its Cache and makes trees of them.
 type Fetcher struct {
 	Cache
-	Mirrors  []string                                   // bases of Debian archives, such as end in /debian; tried in order
-	Progress func(done, total int64, name string)       // may be nil; bytes, and the package just done; one call at a time
-	Client   *http.Client                               // nil: one that obeys the environment's proxies
-	Sleep    func(context.Context, time.Duration) error // nil: the clock; waits between attempts
+	Mirrors []string // bases of Debian archives, such as end in /debian; tried in order
+	// FindMirrors finds Mirrors when there are none and a package is missing,
+	// such as [DefaultMirrors]; nil: there are none then.
+	FindMirrors func(context.Context) ([]string, error)
+	Progress    func(done, total int64, name string)       // may be nil; bytes, and the package just done; one call at a time
+	Client      *http.Client                               // nil: one that obeys the environment's proxies
+	Sleep       func(context.Context, time.Duration) error // nil: the clock; waits between attempts
+
+	find    sync.Once
+	found   []string // mirrors, valid after find
+	findErr error
+}
+
+// NewFetcher is the fetcher that builders use: without mirrors it takes the
+// build host's own, and progress says how far it is.
+func NewFetcher(cache string, mirrors []string, progress func(done, total int64, name string)) *Fetcher {
+	return &Fetcher{Cache: Cache{Dir: cache}, Mirrors: mirrors, FindMirrors: DefaultMirrors, Progress: progress}
+}
+
+// Lines makes of a Fetcher's progress a line for every one of parts done.
+func Lines(parts int64, say func(string)) func(done, total int64, name string) {
+	last := int64(-1)
+	return func(done, total int64, _ string) {
+		if total == 0 || done*parts/total == last {
+			return
+		}
+		last = done * parts / total
+		say(fmt.Sprintf("%d of %d MB", done/1e6, total/1e6))
+	}
+}
+
+// mirrors returns the Mirrors, or those that FindMirrors finds, once.
+func (f *Fetcher) mirrors(ctx context.Context) ([]string, error) {
+	if len(f.Mirrors) > 0 || f.FindMirrors == nil {
+		return f.Mirrors, nil
+	}
+	f.find.Do(func() { f.found, f.findErr = f.FindMirrors(ctx) })
+	return f.found, f.findErr
 }
 
 const (
@@ -94,9 +128,11 @@ func (f *Fetcher) fetchOne(ctx context.Context, p builders.Package, file string)
 	if verify(final, p) == nil {
 		return nil
 	}
+
 	// The lock is held on the partial file, so that two builders do not
-	// write the same one.
-	part, unlock, err := lockFile(ctx, final+".part")
+	// write the same one. It has a fixed name: what a killed builder got of it
+	// is not got again.
+	unlock, err := lockFile(ctx, final+".part")
 	if err != nil {
 		return err
 	}
@@ -105,6 +141,12 @@ func (f *Fetcher) fetchOne(ctx context.Context, p builders.Package, file string)
 		_ = os.Remove(final + ".part") // another builder was first
 		return nil
 	}
+	part, err := os.OpenFile(final+".part", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer part.Close()
+
 	var last error
 	for attempt := range fetchAttempts {
 		if attempt > 0 {
@@ -125,7 +167,11 @@ func (f *Fetcher) fetchOne(ctx context.Context, p builders.Package, file string)
 // fetchFrom tries each mirror once. It reports errGone when every one that
 // answered lacks the file and all answered.
 func (f *Fetcher) fetchFrom(ctx context.Context, part *os.File, p builders.Package, file string) error {
-	urls := candidates(f.Mirrors, file)
+	mirrors, err := f.mirrors(ctx)
+	if err != nil {
+		return err
+	}
+	urls := candidates(mirrors, file)
 	if len(urls) == 0 {
 		return errors.New("no mirror is known: set MIRROR to the base of a Debian archive")
 	}

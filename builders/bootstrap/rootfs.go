@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/userns"
 )
 
@@ -72,7 +73,7 @@ func (f *Fetcher) RootfsArchive(ctx context.Context, ns *userns.Namespace, l *Pa
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return a, false, fmt.Errorf("bootstrap: %w", err)
 	}
-	_, unlock, err := lockFile(ctx, strings.TrimSuffix(a.File, ".tar")+".lock")
+	unlock, err := lockFile(ctx, strings.TrimSuffix(a.File, ".tar")+".lock")
 	if err != nil {
 		return a, false, fmt.Errorf("bootstrap: %w", err)
 	}
@@ -95,6 +96,23 @@ func (f *Fetcher) RootfsArchive(ctx context.Context, ns *userns.Namespace, l *Pa
 	return a, false, nil
 }
 
+// Bootstrap is [Fetcher.RootfsArchive] that fetches the packages first. With
+// the archive in the cache it needs neither packages nor namespaces.
+func (f *Fetcher) Bootstrap(ctx context.Context, l *PackageLock) (a Archive, cached bool, err error) {
+	a, cached, err = f.CachedRootfs(ctx, l)
+	if cached || err != nil {
+		return a, cached, err
+	}
+	ns, err := userns.New()
+	if err != nil {
+		return a, false, err
+	}
+	if err := f.Fetch(ctx, l); err != nil {
+		return a, false, err
+	}
+	return f.RootfsArchive(ctx, ns, l)
+}
+
 // archived returns the SHA-256 that tarVerified wrote beside file.
 func archived(file string) (string, error) {
 	if _, err := os.Stat(file); err != nil {
@@ -108,7 +126,7 @@ func archived(file string) (string, error) {
 // lock nobody holds, and half-written archives.
 func removeAbandoned(ns *userns.Namespace, dir string) error {
 	var left []string
-	for _, pattern := range []string{"*.work", "*.tar.partial"} {
+	for _, pattern := range []string{"*.work", "*.tar.partial", builders.UnfinishedFiles("*.tar")} {
 		files, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			return err
@@ -116,8 +134,8 @@ func removeAbandoned(ns *userns.Namespace, dir string) error {
 		left = append(left, files...)
 	}
 	for _, file := range left {
-		key, _, _ := strings.Cut(filepath.Base(file), ".")
-		unlock, ok := tryLock(filepath.Join(dir, key+".lock"))
+		key, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(file), "."), ".")
+		unlock, ok := tryLockFile(filepath.Join(dir, key+".lock"))
 		if !ok {
 			continue // a builder is at work, or it is ours
 		}
@@ -247,22 +265,19 @@ var errCorrupt = errors.New("damaged in the cache")
 // tarVerified archives dir as file, its SHA-256 in file.sha256. The archive
 // gets its name last.
 func tarVerified(ctx context.Context, ns *userns.Namespace, dir, file string, epoch time.Time) error {
-	partial, err := os.Create(file + ".partial")
+	archive, err := builders.CreateFile(file)
 	if err != nil {
 		return err
 	}
-	defer partial.Close()
+	defer archive.Cleanup()
 	h := sha256.New()
-	if err := ns.Tar(ctx, dir, io.MultiWriter(partial, h), epoch); err != nil {
-		return errors.Join(err, os.Remove(partial.Name()))
-	}
-	if err := partial.Sync(); err != nil {
+	if err := ns.Tar(ctx, dir, io.MultiWriter(archive, h), epoch); err != nil {
 		return err
 	}
 	if err := os.WriteFile(file+".sha256", []byte(sum(h)+"\n"), 0o644); err != nil {
 		return err
 	}
-	return os.Rename(partial.Name(), file)
+	return archive.CloseAtomicallyReplace()
 }
 
 func sum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }

@@ -123,12 +123,12 @@ func TestRemoveAbandoned(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"dead.tar.partial", "alive.tar.partial", "dead.tar"} {
+	for _, name := range []string{"dead.tar.partial", "alive.tar.partial", "dead.tar", ".dead.tar123", ".alive.tar123"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, unlock, err := lockFile(t.Context(), filepath.Join(dir, "alive.lock"))
+	unlock, err := lockFile(t.Context(), filepath.Join(dir, "alive.lock"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestRemoveAbandoned(t *testing.T) {
 	for i := range left {
 		left[i] = filepath.Base(left[i])
 	}
-	if want := []string{"alive.lock", "alive.tar.partial", "alive.work", "dead.lock", "dead.tar"}; !slices.Equal(left, want) {
+	if want := []string{".alive.tar123", "alive.lock", "alive.tar.partial", "alive.work", "dead.lock", "dead.tar"}; !slices.Equal(left, want) {
 		t.Errorf("left %q, want %q", left, want)
 	}
 }

@@ -54,7 +54,7 @@ func (f *Fetcher) toolsOf(ctx context.Context, l *PackageLock) (*Tools, error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return nil, err
 	}
-	_, unlock, err := lockFile(ctx, t.Dir+".lock")
+	unlock, err := lockFile(ctx, t.Dir+".lock")
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
+	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/userns"
 )
 
@@ -374,10 +375,7 @@ func (c *counter) Write(p []byte) (int, error) {
 // for pruning: that it cannot be noted is no harm.
 func (l *Layers) record() {
 	l.keys = append(l.keys, l.key)
-	partial := l.chain + ".partial"
-	if os.WriteFile(partial, []byte(strings.Join(l.keys, "\n")+"\n"), 0o644) == nil {
-		_ = os.Rename(partial, l.chain)
-	}
+	_ = builders.WriteFile(l.chain, []byte(strings.Join(l.keys, "\n")+"\n"))
 }
 
 // listing is a tree: from path, "./" first, to what shows that it changed.

@@ -59,32 +59,8 @@ func (r *run) fetch(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	r.lock = lock
-	mirrors := r.config.Mirrors
-	if len(mirrors) == 0 {
-		if mirrors, err = bootstrap.DefaultMirrors(ctx); err != nil {
-			return false, err
-		}
-	}
-	r.fetcher = &bootstrap.Fetcher{
-		Cache:    bootstrap.Cache{Dir: r.config.CacheDirectory},
-		Mirrors:  mirrors,
-		Progress: progress(r.ui.Say),
-	}
+	r.fetcher = bootstrap.NewFetcher(r.config.CacheDirectory, r.config.Mirrors, bootstrap.Lines(10, r.ui.Say))
 	return false, r.fetcher.Fetch(ctx, lock)
-}
-
-// progress turns a byte count into a line for every tenth part done.
-func progress(say func(string)) func(done, total int64, name string) {
-	last := int64(-1)
-	return func(done, total int64, _ string) {
-		if total == 0 {
-			return
-		}
-		if tenth := done * 10 / total; tenth != last {
-			last = tenth
-			say(fmt.Sprintf("%d of %d MB", done/1e6, total/1e6))
-		}
-	}
 }
 
 func (r *run) unpackTools(ctx context.Context) (bool, error) {

@@ -8,17 +8,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/rockpool/rootvm/builders"
 )
 
 // Archive writes the layout to file as an OCI archive, which `podman load` and
 // `docker load` read. The same layout gives the same bytes. The file gets its
 // name when it is complete.
 func (l Layout) Archive(file string) error {
-	out, err := os.Create(file + ".part")
+	out, err := builders.CreateFile(file)
 	if err != nil {
 		return fmt.Errorf("archive %s: %w", l.Dir, err)
 	}
-	defer out.Close()
+	defer out.Cleanup()
+
 	t := tar.NewWriter(out)
 	err = filepath.WalkDir(l.Dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -26,10 +29,10 @@ func (l Layout) Archive(file string) error {
 		}
 		return add(t, l.Dir, path, d)
 	})
-	if err := errors.Join(err, t.Close(), out.Sync()); err != nil {
-		return errors.Join(fmt.Errorf("archive %s: %w", l.Dir, err), os.Remove(out.Name()))
+	if err := errors.Join(err, t.Close()); err != nil {
+		return fmt.Errorf("archive %s: %w", l.Dir, err)
 	}
-	return os.Rename(out.Name(), file)
+	return out.CloseAtomicallyReplace()
 }
 
 func add(t *tar.Writer, dir, path string, d fs.DirEntry) error {

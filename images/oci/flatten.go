@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+
+	"github.com/rockpool/rootvm/builders"
 )
 
 // Flatten writes a file: an uncompressed POSIX tar that holds, below the
@@ -43,16 +45,17 @@ func (i Image) flatten(file, dir string) error {
 	if err != nil {
 		return err
 	}
-	out, err := os.Create(file + ".part")
+	out, err := builders.CreateFile(file)
 	if err != nil {
 		return err
 	}
-	defer out.Close()
+	defer out.Cleanup()
+
 	t := tar.NewWriter(out)
-	if err := errors.Join(i.writeBeside(t, dir), writeSorted(t, spool, entries), t.Close(), out.Sync()); err != nil {
-		return errors.Join(err, os.Remove(out.Name()))
+	if err := errors.Join(i.writeBeside(t, dir), writeSorted(t, spool, entries), t.Close()); err != nil {
+		return err
 	}
-	return os.Rename(out.Name(), file)
+	return out.CloseAtomicallyReplace()
 }
 
 // writeBeside writes the members that are not of the root file system.
