@@ -121,6 +121,24 @@ func WriteChecksums(path string, manifests ...Manifest) error {
 	return WriteFile(path, []byte(strings.Join(lines, "")))
 }
 
+// WriteAllChecksums writes SHA256SUMS in the directory dist for every image that
+// has a manifest there.
+func WriteAllChecksums(dist string) error {
+	paths, err := filepath.Glob(filepath.Join(dist, "*.manifest.json"))
+	if err != nil {
+		return err
+	}
+	var all []Manifest
+	for _, path := range paths {
+		m, err := ReadManifest(path)
+		if err != nil {
+			return err
+		}
+		all = append(all, m)
+	}
+	return WriteChecksums(filepath.Join(dist, "SHA256SUMS"), all...)
+}
+
 // Stopwatch times the steps of a build.
 type Stopwatch struct {
 	Now   func() time.Time // time.Now in production
@@ -137,5 +155,22 @@ func (s *Stopwatch) Time(name string, f func() (cached bool, err error)) error {
 	}
 	seconds := s.Now().Sub(start).Seconds()
 	s.Steps = append(s.Steps, Step{Name: name, Seconds: float64(int64(seconds*100)) / 100, Cached: cached})
+	return nil
+}
+
+// Task is a step that is to be done.
+type Task struct {
+	Name string
+	Run  func() (cached bool, err error)
+}
+
+// Do says each task on out and does it, one after the other, until one fails.
+func (s *Stopwatch) Do(out io.Writer, tasks ...Task) error {
+	for _, task := range tasks {
+		fmt.Fprintln(out, "==>", task.Name)
+		if err := s.Time(task.Name, task.Run); err != nil {
+			return fmt.Errorf("%s: %w", task.Name, err)
+		}
+	}
 	return nil
 }

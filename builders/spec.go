@@ -6,6 +6,9 @@ package builders
 
 import (
 	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -44,12 +47,37 @@ const (
 
 // Spec says which Root VM image to build. The zero value plus [Spec.FillDefaults]
 // is the default image.
+//
+// It is the one list of the image's settings: the Packer plugin's configuration
+// embeds it, the template gets it as one variable, and [Spec.Digest] decides
+// whether an image is current. A new field needs a line in [Spec.Load] too, and
+// one each in the template and in the README.
 type Spec struct {
-	Suite           string   // Debian suite, one of Suites
-	Architecture    string   // Debian architecture, one of Architectures
-	Formats         []string // disk formats to write, of Formats
-	DiskSize        int64    // virtual size of the disk in bytes, a multiple of 1 MiB
-	SourceDateEpoch int64    // seconds since 1970: every time in the image is this or earlier
+	Suite           string   `json:"suite" mapstructure:"suite" required:"true"`                         // Debian suite, one of Suites
+	Architecture    string   `json:"architecture" mapstructure:"architecture" required:"true"`           // Debian architecture, one of Architectures
+	Formats         []string `json:"formats" mapstructure:"formats"`                                     // disk formats to write, of Formats
+	DiskSize        int64    `json:"disk_size" mapstructure:"disk_size"`                                 // virtual size of the disk in bytes, a multiple of 1 MiB
+	SourceDateEpoch int64    `json:"source_date_epoch" mapstructure:"source_date_epoch" required:"true"` // seconds since 1970: every time in the image is this or earlier
+}
+
+// Settings are what the user set, by the names of the environment's variables.
+// Each method returns the zero value for one that is not set, or that has a
+// fault, which whoever implements it notes.
+type Settings interface {
+	Text(name string) string
+	List(name string) []string // parted by commas or spaces
+	Size(name string) int64    // bytes, such as of "4G"
+	Number(name string) int64  // above 0
+}
+
+// Load takes every field from the user's settings. What they do not say is zero,
+// for FillDefaults.
+func (s *Spec) Load(from Settings) {
+	s.Suite = from.Text("SUITE")
+	s.Architecture = from.Text("ARCH")
+	s.Formats = from.List("FORMATS")
+	s.DiskSize = from.Size("DISK_SIZE")
+	s.SourceDateEpoch = from.Number("SOURCE_DATE_EPOCH")
 }
 
 // FillDefaults sets what was left empty.
@@ -97,6 +125,16 @@ func (s Spec) Name() string { return "rockpool-root-" + s.Suite + "-" + s.Archit
 
 // Epoch is SourceDateEpoch as a time in UTC.
 func (s Spec) Epoch() time.Time { return time.Unix(s.SourceDateEpoch, 0).UTC() }
+
+// Digest is the SHA-256, in hexadecimal, of all that the Spec says.
+func (s Spec) Digest() string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // strings and numbers have a form in JSON
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
 
 // UUID derives a stable identifier (RFC 9562 version 5) for one role, such as
 // "root" or "esp", from what the image is. Builds of one suite and

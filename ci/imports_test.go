@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rockpool/rootvm/ci/build"
+	"github.com/rockpool/rootvm/builders/toolchain"
 )
 
 const module = "github.com/rockpool/rootvm/"
@@ -195,7 +195,7 @@ func permits(imports []string, path string) bool {
 
 func list(t *testing.T, goos string) []goPackage {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-e", "-tags", build.PodmanTags+" e2e", "-json=ImportPath,Imports", "./...")
+	cmd := exec.Command("go", "list", "-e", "-tags", toolchain.PodmanTags+" e2e", "-json=ImportPath,Imports", "./...")
 	cmd.Dir = ".."
 	cmd.Env = append(os.Environ(), "GOOS="+goos)
 	out, err := cmd.Output()

@@ -3,7 +3,6 @@ package ci
 import (
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -49,29 +48,5 @@ func TestTemplate_RunsEveryStepInOrder(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the template runs %v, provision/steps has %v", got, want)
-	}
-}
-
-// TestTemplate_DeclaresWhatItIsGiven holds the variables against the code that
-// calls Packer.
-func TestTemplate_DeclaresWhatItIsGiven(t *testing.T) {
-	var declared []string
-	for _, block := range parse(t, "../packer/variables.pkr.hcl").Blocks {
-		if block.Type == "variable" {
-			declared = append(declared, block.Labels[0])
-		}
-	}
-	code, err := os.ReadFile("build/packer.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var given []string
-	for _, m := range regexp.MustCompile(`(?m)^\t\t\{"([a-z_]+)", `).FindAllStringSubmatch(string(code), -1) {
-		given = append(given, m[1])
-	}
-	slices.Sort(declared)
-	slices.Sort(given)
-	if len(given) == 0 || !slices.Equal(declared, given) {
-		t.Errorf("declared %v\n   given %v", declared, given)
 	}
 }

@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// NodeLock is the npm lock with Node.js and npm, a directory of the checkout.
+const NodeLock = "images/workspace/node"
+
 //go:embed workspace/packages
 var lists embed.FS
 

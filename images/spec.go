@@ -6,6 +6,9 @@
 package images
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -76,6 +79,16 @@ func (s Spec) Name() string {
 		suffix = Architecture(s.Platforms[0])
 	}
 	return "rockpool-workspace-" + s.Suite + "-" + suffix
+}
+
+// Digest is the SHA-256, in hexadecimal, of all that the Spec says.
+func (s Spec) Digest() string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // strings and numbers have a form in JSON
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // Reference is the name under which the image loads into a container engine.

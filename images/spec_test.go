@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -166,4 +167,29 @@ func FuzzNPMPackages(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSpec_Digest: whatever a field says counts.
+func TestSpec_Digest(t *testing.T) {
+	var s Spec
+	digests := map[string]string{s.Digest(): "the zero value"}
+	v := reflect.ValueOf(&s).Elem()
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString("x")
+		case reflect.Int64:
+			f.SetInt(1)
+		case reflect.Bool:
+			f.SetBool(true)
+		case reflect.Slice:
+			f.Set(reflect.ValueOf([]string{"x"}))
+		default:
+			t.Fatalf("the test does not know how to change %s", v.Type().Field(i).Name)
+		}
+		if other, ok := digests[s.Digest()]; ok {
+			t.Errorf("a change of %s does not change the digest: it is that of %s", v.Type().Field(i).Name, other)
+		}
+		digests[s.Digest()] = v.Type().Field(i).Name
+	}
 }

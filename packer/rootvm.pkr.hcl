@@ -12,19 +12,31 @@ packer {
   }
 }
 
+# What is asked for: builders.Spec, which says what each setting means.
+variable "spec" {
+  type = object({
+    suite             = string
+    architecture      = string
+    formats           = list(string)
+    disk_size         = number
+    source_date_epoch = number
+  })
+}
+
 source "rootvm" "root" {
-  suite             = var.suite
-  architecture      = var.architecture
-  disk_size         = var.disk_size
-  source_date_epoch = var.source_date_epoch
-  formats           = var.formats
-  mirrors           = var.mirrors
-  cache_directory   = var.cache_directory
-  work_directory    = var.work_directory
-  output_directory  = var.output_directory
-  overlay_archive   = var.overlay_archive
-  revision          = var.revision
-  input_digest      = var.input_digest
+  suite             = var.spec.suite
+  architecture      = var.spec.architecture
+  formats           = var.spec.formats
+  disk_size         = var.spec.disk_size
+  source_date_epoch = var.spec.source_date_epoch
+
+  mirrors          = var.mirrors
+  cache_directory  = var.cache_directory
+  work_directory   = var.work_directory
+  output_directory = var.output_directory
+  workspace_rootfs = var.workspace_rootfs
+  revision         = var.revision
+  input_digest     = var.input_digest
 }
 
 # Each step of provision/steps is one shell provisioner, behind the uploads it
@@ -40,7 +52,7 @@ build {
   provisioner "shell" {
     script          = "${local.provision}/steps/10-system.sh"
     remote_path     = "/tmp/10-system.sh"
-    execute_command = "bash {{ .Path }} /tmp/system ${var.suite} ${var.root_uuid}"
+    execute_command = "bash {{ .Path }} /tmp/system ${var.spec.suite} ${var.root_uuid}"
   }
   provisioner "shell" {
     script          = "${local.provision}/steps/20-services.sh"
@@ -55,7 +67,7 @@ build {
   provisioner "shell" {
     script          = "${local.provision}/steps/30-node.sh"
     remote_path     = "/tmp/30-node.sh"
-    execute_command = "bash {{ .Path }} /tmp/node_modules ${var.architecture}"
+    execute_command = "bash {{ .Path }} /tmp/node_modules ${var.spec.architecture}"
   }
 
   provisioner "file" {
@@ -91,6 +103,6 @@ build {
   post-processor "rootvm-qcow2" {
     name                = "qcow2"
     cache_directory     = var.cache_directory
-    keep_input_artifact = contains(var.formats, "raw")
+    keep_input_artifact = contains(var.spec.formats, "raw")
   }
 }

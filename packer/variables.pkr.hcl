@@ -1,31 +1,6 @@
-variable "suite" {
-  type        = string
-  description = "Debian suite: trixie or bookworm."
-}
-
-variable "architecture" {
-  type        = string
-  description = "Debian architecture: amd64 or arm64."
-}
-
-variable "formats" {
-  type        = list(string)
-  description = "Disk formats to leave in the output directory."
-}
-
-variable "disk_size" {
-  type        = number
-  description = "Virtual size of the disk, in bytes."
-}
-
 variable "root_uuid" {
   type        = string
   description = "UUID of the root file system."
-}
-
-variable "source_date_epoch" {
-  type        = number
-  description = "Latest time in the image, in seconds since 1970."
 }
 
 variable "mirrors" {
@@ -59,9 +34,9 @@ variable "node_directory" {
   description = "The node_modules directory of provision/npm."
 }
 
-variable "overlay_archive" {
+variable "workspace_rootfs" {
   type        = string
-  description = "Tar archive to lay over the finished root file system: the workspace image."
+  description = "Archive of the workspace's root file system, laid over the finished one."
 }
 
 variable "revision" {

@@ -4,10 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	_ "embed"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/userns"
@@ -16,10 +20,10 @@ import (
 //go:embed scripts/npm.sh
 var npmScript string
 
-// NPMKey digests, in hexadecimal, what [Tools.NPM] runs: the tools trees of all
-// architectures, by their locks, and the script that starts npm in one. It is
-// the same on every host.
-func NPMKey() (string, error) {
+// npmProgram digests, in hexadecimal, what [Tools.NPM] runs: the tools trees of
+// all architectures, by their locks, and the script that starts npm in one. It
+// is the same on every host.
+func npmProgram() (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, npmScript)
 	for _, arch := range builders.Architectures {
@@ -52,4 +56,101 @@ func (t *Tools) Node(ctx context.Context, ns *userns.Namespace, script string, a
 	cmd := ns.Command(ctx, append(append(argv, script), args...)...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "NODE_PATH=/usr/share/nodejs:"+t.Path("usr/lib/"+multiarch[runtime.GOARCH]+"/nodejs"))
 	return cmd
+}
+
+// nodeCPUs are npm's names for processors by Debian's.
+var nodeCPUs = map[string]string{"amd64": "x64", "arm64": "arm64"}
+
+// npmArguments make npm install a lock.
+// --force: npm 9 refuses a lock that names another platform's packages.
+var npmArguments = []string{"ci", "--ignore-scripts", "--omit=dev", "--legacy-peer-deps", "--no-audit", "--no-fund", "--force", "--loglevel=error"}
+
+// npmPlatform are the arguments for an architecture that is not the host's.
+func npmPlatform(architecture string) []string {
+	return []string{"--os=linux", "--libc=glibc", "--cpu=" + nodeCPUs[architecture]}
+}
+
+// NPMKey digests, in hexadecimal, by what an npm lock is installed for an
+// architecture. It is the same on every host.
+func NPMKey(architecture string) (string, error) {
+	program, err := npmProgram()
+	if err != nil {
+		return "", err
+	}
+	return builders.DigestOf(program, npmArguments, npmPlatform(architecture)), nil
+}
+
+// NodeModules installs the npm locks of a checkout and keeps the trees in the
+// cache, below npm/.
+type NodeModules struct {
+	Cache  Cache
+	Source string // the checkout
+	// Installer is the lock, a directory below Source, whose npm installs what
+	// the tools tree's cannot: the packages of an architecture that is not the
+	// host's.
+	Installer string
+	Tools     *Tools
+	Out       io.Writer // what npm says
+}
+
+// key digests what the directory that Install returns is made from.
+func (n NodeModules) key(source, architecture string) (string, error) {
+	npm, err := NPMKey(architecture)
+	if err != nil {
+		return "", err
+	}
+	lock, err := builders.DigestFiles(filepath.Join(n.Source, source))
+	if err != nil || architecture == runtime.GOARCH {
+		return builders.DigestOf(npm, lock), err
+	}
+	installer, err := builders.DigestFiles(filepath.Join(n.Source, n.Installer))
+	return builders.DigestOf(npm, lock, installer), err
+}
+
+// Install installs the npm lock of the directory source, a path below
+// n.Source, for an architecture and returns its node_modules directory.
+func (n NodeModules) Install(ctx context.Context, source, architecture string) (dir string, cached bool, err error) {
+	key, err := n.key(source, architecture)
+	if err != nil {
+		return "", false, err
+	}
+	root := filepath.Join(n.Cache.Dir, "npm")
+	tree := filepath.Join(root, key[:32])
+	dir = filepath.Join(tree, "node_modules")
+	if _, err := os.Stat(dir); err == nil {
+		return dir, true, nil
+	}
+
+	npm, err := n.command(ctx, architecture, "--cache", filepath.Join(root, "cache"))
+	if err != nil {
+		return "", false, err
+	}
+	work := filepath.Join(root, "work")
+	if err := errors.Join(os.RemoveAll(work), os.MkdirAll(root, 0o755), os.CopyFS(work, os.DirFS(filepath.Join(n.Source, source)))); err != nil {
+		return "", false, err
+	}
+	npm.Dir, npm.Stdout, npm.Stderr = work, n.Out, n.Out
+	if err := npm.Run(); err != nil {
+		return "", false, fmt.Errorf("npm ci: %w", err)
+	}
+	return dir, false, os.Rename(work, tree)
+}
+
+// command prepares npm to install a lock. The tools tree's npm installs what
+// this host can load; for another architecture it is the newer one of the
+// Installer, which can be told which.
+func (n NodeModules) command(ctx context.Context, architecture string, args ...string) (*exec.Cmd, error) {
+	ns, err := userns.New()
+	if err != nil {
+		return nil, err
+	}
+	args = slices.Concat(npmArguments, args)
+	if architecture == runtime.GOARCH {
+		return n.Tools.NPM(ctx, ns, args...), nil
+	}
+	own, _, err := n.Install(ctx, n.Installer, runtime.GOARCH)
+	if err != nil {
+		return nil, err
+	}
+	return n.Tools.Node(ctx, ns, filepath.Join(own, "npm", "bin", "npm-cli.js"), append(args, npmPlatform(architecture)...)...), nil
 }

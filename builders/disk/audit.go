@@ -26,9 +26,9 @@ import (
 //go:embed ownership
 var ownership embed.FS
 
-// carried is where the root file system of the workspace image lies, to be
+// workspaceRootfs is where the root file system of the workspace image lies, to be
 // seen through ID-mapped mounts.
-const carried = guest.WorkspaceRoot + "/"
+const workspaceRootfs = guest.WorkspaceRoot + "/"
 
 // audit is what one pass over a root file system's archive finds out.
 type audit struct {
@@ -87,7 +87,7 @@ func (a *audit) fault(format string, args ...any) {
 // visit takes in one entry.
 func (a *audit) visit(name string, h *tar.Header, r io.Reader) error {
 	_, capability := h.PAXRecords["SCHILY.xattr.security.capability"]
-	if strings.HasPrefix(name, carried) {
+	if strings.HasPrefix(name, workspaceRootfs) {
 		// Owners and modes of another system, by that system's packages.
 	} else if h.Mode&0o6000 != 0 || h.Uid != 0 || h.Gid != 0 || capability {
 		a.privileged = append(a.privileged, privileged{name, h.Mode & 0o7777, h.Uid, h.Gid, capability})

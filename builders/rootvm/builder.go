@@ -48,7 +48,7 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 	run := &run{
 		config: b.config,
 		hook:   hook,
-		spec:   b.config.Spec(),
+		spec:   b.config.Spec,
 		ns:     ns,
 		ui:     ui,
 		watch:  builders.Stopwatch{Now: time.Now},

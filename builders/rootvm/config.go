@@ -24,17 +24,10 @@ import (
 type Config struct {
 	common.PackerConfig `mapstructure:",squash"`
 
-	// Suite is the Debian suite: trixie or bookworm.
-	Suite string `mapstructure:"suite" required:"true"`
-	// Architecture is the Debian architecture: amd64 or arm64.
-	Architecture string `mapstructure:"architecture" required:"true"`
-	// DiskSize is the virtual size of the disk in bytes.
-	DiskSize int64 `mapstructure:"disk_size"`
-	// SourceDateEpoch caps every time in the image, in seconds since 1970.
-	SourceDateEpoch int64 `mapstructure:"source_date_epoch" required:"true"`
-	// Formats lists what is wanted in the output directory; "raw" keeps the
-	// raw disk, the rest is up to post-processors.
-	Formats []string `mapstructure:"formats"`
+	// Spec decides the image's bytes. Its format "raw" keeps the raw disk; the
+	// others are up to post-processors.
+	builders.Spec `mapstructure:",squash"`
+
 	// CacheDirectory holds packages, tools and layers between builds.
 	CacheDirectory string `mapstructure:"cache_directory" required:"true"`
 	// WorkDirectory is emptied at the start of a build and again at its end.
@@ -44,10 +37,11 @@ type Config struct {
 	// Mirrors are base addresses of Debian archives, tried in order. Empty
 	// means the build host's own.
 	Mirrors []string `mapstructure:"mirrors"`
-	// OverlayArchive is a tar whose members are laid over the finished root
+	// WorkspaceRootfs is an archive of the workspace's root file system, at the
+	// paths where the image has it. Its members are laid over the finished root
 	// file system, where nothing but directories may be already. Empty means
 	// none.
-	OverlayArchive string `mapstructure:"overlay_archive"`
+	WorkspaceRootfs string `mapstructure:"workspace_rootfs"`
 	// Revision of the sources, recorded in the manifest.
 	Revision string `mapstructure:"revision"`
 	// InputDigest names everything the image is made from, recorded in the
@@ -67,10 +61,8 @@ func (c *Config) decode(raws ...any) error {
 	if err != nil {
 		return err
 	}
-	if c.DiskSize == 0 {
-		c.DiskSize = builders.DefaultDiskSize
-	}
-	faults := []error{c.Spec().Validate()}
+	c.FillDefaults()
+	faults := []error{c.Validate()}
 	for name, path := range map[string]string{
 		"cache_directory":  c.CacheDirectory,
 		"work_directory":   c.WorkDirectory,
@@ -80,8 +72,8 @@ func (c *Config) decode(raws ...any) error {
 			faults = append(faults, fmt.Errorf("%s %q must be an absolute path", name, path))
 		}
 	}
-	if c.OverlayArchive != "" && !filepath.IsAbs(c.OverlayArchive) {
-		faults = append(faults, fmt.Errorf("overlay_archive %q must be an absolute path", c.OverlayArchive))
+	if c.WorkspaceRootfs != "" && !filepath.IsAbs(c.WorkspaceRootfs) {
+		faults = append(faults, fmt.Errorf("workspace_rootfs %q must be an absolute path", c.WorkspaceRootfs))
 	}
 	if c.WorkDirectory != "" && within(c.OutputDirectory, c.WorkDirectory) {
 		faults = append(faults, errors.New("output_directory must not lie in work_directory, which is emptied"))
@@ -89,22 +81,9 @@ func (c *Config) decode(raws ...any) error {
 	return errors.Join(faults...)
 }
 
-// Spec is the part of the configuration that decides the image's bytes.
-func (c *Config) Spec() builders.Spec {
-	s := builders.Spec{
-		Suite:           c.Suite,
-		Architecture:    c.Architecture,
-		Formats:         c.Formats,
-		DiskSize:        c.DiskSize,
-		SourceDateEpoch: c.SourceDateEpoch,
-	}
-	s.FillDefaults()
-	return s
-}
-
 // path is a file of the finished image.
 func (c *Config) path(suffix string) string {
-	return filepath.Join(c.OutputDirectory, c.Spec().Name()+suffix)
+	return filepath.Join(c.OutputDirectory, c.Name()+suffix)
 }
 
 func within(path, dir string) bool {

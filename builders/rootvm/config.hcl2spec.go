@@ -18,16 +18,16 @@ type FlatConfig struct {
 	PackerOnError       *string           `mapstructure:"packer_on_error" cty:"packer_on_error" hcl:"packer_on_error"`
 	PackerUserVars      map[string]string `mapstructure:"packer_user_variables" cty:"packer_user_variables" hcl:"packer_user_variables"`
 	PackerSensitiveVars []string          `mapstructure:"packer_sensitive_variables" cty:"packer_sensitive_variables" hcl:"packer_sensitive_variables"`
-	Suite               *string           `mapstructure:"suite" required:"true" cty:"suite" hcl:"suite"`
-	Architecture        *string           `mapstructure:"architecture" required:"true" cty:"architecture" hcl:"architecture"`
-	DiskSize            *int64            `mapstructure:"disk_size" cty:"disk_size" hcl:"disk_size"`
-	SourceDateEpoch     *int64            `mapstructure:"source_date_epoch" required:"true" cty:"source_date_epoch" hcl:"source_date_epoch"`
-	Formats             []string          `mapstructure:"formats" cty:"formats" hcl:"formats"`
+	Suite               *string           `json:"suite" mapstructure:"suite" required:"true" cty:"suite" hcl:"suite"`
+	Architecture        *string           `json:"architecture" mapstructure:"architecture" required:"true" cty:"architecture" hcl:"architecture"`
+	Formats             []string          `json:"formats" mapstructure:"formats" cty:"formats" hcl:"formats"`
+	DiskSize            *int64            `json:"disk_size" mapstructure:"disk_size" cty:"disk_size" hcl:"disk_size"`
+	SourceDateEpoch     *int64            `json:"source_date_epoch" mapstructure:"source_date_epoch" required:"true" cty:"source_date_epoch" hcl:"source_date_epoch"`
 	CacheDirectory      *string           `mapstructure:"cache_directory" required:"true" cty:"cache_directory" hcl:"cache_directory"`
 	WorkDirectory       *string           `mapstructure:"work_directory" required:"true" cty:"work_directory" hcl:"work_directory"`
 	OutputDirectory     *string           `mapstructure:"output_directory" required:"true" cty:"output_directory" hcl:"output_directory"`
 	Mirrors             []string          `mapstructure:"mirrors" cty:"mirrors" hcl:"mirrors"`
-	OverlayArchive      *string           `mapstructure:"overlay_archive" cty:"overlay_archive" hcl:"overlay_archive"`
+	WorkspaceRootfs     *string           `mapstructure:"workspace_rootfs" cty:"workspace_rootfs" hcl:"workspace_rootfs"`
 	Revision            *string           `mapstructure:"revision" cty:"revision" hcl:"revision"`
 	InputDigest         *string           `mapstructure:"input_digest" cty:"input_digest" hcl:"input_digest"`
 }
@@ -54,14 +54,14 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"packer_sensitive_variables": &hcldec.AttrSpec{Name: "packer_sensitive_variables", Type: cty.List(cty.String), Required: false},
 		"suite":                      &hcldec.AttrSpec{Name: "suite", Type: cty.String, Required: false},
 		"architecture":               &hcldec.AttrSpec{Name: "architecture", Type: cty.String, Required: false},
+		"formats":                    &hcldec.AttrSpec{Name: "formats", Type: cty.List(cty.String), Required: false},
 		"disk_size":                  &hcldec.AttrSpec{Name: "disk_size", Type: cty.Number, Required: false},
 		"source_date_epoch":          &hcldec.AttrSpec{Name: "source_date_epoch", Type: cty.Number, Required: false},
-		"formats":                    &hcldec.AttrSpec{Name: "formats", Type: cty.List(cty.String), Required: false},
 		"cache_directory":            &hcldec.AttrSpec{Name: "cache_directory", Type: cty.String, Required: false},
 		"work_directory":             &hcldec.AttrSpec{Name: "work_directory", Type: cty.String, Required: false},
 		"output_directory":           &hcldec.AttrSpec{Name: "output_directory", Type: cty.String, Required: false},
 		"mirrors":                    &hcldec.AttrSpec{Name: "mirrors", Type: cty.List(cty.String), Required: false},
-		"overlay_archive":            &hcldec.AttrSpec{Name: "overlay_archive", Type: cty.String, Required: false},
+		"workspace_rootfs":           &hcldec.AttrSpec{Name: "workspace_rootfs", Type: cty.String, Required: false},
 		"revision":                   &hcldec.AttrSpec{Name: "revision", Type: cty.String, Required: false},
 		"input_digest":               &hcldec.AttrSpec{Name: "input_digest", Type: cty.String, Required: false},
 	}

@@ -28,7 +28,7 @@ func TestBuilder_Prepare(t *testing.T) {
 	if _, _, err := b.Prepare(raw(map[string]any{"formats": []string{"raw"}})); err != nil {
 		t.Fatal(err)
 	}
-	spec := b.config.Spec()
+	spec := b.config.Spec
 	if spec.DiskSize != builders.DefaultDiskSize || spec.Name() != "rockpool-root-trixie-amd64" || spec.Formats[0] != "raw" {
 		t.Errorf("spec = %+v", spec)
 	}

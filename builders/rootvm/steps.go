@@ -104,10 +104,10 @@ func (r *run) archive(ctx context.Context) (bool, error) {
 	if err := errors.Join(w.Flush(), f.Close()); err != nil {
 		return false, err
 	}
-	if r.config.OverlayArchive == "" {
+	if r.config.WorkspaceRootfs == "" {
 		return false, nil
 	}
-	return false, overlay(r.tar(), r.config.OverlayArchive, r.spec.Epoch())
+	return false, layOver(r.tar(), r.config.WorkspaceRootfs, r.spec.Epoch())
 }
 
 func (r *run) makeDisk(ctx context.Context) (bool, error) {

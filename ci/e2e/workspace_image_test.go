@@ -28,8 +28,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/rockpool/rootvm/ci/build"
 	"github.com/rockpool/rootvm/images/oci"
+	workspaceimage "github.com/rockpool/rootvm/images/pipeline"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -380,13 +380,13 @@ func withAuthority(t *testing.T, c *x509.Certificate) string {
 	return file
 }
 
-func workspaceManifest(t *testing.T) build.WorkspaceManifest {
+func workspaceManifest(t *testing.T) workspaceimage.Manifest {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(checkout, "dist", "rockpool-workspace-trixie-amd64.manifest.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var m build.WorkspaceManifest
+	var m workspaceimage.Manifest
 	if err := json.Unmarshal(b, &m); err != nil || len(m.Images) == 0 {
 		t.Fatalf("the manifest of the workspace image: %v: %s", err, b)
 	}

@@ -27,7 +27,7 @@ import (
 	"github.com/coder/websocket"
 	"golang.org/x/sys/unix"
 
-	"github.com/rockpool/rootvm/ci/build"
+	"github.com/rockpool/rootvm/builders/toolchain"
 )
 
 //go:embed testdata/preview.js
@@ -578,8 +578,8 @@ func cutPower(t *testing.T, i *instance) {
 func runInGuest(t *testing.T, i *instance, pkg, as, run string) string {
 	t.Helper()
 	name := filepath.Base(pkg) + ".test"
-	cmd := exec.Command("go", "test", "-c", "-vet=off", "-trimpath", "-tags", build.PodmanTags,
-		"-ldflags", build.StaticLink, "-o", filepath.Join(i.project, name), pkg)
+	cmd := exec.Command("go", "test", "-c", "-vet=off", "-trimpath", "-tags", toolchain.PodmanTags,
+		"-ldflags", toolchain.StaticLink, "-o", filepath.Join(i.project, name), pkg)
 	cmd.Dir = checkout
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("compile the tests of %s: %v\n%s", pkg, err, out)

@@ -61,13 +61,7 @@ func Load(source string, host Host) (Settings, error) {
 		Force:     r.flag("FORCE"),
 		PlainHTTP: r.flag("PLAIN_HTTP"),
 	}
-	s.Spec = builders.Spec{
-		Suite:        host.Getenv("SUITE"),
-		Architecture: host.Getenv("ARCH"),
-		Formats:      r.list("FORMATS"),
-		DiskSize:     r.size("DISK_SIZE", 0),
-	}
-	s.Spec.SourceDateEpoch = int64(r.number("SOURCE_DATE_EPOCH", 0))
+	s.Spec.Load(specSettings{&r})
 	if s.Spec.SourceDateEpoch == 0 {
 		var err error
 		if s.Spec.SourceDateEpoch, err = host.CommitTime(source); err != nil {
@@ -102,6 +96,14 @@ func Load(source string, host Host) (Settings, error) {
 	s.StateDir = r.directory(source, "ROCKPOOL_STATE", "XDG_STATE_HOME", filepath.Join(home, ".local", "state"))
 	return s, errors.Join(r.faults...)
 }
+
+// specSettings reads for [builders.Spec.Load].
+type specSettings struct{ *reader }
+
+func (s specSettings) Text(name string) string   { return s.text(name, "") }
+func (s specSettings) List(name string) []string { return s.list(name) }
+func (s specSettings) Size(name string) int64    { return s.size(name, 0) }
+func (s specSettings) Number(name string) int64  { return int64(s.number(name, 0)) }
 
 // loadVM reads what an instance is. The faults of its values are found by
 // [vm.Config.Validate] when it starts.

@@ -15,9 +15,11 @@ import (
 	"strings"
 
 	"github.com/rockpool/rootvm/builders"
-	"github.com/rockpool/rootvm/ci/build"
+	"github.com/rockpool/rootvm/builders/pipeline"
+	"github.com/rockpool/rootvm/builders/toolchain"
 	"github.com/rockpool/rootvm/ci/preflight"
 	"github.com/rockpool/rootvm/ci/settings"
+	workspaceimage "github.com/rockpool/rootvm/images/pipeline"
 	"github.com/rockpool/rootvm/vm"
 	"github.com/rockpool/rootvm/vm/qemu"
 )
@@ -51,8 +53,30 @@ func New() (*App, error) {
 
 func (a *App) say(format string, args ...any) { fmt.Fprintf(a.Out, format+"\n", args...) }
 
-func (a *App) pipeline() *build.Pipeline {
-	return &build.Pipeline{Settings: a.Settings, Out: a.Out}
+// pipeline builds the Root VM's image as the settings say.
+func (a *App) pipeline() *pipeline.Pipeline {
+	s := a.Settings
+	return &pipeline.Pipeline{
+		Spec: s.Spec, WorkspaceImage: s.Workspace, Source: s.Source, Dist: s.Dist, CacheDir: s.CacheDir,
+		Mirrors: s.Mirrors, Force: s.Force, PlainHTTP: s.PlainHTTP, Out: a.Out,
+	}
+}
+
+// workspaces builds the workspace image as the settings say.
+func (a *App) workspaces() *workspaceimage.Pipeline {
+	s := a.Settings
+	return &workspaceimage.Pipeline{
+		Spec: s.Workspace, Source: s.Source, Dist: s.Dist, CacheDir: s.CacheDir,
+		Mirrors: s.Mirrors, Force: s.Force, PlainHTTP: s.PlainHTTP, Out: a.Out,
+	}
+}
+
+// build makes the Root VM's image.
+func (a *App) build(ctx context.Context) (builders.Manifest, error) {
+	if err := a.Settings.EpochErr; err != nil {
+		return builders.Manifest{}, err
+	}
+	return a.pipeline().Build(ctx)
 }
 
 // Setup installs the host packages that are missing.
@@ -69,7 +93,7 @@ func (a *App) Build(ctx context.Context) error {
 	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
 		return err
 	}
-	m, err := a.pipeline().Build(ctx)
+	m, err := a.build(ctx)
 	if err != nil {
 		return err
 	}
@@ -86,7 +110,7 @@ func (a *App) image(ctx context.Context) (vm.Image, error) {
 	if !ok {
 		a.say("there is no image of %s yet: building it (the first time takes some minutes)", a.Settings.Spec.Name())
 		var err error
-		if m, err = p.Build(ctx); err != nil {
+		if m, err = a.build(ctx); err != nil {
 			return vm.Image{}, err
 		}
 	} else if note := p.Older(ctx, m); note != "" {
@@ -134,8 +158,8 @@ func (a *App) instances() vm.Host {
 
 // supervisor compiles the supervisor's program.
 func (a *App) supervisor(ctx context.Context) ([]string, error) {
-	program, err := a.pipeline().Supervisor(ctx)
-	return []string{program}, err
+	program := filepath.Join(a.Settings.CacheDir, "bin", "rockpool-vm")
+	return []string{program}, toolchain.Build(ctx, a.Settings.Source, "./cmd/rockpool-vm", program, toolchain.Plain, a.Out)
 }
 
 // programs chooses between the host's QEMU and the one of the tools tree.
@@ -207,7 +231,10 @@ func (a *App) Workspace(ctx context.Context, args []string) error {
 	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
 		return err
 	}
-	m, err := a.pipeline().Workspace(ctx)
+	if err := a.Settings.EpochErr; err != nil {
+		return err
+	}
+	m, err := a.workspaces().Build(ctx)
 	if err != nil {
 		return err
 	}
@@ -218,7 +245,7 @@ func (a *App) Workspace(ctx context.Context, args []string) error {
 		return nil
 	}
 	a.say("==> Push to %s", *push)
-	if err := a.pipeline().Push(ctx, m, *push); err != nil {
+	if err := a.workspaces().Push(ctx, m, *push); err != nil {
 		return err
 	}
 	a.say("pushed %s", m.Digest)
@@ -226,7 +253,7 @@ func (a *App) Workspace(ctx context.Context, args []string) error {
 }
 
 // CleanWorkspace removes the layers of the workspace image from the cache.
-func (a *App) CleanWorkspace(ctx context.Context) error { return a.pipeline().CleanWorkspace(ctx) }
+func (a *App) CleanWorkspace(ctx context.Context) error { return a.workspaces().Clean(ctx) }
 
 // Lock resolves the package locks anew.
 func (a *App) Lock(ctx context.Context) error { return a.pipeline().Locks(ctx) }

@@ -7,8 +7,7 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/rockpool/rootvm/builders/bootstrap"
 	"github.com/rockpool/rootvm/builders/userns"
 	"github.com/rockpool/rootvm/ci/preflight"
 	"github.com/rockpool/rootvm/vm"
@@ -53,11 +52,10 @@ func (a *App) checkNamespaces() check {
 }
 
 func (a *App) checkSpace() check {
-	var st unix.Statfs_t
-	if err := unix.Statfs(existing(a.Settings.CacheDir), &st); err != nil {
+	free, err := bootstrap.FreeSpace(existing(a.Settings.CacheDir))
+	if err != nil {
 		return check{name: "disk space", err: err}
 	}
-	free := int64(st.Bavail) * st.Bsize
 	if free < 8*vm.GiB {
 		return check{name: "disk space", err: fmt.Errorf("%s free for %s: a build and a VM want 8G or more", vm.Bytes(free), a.Settings.CacheDir)}
 	}

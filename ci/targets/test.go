@@ -12,8 +12,8 @@ import (
 	"strings"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/toolchain"
 	"github.com/rockpool/rootvm/ci/browser"
-	"github.com/rockpool/rootvm/ci/build"
 	"github.com/rockpool/rootvm/ci/preflight"
 	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/vm"
@@ -28,8 +28,8 @@ func (a *App) Test(ctx context.Context) error {
 	// Check vets all of it; debugging information would only be linked.
 	test := []string{"go", "test", "-vet=off", "-ldflags=-w", "-tags"}
 	for _, argv := range [][]string{
-		slices.Concat(test, []string{build.Tags, "./..."}),
-		slices.Concat(test, []string{build.PodmanTags}, withPodman),
+		slices.Concat(test, []string{toolchain.Tags, "./..."}),
+		slices.Concat(test, []string{toolchain.PodmanTags}, withPodman),
 	} {
 		if err := a.run(ctx, a.testTools(), argv...); err != nil {
 			return err
@@ -38,7 +38,7 @@ func (a *App) Test(ctx context.Context) error {
 	return nil
 }
 
-// withPodman are the packages that [build.PodmanTags] changes.
+// withPodman are the packages that [toolchain.PodmanTags] changes.
 var withPodman = []string{"./agent/podman", "./cmd/rockpool-agent"}
 
 // testTools points the tests that use the tools tree to it, when the cache has
@@ -60,13 +60,13 @@ func (a *App) Check(ctx context.Context) error {
 	if len(out) > 0 {
 		return fmt.Errorf("not formatted; run gofmt -w on:\n%s", out)
 	}
-	all := "e2e mage " + build.Tags // each set of tags vets every dependency anew
+	all := "e2e mage " + toolchain.Tags // each set of tags vets every dependency anew
 	for _, argv := range [][]string{
 		{"go", "vet", "-tags", all, "./..."},
-		append([]string{"go", "vet", "-tags", build.PodmanTags}, withPodman...),
+		append([]string{"go", "vet", "-tags", toolchain.PodmanTags}, withPodman...),
 		{"go", "tool", "staticcheck", "-tags", all, "./..."},
-		append([]string{"go", "tool", "staticcheck", "-tags", build.PodmanTags}, withPodman...),
-		{"go", "test", "-vet=off", "-ldflags=-w", "-tags", build.Tags, "./ci"},
+		append([]string{"go", "tool", "staticcheck", "-tags", toolchain.PodmanTags}, withPodman...),
+		{"go", "test", "-vet=off", "-ldflags=-w", "-tags", toolchain.Tags, "./ci"},
 	} {
 		if err := a.run(ctx, nil, argv...); err != nil {
 			return err
@@ -127,7 +127,7 @@ func (a *App) E2E(ctx context.Context) error {
 		if _, err := a.pipeline().Tools(ctx); err != nil { // for Caddy
 			return err
 		}
-		argv := append([]string{"go", "test", "-vet=off", "-tags", "e2e " + build.Tags, "-count=1", "-timeout=60m", "-v"}, flags...)
+		argv := append([]string{"go", "test", "-vet=off", "-tags", "e2e " + toolchain.Tags, "-count=1", "-timeout=60m", "-v"}, flags...)
 		return a.run(ctx, a.testTools(), append(argv, "./ci/e2e/browser")...)
 	}
 	dir, err := os.MkdirTemp("", "rockpool-vm-")
@@ -139,7 +139,7 @@ func (a *App) E2E(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{"go", "test", "-vet=off", "-tags", "e2e " + build.Tags, "-count=1", "-p=1", "-timeout=240m", "-v"}
+	argv := []string{"go", "test", "-vet=off", "-tags", "e2e " + toolchain.Tags, "-count=1", "-p=1", "-timeout=240m", "-v"}
 	argv = append(argv, flags...)
 	env := append(a.testTools(), "ROCKPOOL_E2E="+under)
 	return a.run(ctx, env, append(argv, "./builders/disk", "./templates", "./vm", "./ci/e2e")...)

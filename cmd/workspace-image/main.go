@@ -2,7 +2,6 @@
 // It is a program of its own because Buildah starts helpers from it.
 //
 //	workspace-image build <request.json    builds what images.Request asks for
-//	workspace-image push [--plain-http] LAYOUT REFERENCE
 package main
 
 import (

@@ -19,7 +19,6 @@ func TestRun(t *testing.T) {
 		{"no request", []string{"build"}, "", 1, "read the request"},
 		{"unknown field", []string{"build"}, `{"specs":{}}`, 1, "unknown field"},
 		{"faults", []string{"build"}, `{"spec":{"suite":"sid","platforms":["linux/s390x"]}}`, 1, "linux/s390x"},
-		{"push without a reference", []string{"push", "dir"}, "", 1, "a layout and a reference"},
 	} {
 		var out, err bytes.Buffer
 		code := run(t.Context(), c.args, strings.NewReader(c.stdin), &out, &err)

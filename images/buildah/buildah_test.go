@@ -2,7 +2,6 @@ package buildah
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +15,7 @@ import (
 	"time"
 
 	"github.com/containers/buildah"
-	"github.com/google/go-containerregistry/pkg/registry"
+	server "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -24,6 +23,7 @@ import (
 	"go.podman.io/storage"
 
 	"github.com/rockpool/rootvm/images"
+	"github.com/rockpool/rootvm/images/registry"
 )
 
 // TestMain is also what containers/storage starts to unpack a layer.
@@ -84,18 +84,18 @@ func testLayout(t *testing.T, architectures ...string) string {
 	return dir
 }
 
-// TestPush pushes to a registry in this process and asks it for the digest.
+// TestPush: an index as export writes it keeps its digest in a registry.
 func TestPush(t *testing.T) {
-	server := httptest.NewServer(registry.New())
-	defer server.Close()
-	host := strings.TrimPrefix(server.URL, "http://")
+	listener := httptest.NewServer(server.New())
+	defer listener.Close()
+	host := strings.TrimPrefix(listener.URL, "http://")
 	for _, architectures := range [][]string{{"amd64"}, {"amd64", "arm64"}} {
 		dir := testLayout(t, architectures...)
 		name := fmt.Sprintf("rockpool/workspace-%d", len(architectures))
-		if err := Push(t.Context(), dir, Registry{Reference: host + "/" + name + ":trixie", PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
+		if err := registry.Push(t.Context(), dir, registry.Destination{Reference: host + "/" + name + ":trixie", PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
 			t.Fatal(err)
 		}
-		res, err := server.Client().Get(server.URL + "/v2/" + name + "/manifests/trixie")
+		res, err := listener.Client().Get(listener.URL + "/v2/" + name + "/manifests/trixie")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,27 +115,6 @@ func TestPush(t *testing.T) {
 func noCredentials(t *testing.T) string {
 	t.Helper()
 	return filepath.Join(t.TempDir(), "auth.json")
-}
-
-func TestPush_Faults(t *testing.T) {
-	dir := testLayout(t, "amd64")
-	server := httptest.NewServer(nil)
-	server.Close() // nobody listens there any more
-	closed := strings.TrimPrefix(server.URL, "http://")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	for _, c := range []struct {
-		name, layout, reference, want string
-	}{
-		{"no reference", dir, "Not A Reference", "is no reference to a registry"},
-		{"unreachable", dir, closed + "/a:b", "push to " + closed},
-		{"no layout", t.TempDir(), closed + "/a:b", "no such file"},
-	} {
-		err := Push(ctx, c.layout, Registry{Reference: c.reference, PlainHTTP: true, AuthFile: noCredentials(t)})
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
-		}
-	}
 }
 
 func TestProgress(t *testing.T) {
@@ -230,7 +209,7 @@ func inNamespace(t *testing.T) bool {
 		return true
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	// As ci/build has it: nothing is looked for where only the machine's root may.
+	// As images/pipeline has it: nothing is looked for where only the machine's root may.
 	cmd.Env = append(os.Environ(), marker+"=1", "HOME="+t.TempDir(), "_CONTAINERS_USERNS_CONFIGURED=done",
 		fmt.Sprintf("_CONTAINERS_ROOTLESS_UID=%d", os.Getuid()), fmt.Sprintf("_CONTAINERS_ROOTLESS_GID=%d", os.Getgid()))
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -293,12 +272,12 @@ func TestStore_Pull(t *testing.T) {
 		return
 	}
 	t.Setenv("REGISTRY_AUTH_FILE", noCredentials(t))
-	server := httptest.NewServer(registry.New())
-	defer server.Close()
-	host := strings.TrimPrefix(server.URL, "http://")
+	listener := httptest.NewServer(server.New())
+	defer listener.Close()
+	host := strings.TrimPrefix(listener.URL, "http://")
 	one, both := host+"/base/one:1", host+"/base/both:1"
 	for reference, dir := range map[string]string{one: testLayout(t, "amd64"), both: testLayout(t, "amd64", "arm64")} {
-		if err := Push(t.Context(), dir, Registry{Reference: reference, PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
+		if err := registry.Push(t.Context(), dir, registry.Destination{Reference: reference, PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -11,11 +11,9 @@ import (
 	specs "github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/copy"
-	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/pkg/compression"
 	istorage "go.podman.io/image/v5/storage"
-	"go.podman.io/image/v5/types"
 
 	"github.com/rockpool/rootvm/images"
 )
@@ -105,32 +103,4 @@ func readIndex(dir string) (v1.Descriptor, error) {
 		return v1.Descriptor{}, fmt.Errorf("the layout %s names %d images instead of one: build it again", dir, len(index.Manifests))
 	}
 	return index.Manifests[0], nil
-}
-
-// Registry is where and how to push.
-type Registry struct {
-	Reference string // such as registry.example/rockpool/workspace:trixie
-	PlainHTTP bool   // the registry has no TLS, or a certificate nobody knows
-	AuthFile  string // credentials; empty: where containers-auth.json(5) says
-}
-
-// Push copies the OCI layout dir, with all its platforms, to a registry.
-func Push(ctx context.Context, dir string, r Registry) error {
-	to, err := docker.ParseReference("//" + r.Reference)
-	if err != nil {
-		return fmt.Errorf("push: %q is no reference to a registry, such as registry.example/name:tag: %w", r.Reference, err)
-	}
-	from, err := layout.NewReference(dir, "")
-	if err != nil {
-		return fmt.Errorf("push: %w", err)
-	}
-	destination := &types.SystemContext{AuthFilePath: r.AuthFile}
-	if r.PlainHTTP {
-		destination.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
-	}
-	err = copyImage(ctx, to, from, &copy.Options{DestinationCtx: destination, ImageListSelection: copy.CopyAllImages, PreserveDigests: true})
-	if err != nil {
-		return fmt.Errorf("push to %s: %w", r.Reference, err)
-	}
-	return nil
 }

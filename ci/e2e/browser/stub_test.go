@@ -23,8 +23,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/toolchain"
 	"github.com/rockpool/rootvm/ci/browser"
-	"github.com/rockpool/rootvm/ci/build"
 	"github.com/rockpool/rootvm/templates"
 )
 
@@ -76,7 +76,7 @@ func newStack(t testing.TB, root string, env ...string) *stack {
 	t.Helper()
 	s := &stack{dir: t.TempDir(), delay: "0s", env: env}
 	release := s.holdPorts(t)
-	compile := exec.Command("go", "build", "-trimpath", "-tags", build.PodmanTags, "-o", filepath.Join(s.dir, "rockpool-agent"), "./cmd/rockpool-agent")
+	compile := exec.Command("go", "build", "-trimpath", "-tags", toolchain.PodmanTags, "-o", filepath.Join(s.dir, "rockpool-agent"), "./cmd/rockpool-agent")
 	compile.Dir = root
 	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("compile the agent: %v\n%s", err, out)

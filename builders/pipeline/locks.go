@@ -1,8 +1,8 @@
-package build
+package pipeline
 
 import (
+	"bytes"
 	"context"
-	"os"
 	"path/filepath"
 
 	"github.com/rockpool/rootvm/builders"
@@ -14,28 +14,32 @@ import (
 // Locks resolves every package lock anew from the archive of today and writes
 // it into the checkout. Review the difference like any other change.
 func (p *Pipeline) Locks(ctx context.Context) error {
-	f, err := p.fetcher(ctx)
-	if err != nil {
-		return err
+	mirrors := p.Mirrors
+	if len(mirrors) == 0 {
+		var err error
+		if mirrors, err = bootstrap.DefaultMirrors(ctx); err != nil {
+			return err
+		}
 	}
+
 	for _, arch := range builders.Architectures {
 		for _, suite := range builders.Suites {
 			if err := p.resolve(ctx, bootstrap.ResolveOptions{
 				Suite: suite, Architecture: arch, Set: "rootvm",
-				Include: provision.Packages(suite, arch), Base: true, Mirrors: f.Mirrors,
+				Include: provision.Packages(suite, arch), Base: true, Mirrors: mirrors,
 			}); err != nil {
 				return err
 			}
 			if err := p.resolve(ctx, bootstrap.ResolveOptions{
 				Suite: suite, Architecture: arch, Set: "workspace",
-				Include: images.Packages(suite, arch), Base: true, Mirrors: f.Mirrors,
+				Include: images.Packages(suite, arch), Base: true, Mirrors: mirrors,
 			}); err != nil {
 				return err
 			}
 		}
 		if err := p.resolve(ctx, bootstrap.ResolveOptions{
 			Suite: "trixie", Architecture: arch, Set: "tools",
-			Include: bootstrap.ToolPackages(arch), Mirrors: f.Mirrors,
+			Include: bootstrap.ToolPackages(arch), Mirrors: mirrors,
 		}); err != nil {
 			return err
 		}
@@ -49,14 +53,13 @@ func (p *Pipeline) resolve(ctx context.Context, o bootstrap.ResolveOptions) erro
 		return err
 	}
 	name := bootstrap.LockName(o.Suite, o.Architecture, o.Set)
-	out, err := os.Create(filepath.Join(p.Settings.Source, "builders", "bootstrap", "locks", name))
-	if err != nil {
+	var text bytes.Buffer
+	if _, err := l.WriteTo(&text); err != nil {
 		return err
 	}
-	defer out.Close()
-	if _, err := l.WriteTo(out); err != nil {
+	if err := builders.WriteFile(filepath.Join(p.Source, "builders", "bootstrap", "locks", name), text.Bytes()); err != nil {
 		return err
 	}
 	p.say("%s: %d packages", name, len(l.Packages()))
-	return out.Close()
+	return nil
 }

@@ -1,4 +1,4 @@
-module github.com/rockpool/rootvm/ci/build/packer
+module github.com/rockpool/rootvm/builders/pipeline/packer
 
 go 1.26.0
 

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// overlay appends the members of the archive from to the archive in the file
+// layOver appends the members of the archive from to the archive in the file
 // to, of which it cuts the end mark. No time becomes later than epoch.
 // Directories that are there already stay as they are; anything else that is
 // there twice is an error.
-func overlay(to, from string, epoch time.Time) error {
+func layOver(to, from string, epoch time.Time) error {
 	if err := appendArchive(to, from, epoch); err != nil {
 		return fmt.Errorf("lay %s over the root file system: %w", from, err)
 	}

@@ -42,8 +42,8 @@ func archive(t *testing.T, file string, modTime time.Time, members ...string) {
 	}
 }
 
-// TestOverlay appends to an archive of GNU tar, whose end mark fills a record.
-func TestOverlay(t *testing.T) {
+// TestLayOver appends to an archive of GNU tar, whose end mark fills a record.
+func TestLayOver(t *testing.T) {
 	dir := t.TempDir()
 	tree, to, from := filepath.Join(dir, "tree"), filepath.Join(dir, "to.tar"), filepath.Join(dir, "from.tar")
 	if err := os.MkdirAll(filepath.Join(tree, "usr/share"), 0o755); err != nil {
@@ -57,7 +57,7 @@ func TestOverlay(t *testing.T) {
 	}
 	epoch := time.Unix(1000, 0)
 	archive(t, from, time.Unix(2000, 0), "./usr/", "./usr/share/", "./usr/share/w/", "./usr/share/w/su")
-	if err := overlay(to, from, epoch); err != nil {
+	if err := layOver(to, from, epoch); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(to)
@@ -88,7 +88,7 @@ func TestOverlay(t *testing.T) {
 	if got := strings.Join(names, " "); got != "./ ./usr/ ./usr/last ./usr/share/ ./usr/share/w/ ./usr/share/w/su" {
 		t.Errorf("members = %s", got)
 	}
-	if err := overlay(to, from, epoch); err == nil || !strings.Contains(err.Error(), "./usr/share/w/su is there already") {
+	if err := layOver(to, from, epoch); err == nil || !strings.Contains(err.Error(), "./usr/share/w/su is there already") {
 		t.Errorf("a second overlay: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package build
+package pipeline
 
 import (
 	"bufio"
@@ -18,23 +18,26 @@ import (
 )
 
 // ofCheckout is a build of this checkout's workspace image.
-func ofCheckout(t *testing.T, base string) *workspace {
+func ofCheckout(t *testing.T, base string) *build {
 	t.Helper()
-	p, _ := pipeline(t)
-	p.Settings.Source = "../.."
-	w := &workspace{Pipeline: p, spec: images.Spec{Base: base, SourceDateEpoch: 1}, locks: map[string]*bootstrap.PackageLock{}}
-	w.spec.FillDefaults("linux/amd64")
-	lock, err := bootstrap.Lock(w.spec.Suite, "amd64", "workspace")
+	dir := t.TempDir()
+	b := &build{
+		Pipeline: Pipeline{Source: "../..", Dist: filepath.Join(dir, "dist"), CacheDir: filepath.Join(dir, "cache"), Out: io.Discard},
+		spec:     images.Spec{Base: base, SourceDateEpoch: 1},
+		packages: map[string]*bootstrap.PackageLock{},
+	}
+	b.spec.FillDefaults("linux/amd64")
+	packages, err := bootstrap.Lock(b.spec.Suite, "amd64", "workspace")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.locks["linux/amd64"] = lock
-	return w
+	b.packages["linux/amd64"] = packages
+	return b
 }
 
-// TestWorkspace_InputDigest: the program that makes our own base counts, and
+// TestBuild_InputDigest: the program that makes our own base counts, and
 // only for that.
-func TestWorkspace_InputDigest(t *testing.T) {
+func TestBuild_InputDigest(t *testing.T) {
 	bin := t.TempDir()
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	digest := func(base, version string) string {
@@ -63,52 +66,9 @@ func TestWorkspace_InputDigest(t *testing.T) {
 	}
 }
 
-func TestPipeline_NodeKey(t *testing.T) {
-	p, _ := pipeline(t)
-	foreign := map[string]string{"amd64": "arm64", "arm64": "amd64"}[hostArchitecture()]
-	write := func(dir, content string) {
-		t.Helper()
-		dir = filepath.Join(p.Settings.Source, dir)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "package-lock.json"), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	keys := func() (own, other string) {
-		t.Helper()
-		var all [2]string
-		for i, architecture := range []string{hostArchitecture(), foreign} {
-			var err error
-			if all[i], err = p.nodeKey("a", architecture); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return all[0], all[1]
-	}
-	write("a", "1")
-	write(nodeSource, "1")
-	own, other := keys()
-	if own == other {
-		t.Error("two architectures have one tree")
-	}
-	write(nodeSource, "2")
-	if again, later := keys(); again != own || later == other {
-		t.Error("want another tree for the other architecture, whose npm is another, and for that only")
-	}
-	write("a", "2")
-	if again, _ := keys(); again == own {
-		t.Error("another lock is not seen")
-	}
-	if lock, err := digestFiles(filepath.Join(p.Settings.Source, "a")); err != nil || own == lock {
-		t.Errorf("the key is that of the lock alone: %v", err)
-	}
-}
-
 // TestDefinition: what shapes the base and npm's trees is part of the revision.
 func TestDefinition(t *testing.T) {
-	for _, file := range []string{"images/workspace/Containerfile", "builders/bootstrap/scripts/rootfs.sh", "builders/userns/tar.go", "ci/build/npm.go"} {
+	for _, file := range []string{"images/workspace/Containerfile", "builders/bootstrap/scripts/rootfs.sh", "builders/userns/tar.go", "builders/bootstrap/npm.go"} {
 		if _, err := os.Stat(filepath.Join("../..", file)); err != nil {
 			t.Error(err)
 		}
@@ -118,8 +78,8 @@ func TestDefinition(t *testing.T) {
 	}
 }
 
-// TestWorkspace_UpToDate: a tag may have moved, which nobody looked for.
-func TestWorkspace_UpToDate(t *testing.T) {
+// TestBuild_UpToDate: a tag may have moved, which nobody looked for.
+func TestBuild_UpToDate(t *testing.T) {
 	for base, tag := range map[string]bool{"": false, "registry.example/debian:13": true, "registry.example/debian@sha256:" + strings.Repeat("0", 64): false} {
 		said := ofCheckout(t, base).upToDate()
 		if !strings.Contains(said, "rockpool-workspace-trixie-amd64 is up to date") {
@@ -131,27 +91,27 @@ func TestWorkspace_UpToDate(t *testing.T) {
 	}
 }
 
-// TestWorkspace_RunInterrupted runs a script in the builder's place: it has its
+// TestBuild_RunInterrupted runs a script in the builder's place: it has its
 // temporary files in the cache and may clean up.
-func TestWorkspace_RunInterrupted(t *testing.T) {
+func TestBuild_RunInterrupted(t *testing.T) {
 	if _, err := userns.New(); err != nil {
 		t.Skipf("no namespaces on this machine: %v", err)
 	}
-	w := ofCheckout(t, "")
-	if err := os.MkdirAll(filepath.Dir(w.program()), 0o755); err != nil {
+	b := ofCheckout(t, "")
+	if err := os.MkdirAll(filepath.Dir(b.builder()), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	script := "#!/bin/sh\ntrap 'echo cleaned up >&2; exit 1' TERM\necho $TMPDIR >&2\nwhile :; do sleep 0.1; done\n"
-	if err := os.WriteFile(w.program(), []byte(script), 0o755); err != nil {
+	if err := os.WriteFile(b.builder(), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	r, out := io.Pipe()
-	w.Out = out
+	b.Out = out
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
-		_, err := w.run(ctx, nil, images.Request{Scratch: "/a/scratch"})
+		_, err := b.runBuilder(ctx, nil, images.Request{Scratch: "/a/scratch"})
 		out.Close()
 		ended <- err
 	}()
@@ -167,26 +127,26 @@ func TestWorkspace_RunInterrupted(t *testing.T) {
 	}
 }
 
-// TestWorkspace_SBOM: the bill says so when it does not list everything.
-func TestWorkspace_SBOM(t *testing.T) {
+// TestBuild_SBOM: the bill says so when it does not list everything.
+func TestBuild_SBOM(t *testing.T) {
 	for base, whole := range map[string]bool{"": true, "registry.example/debian:13": false} {
-		w := ofCheckout(t, base)
-		if err := os.MkdirAll(w.Settings.Dist, 0o755); err != nil {
+		b := ofCheckout(t, base)
+		if err := os.MkdirAll(b.Dist, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		a, err := w.sbom("linux/amd64", "sha256:0")
+		a, err := b.sbom("linux/amd64", "sha256:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := os.ReadFile(filepath.Join(w.Settings.Dist, a.File))
+		text, err := os.ReadFile(filepath.Join(b.Dist, a.File))
 		if err != nil {
 			t.Fatal(err)
 		}
 		var bill struct{ Comment string }
-		if err := json.Unmarshal(b, &bill); err != nil {
+		if err := json.Unmarshal(text, &bill); err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Contains(string(b), "pkg:deb/debian/git@"); got != whole || !strings.Contains(string(b), "pkg:npm/code-server@") {
+		if got := strings.Contains(string(text), "pkg:deb/debian/git@"); got != whole || !strings.Contains(string(text), "pkg:npm/code-server@") {
 			t.Errorf("BASE=%s: Debian's packages are listed: %v, want %v", base, got, whole)
 		}
 		if said := strings.Contains(bill.Comment, "not listed: they are those of registry.example/debian:13 "); said == whole {

@@ -1,7 +1,7 @@
-package build
+package pipeline
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,26 +15,26 @@ import (
 // sbom writes the bill of materials of one platform's image into dist/: the
 // Debian packages and the npm packages of the locks it was made from. Which
 // Debian packages a base that is not ours has, no lock tells.
-func (w *workspace) sbom(platform, digest string) (builders.Artifact, error) {
+func (b *build) sbom(platform, digest string) (builders.Artifact, error) {
 	doc := spdx.Document{
-		Name:      "rockpool-workspace-" + w.spec.Suite + "-" + images.Architecture(platform),
+		Name:      "rockpool-workspace-" + b.spec.Suite + "-" + images.Architecture(platform),
 		Version:   digest,
 		Namespace: images.Source + "/spdx/workspace/" + digest,
-		Tool:      "rockpool-" + w.spec.Version,
-		Created:   w.spec.Epoch(),
+		Tool:      "rockpool-" + b.spec.Version,
+		Created:   b.spec.Epoch(),
 	}
-	if w.spec.Base != "" {
-		doc.Comment = "The Debian packages are not listed: they are those of " + w.spec.Base + " and what it lacked."
+	if b.spec.Base != "" {
+		doc.Comment = "The Debian packages are not listed: they are those of " + b.spec.Base + " and what it lacked."
 	} else {
-		for _, p := range w.locks[platform].Packages() {
+		for _, p := range b.packages[platform].Packages() {
 			doc.Packages = append(doc.Packages, spdx.Package{
-				URL:  spdx.DebianURL(p.Name, p.Version, p.Architecture, w.spec.Suite),
+				URL:  spdx.DebianURL(p.Name, p.Version, p.Architecture, b.spec.Suite),
 				Name: p.Name, Version: p.Version, SHA256: p.SHA256, Supplier: "Debian",
 			})
 		}
 	}
 	for _, name := range []string{"node", "vscode"} {
-		lock, err := os.ReadFile(filepath.Join(w.Settings.Source, "images", "workspace", name, "package-lock.json"))
+		lock, err := os.ReadFile(filepath.Join(b.Source, "images", "workspace", name, "package-lock.json"))
 		if err != nil {
 			return builders.Artifact{}, err
 		}
@@ -48,12 +48,12 @@ func (w *workspace) sbom(platform, digest string) (builders.Artifact, error) {
 			})
 		}
 	}
-	file := filepath.Join(w.Settings.Dist, doc.Name+".spdx.json")
-	out, err := os.Create(file)
-	if err != nil {
+	file := filepath.Join(b.Dist, doc.Name+".spdx.json")
+	var text bytes.Buffer
+	if err := doc.Write(&text); err != nil {
 		return builders.Artifact{}, err
 	}
-	if err := errors.Join(doc.Write(out), out.Close()); err != nil {
+	if err := builders.WriteFile(file, text.Bytes()); err != nil {
 		return builders.Artifact{}, err
 	}
 	return builders.Describe(file, "spdx")

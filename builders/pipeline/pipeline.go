@@ -1,0 +1,172 @@
+// Package pipeline makes the Root VM's image from a checkout: it has the
+// workspace image made, compiles what goes into the image, stages it, brings
+// Packer and the plugin together and puts the finished files into dist/. It
+// shapes no bytes itself. It owns the cache directory's packer/, stage/ and
+// work/, and bin/ together with images/pipeline. Whatever is cut off can be run
+// again. It must not import Packer's SDK, which is the plugin's.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/toolchain"
+	"github.com/rockpool/rootvm/builders/userns"
+	"github.com/rockpool/rootvm/images"
+	workspaceimage "github.com/rockpool/rootvm/images/pipeline"
+)
+
+// Pipeline builds Root VM images of one checkout.
+type Pipeline struct {
+	Spec           builders.Spec
+	WorkspaceImage images.Spec // of the workspace image that goes into it
+	Source         string      // the checkout
+	Dist           string      // where finished images go
+	CacheDir       string      // can be deleted at any time
+	Mirrors        []string    // Debian archives, tried in order; empty: the build host's own
+	Force          bool        // build even when nothing changed
+	PlainHTTP      bool        // the registry of WorkspaceImage.Base has no TLS
+	Out            io.Writer   // progress for people
+}
+
+func (p *Pipeline) say(format string, args ...any) { fmt.Fprintf(p.Out, format+"\n", args...) }
+
+// fetcher brings Debian packages into the cache and says its progress on out.
+func (p *Pipeline) fetcher(out io.Writer) *bootstrap.Fetcher {
+	return bootstrap.NewFetcher(p.CacheDir, p.Mirrors, bootstrap.Lines(5, func(line string) { fmt.Fprintln(out, " ", line) }))
+}
+
+// Tools returns the tools tree. It fetches only what the cache lacks.
+func (p *Pipeline) Tools(ctx context.Context) (*bootstrap.Tools, error) {
+	return p.fetcher(p.Out).Tools(ctx)
+}
+
+// Build makes the image and returns its manifest. When dist/ already holds the
+// image of the same inputs it says so and does nothing, unless Force is set.
+func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
+	var none builders.Manifest
+	if err := p.checkHost(); err != nil {
+		return none, err
+	}
+	cacheLock, err := p.lock(ctx)
+	if err != nil {
+		return none, err
+	}
+	defer cacheLock.Close()
+
+	start := time.Now()
+	watch := builders.Stopwatch{Now: time.Now}
+	packer, packerCompiled, err := p.findPacker(ctx)
+	if err != nil {
+		return none, err
+	}
+	defer packerCompiled.End()
+	root := builders.Begin(ctx, p.bootstrap)
+	defer root.End()
+
+	workspaceRootfs, workspaceDigest, err := p.workspaceImage(ctx, cacheLock)
+	if err != nil {
+		return none, err
+	}
+	var tools *bootstrap.Tools
+	var node string
+	err = watch.Do(p.Out,
+		builders.Task{Name: "Compile the agent, the queue and the Packer plugin", Run: func() (bool, error) { return false, p.compile(ctx) }},
+		builders.Task{Name: "Fetch the tools tree", Run: func() (cached bool, err error) { tools, err = p.Tools(ctx); return false, err }},
+		builders.Task{Name: "Fetch Node.js, npm and PM2", Run: func() (cached bool, err error) { node, cached, err = p.node(ctx, tools); return cached, err }},
+		builders.Task{Name: "Wait for Packer", Run: func() (bool, error) { return packerCompiled.Wait(p.Out) }},
+	)
+	if err != nil {
+		return none, err
+	}
+
+	inputs, err := p.inputs(workspaceDigest)
+	if err != nil {
+		return none, err
+	}
+	if m, ok := p.Manifest(); ok && m.InputDigest == inputs && !p.Force {
+		p.say("%s is up to date: nothing that goes into it has changed", p.Spec.Name())
+		return m, nil
+	}
+	err = watch.Do(p.Out, builders.Task{Name: "Wait for the root file system", Run: func() (bool, error) { return root.Wait(p.Out) }})
+	if err != nil {
+		return none, err
+	}
+
+	out, err := p.runPacker(ctx, cacheLock, packer, made{node: node, workspaceRootfs: workspaceRootfs, inputs: inputs})
+	if err != nil {
+		return none, err
+	}
+	m, err := p.promote(out, watch.Steps)
+	if err != nil {
+		return none, err
+	}
+	p.say("built %s in %.0f s", p.Spec.Name(), time.Since(start).Seconds())
+	return m, nil
+}
+
+// checkHost finds what would make the build fail late.
+func (p *Pipeline) checkHost() error {
+	if err := p.Spec.Validate(); err != nil {
+		return err
+	}
+	if p.Spec.Architecture != toolchain.HostArchitecture() {
+		return fmt.Errorf("ARCH=%s cannot be built on this %s host yet: use ARCH=%s", p.Spec.Architecture, toolchain.HostArchitecture(), toolchain.HostArchitecture())
+	}
+	if _, err := userns.New(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(p.CacheDir, 0o755); err != nil {
+		return fmt.Errorf("make the cache directory: %w", err)
+	}
+	return errors.Join(
+		bootstrap.NeedSpace(p.CacheDir, 6*builders.GiB, "set ROCKPOOL_CACHE to a directory elsewhere"),
+		bootstrap.NeedSpace(p.Source, 2*builders.GiB, "move the checkout"),
+	)
+}
+
+// lock lets one build at a time use the cache. Packer inherits the file: when
+// this process is killed and Packer is not, the cache stays locked until Packer
+// has ended too.
+func (p *Pipeline) lock(ctx context.Context) (*os.File, error) {
+	return bootstrap.Cache{Dir: p.CacheDir}.Lock(ctx, func() { p.say("waiting for another build that uses %s", p.CacheDir) })
+}
+
+// bootstrap makes the cache hold the root file system that Packer starts from.
+func (p *Pipeline) bootstrap(ctx context.Context, out io.Writer) (cached bool, err error) {
+	packages, err := bootstrap.Lock(p.Spec.Suite, p.Spec.Architecture, "rootvm")
+	if err != nil {
+		return false, err
+	}
+	_, cached, err = p.fetcher(out).Bootstrap(ctx, packages)
+	return cached, err
+}
+
+// workspaceImage makes the workspace image, unless dist/ has it, and returns the
+// workspace's root file system that goes into the Root VM's image, and the
+// digest that stands for it.
+func (p *Pipeline) workspaceImage(ctx context.Context, cacheLock *os.File) (rootfs, digest string, err error) {
+	workspaces := workspaceimage.Pipeline{
+		Spec: p.WorkspaceImage, Source: p.Source, Dist: p.Dist, CacheDir: p.CacheDir,
+		Mirrors: p.Mirrors, PlainHTTP: p.PlainHTTP, Out: p.Out,
+	}
+	m, err := workspaces.BuildLocked(ctx, cacheLock)
+	if err != nil {
+		return "", "", err
+	}
+	return workspaces.Rootfs(m, p.Spec.Architecture)
+}
+
+// node installs the npm lock of what the guest has of Node.js.
+func (p *Pipeline) node(ctx context.Context, tools *bootstrap.Tools) (dir string, cached bool, err error) {
+	modules := bootstrap.NodeModules{
+		Cache: bootstrap.Cache{Dir: p.CacheDir}, Source: p.Source, Installer: images.NodeLock, Tools: tools, Out: p.Out,
+	}
+	return modules.Install(ctx, "provision/npm", p.Spec.Architecture)
+}

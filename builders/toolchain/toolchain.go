@@ -1,0 +1,91 @@
+// Package toolchain compiles the programs of a checkout, the same bytes every
+// time, and names the checkout's revision. It owns no state: callers say where a
+// program goes.
+package toolchain
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+
+	"github.com/rockpool/rootvm/builders"
+)
+
+// Tags are the build tags of everything that is compiled or checked from this
+// module, the same everywhere, so that packages are compiled once: no C library
+// but SQLite's own source, OpenPGP in Go, no driver for btrfs.
+const Tags = "netgo osusergo sqlite_omit_load_extension containers_image_openpgp exclude_graphdriver_btrfs"
+
+// PodmanTags are those of the agent: Podman's bindings, as a client only. What
+// uses Buildah does not compile with them.
+const PodmanTags = Tags + " remote"
+
+// StaticLink are the linker's flags for one static file with C in it. The linker
+// would warn of PKCS #11, which comes along with the container modules and is
+// never used.
+const StaticLink = "-linkmode external -extldflags '-static -Wl,--no-warnings' -s -w"
+
+// Options are how a program is compiled.
+type Options struct {
+	arguments []string
+	cgo       string
+}
+
+var (
+	// Plain is for programs that must run anywhere: without C.
+	Plain = Options{plainArguments, "CGO_ENABLED=0"}
+	// WithC is for programs that need C and run on the host that compiled
+	// them.
+	WithC = Options{plainArguments, "CGO_ENABLED=1"}
+	// Agent is for the agent, with SQLite in one static file.
+	Agent = Options{[]string{
+		"-trimpath", "-buildvcs=false", "-tags", PodmanTags,
+		"-ldflags", StaticLink + " -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
+	}, "CGO_ENABLED=1"}
+
+	plainArguments = []string{"-trimpath", "-buildvcs=false", "-tags", Tags, "-ldflags", "-s -w -buildid="}
+)
+
+// Build compiles pkg, a program of the module in dir, to file. What the compiler
+// says is shown on out.
+func Build(ctx context.Context, dir, pkg, file string, options Options, out io.Writer) error {
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", file}, options.arguments...), pkg)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), options.cgo)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("go build %s: %w", pkg, err)
+	}
+	return nil
+}
+
+// HostArchitecture is Debian's name for the host's architecture, which Go shares
+// for the two that are supported.
+func HostArchitecture() string { return runtime.GOARCH }
+
+// Revision names the sources in dir: the commit, with "-dirty" when files
+// differ, or nothing when git does not know. With paths, only changes below
+// those count.
+func Revision(ctx context.Context, dir string, paths ...string) string {
+	if len(paths) == 0 {
+		out, err := exec.CommandContext(ctx, "git", "-C", dir, "describe", "--always", "--abbrev=12", "--dirty").Output()
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSpace(string(out))
+	}
+
+	out, err := exec.CommandContext(ctx, "git", append([]string{"-C", dir, "log", "-1", "--format=%H", "--"}, paths...)...).Output()
+	if err != nil || len(out) < 12 {
+		return ""
+	}
+	commit := string(out[:12])
+	if exec.CommandContext(ctx, "git", append([]string{"-C", dir, "diff", "--quiet", "HEAD", "--"}, paths...)...).Run() != nil {
+		commit += "-dirty"
+	}
+	return commit
+}

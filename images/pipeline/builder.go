@@ -1,0 +1,94 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/rockpool/rootvm/builders/toolchain"
+	"github.com/rockpool/rootvm/builders/userns"
+	"github.com/rockpool/rootvm/images"
+)
+
+// builder is the program that builds the image with Buildah.
+func (b *build) builder() string { return filepath.Join(b.CacheDir, "bin", "workspace-image") }
+
+func (b *build) compileBuilder(ctx context.Context) error {
+	return toolchain.Build(ctx, b.Source, "./cmd/workspace-image", b.builder(), toolchain.WithC, b.Out)
+}
+
+// runBuilder runs the builder in a namespace of its own: whatever it mounts and
+// starts ends with it, even if it is killed.
+func (b *build) runBuilder(ctx context.Context, cacheLock *os.File, r images.Request) (cached bool, err error) {
+	request, err := json.Marshal(r)
+	if err != nil {
+		return false, err
+	}
+	if err := os.MkdirAll(b.Dist, 0o755); err != nil {
+		return false, err
+	}
+	ns, err := userns.New()
+	if err != nil {
+		return false, err
+	}
+
+	var answer strings.Builder
+	cmd := ns.Command(ctx, b.builder(), "build")
+	userns.Interruptible(cmd) // it gives back what it holds
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(request)), &answer, b.Out
+	cmd.ExtraFiles = []*os.File{cacheLock}
+	cmd.Env = append(os.Environ(), "TMPDIR="+r.Scratch) // not /tmp, which may be small
+	if r.Spec.Base != "" {
+		cmd.Env = append(cmd.Env, b.credentials()...)
+	}
+	if ns.Rootless() {
+		// It is in a user namespace already; Buildah need not make one.
+		cmd.Env = append(cmd.Env, "_CONTAINERS_USERNS_CONFIGURED=done",
+			fmt.Sprintf("_CONTAINERS_ROOTLESS_UID=%d", os.Getuid()), fmt.Sprintf("_CONTAINERS_ROOTLESS_GID=%d", os.Getgid()))
+	}
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return false, fmt.Errorf("interrupted: the layers that were finished are kept: %w", context.Cause(ctx))
+		}
+		return false, err
+	}
+
+	var result images.Result
+	if err := json.Unmarshal([]byte(answer.String()), &result); err != nil {
+		return false, fmt.Errorf("read the builder's answer: %w", err)
+	}
+	if result.Cached == result.Steps {
+		b.say("  every step was cached")
+		return true, nil
+	}
+	b.say("  %d of %d steps were cached", result.Cached, result.Steps)
+	return false, nil
+}
+
+// canRun tells whether the kernel runs programs of an architecture, by
+// emulation if need be.
+func canRun(architecture string) error {
+	if architecture == toolchain.HostArchitecture() {
+		return nil
+	}
+	handler := map[string]string{"amd64": "qemu-x86_64", "arm64": "qemu-aarch64"}[architecture]
+	b, err := os.ReadFile("/proc/sys/fs/binfmt_misc/" + handler)
+	if err == nil && strings.HasPrefix(string(b), "enabled") && strings.Contains(flagsOf(string(b)), "F") {
+		return nil
+	}
+	return fmt.Errorf("linux/%s cannot be built on this %s host: its kernel does not run such programs: run `sudo apt-get install qemu-user-binfmt` (Debian 12 and Ubuntu: qemu-user-static), or build on a host of that architecture",
+		architecture, toolchain.HostArchitecture())
+}
+
+// flagsOf reads the flags of an entry of binfmt_misc.
+func flagsOf(entry string) string {
+	for line := range strings.Lines(entry) {
+		if rest, ok := strings.CutPrefix(line, "flags: "); ok {
+			return strings.TrimSpace(rest)
+		}
+	}
+	return ""
+}
