@@ -160,7 +160,7 @@ func (p *Pipeline) workspaceImage(ctx context.Context, cacheLock *os.File) (root
 	if err != nil {
 		return "", "", err
 	}
-	return workspaces.Rootfs(m, p.Spec.Architecture)
+	return workspaces.Rootfs(ctx, m, p.Spec.Architecture)
 }
 
 // node installs the npm lock of what the guest has of Node.js.

@@ -30,6 +30,7 @@ import (
 
 	"github.com/rockpool/rootvm/images/oci"
 	workspaceimage "github.com/rockpool/rootvm/images/pipeline"
+	"github.com/rockpool/rootvm/images/rootfs"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -285,15 +286,15 @@ func TestWorkspaceImage_SameDigest(t *testing.T) {
 		return
 	}
 	t.Errorf("digest %s, then %s", before.Digest, after.Digest)
-	first, err := oci.Layout{Dir: kept}.Image("amd64")
+	first, err := rootfs.Open(oci.Layout{Dir: kept}, "amd64")
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := oci.Layout{Dir: filepath.Join(checkout, "dist", after.Layout)}.Image("amd64")
+	second, err := rootfs.Open(oci.Layout{Dir: filepath.Join(checkout, "dist", after.Layout)}, "amd64")
 	if err != nil {
 		t.Fatal(err)
 	}
-	differences, err := oci.Differences(first, second)
+	differences, err := rootfs.Differences(first, second)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,11 @@
-// Command workspace-image builds the workspace image with Buildah, in process.
-// It is a program of its own because Buildah starts helpers from it.
+// Command workspace-image builds the workspace image with Buildah, in process,
+// and reads its layers. It is a program of its own because Buildah starts helpers
+// from it, and because both are much to compile.
 //
 //	workspace-image build <request.json    builds what images.Request asks for
+//	workspace-image rootfs LAYOUT ARCHITECTURE DIRECTORY FILE
+//	                                       writes an image's root file system as an
+//	                                       archive, with its members at DIRECTORY
 package main
 
 import (

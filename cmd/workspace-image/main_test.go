@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/rockpool/rootvm/images/oci/ocitest"
 )
 
 func TestRun(t *testing.T) {
@@ -18,6 +22,7 @@ func TestRun(t *testing.T) {
 		{"unknown", []string{"x"}, "", 2, "usage"},
 		{"no request", []string{"build"}, "", 1, "read the request"},
 		{"unknown field", []string{"build"}, `{"specs":{}}`, 1, "unknown field"},
+		{"rootfs of nothing", []string{"rootfs", t.TempDir(), "amd64", "/w", "f.tar"}, "", 1, "layout "},
 		{"faults", []string{"build"}, `{"spec":{"suite":"sid","platforms":["linux/s390x"]}}`, 1, "linux/s390x"},
 	} {
 		var out, err bytes.Buffer
@@ -25,5 +30,18 @@ func TestRun(t *testing.T) {
 		if code != c.code || !strings.Contains(err.String(), c.says) || out.Len() > 0 {
 			t.Errorf("%s: code %d, want %d; said %q", c.name, code, c.code, err.String())
 		}
+	}
+}
+
+func TestRun_Rootfs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f.tar")
+	args := []string{"rootfs", ocitest.Layout(t, "amd64", "arm64"), "arm64", "/w", file}
+	var said bytes.Buffer
+	if code := run(t.Context(), args, strings.NewReader(""), &said, &said); code != 0 {
+		t.Fatalf("code %d, said %q", code, said.String())
+	}
+	b, err := os.ReadFile(file)
+	if err != nil || !bytes.Contains(b, []byte("./w/rootfs/")) || !bytes.Contains(b, []byte(`"architecture":"arm64"`)) {
+		t.Errorf("%d bytes, %v", len(b), err)
 	}
 }

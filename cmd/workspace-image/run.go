@@ -9,16 +9,24 @@ import (
 
 	"github.com/rockpool/rootvm/images"
 	"github.com/rockpool/rootvm/images/buildah"
+	"github.com/rockpool/rootvm/images/oci"
+	"github.com/rockpool/rootvm/images/rootfs"
 )
 
 // run is main without the process. Progress goes to stderr, the answer to
 // stdout.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if len(args) != 1 || args[0] != "build" {
-		fmt.Fprintln(stderr, "usage: workspace-image build <request.json")
+	var err error
+	switch {
+	case len(args) == 1 && args[0] == "build":
+		err = build(ctx, stdin, stdout, stderr)
+	case len(args) == 5 && args[0] == "rootfs":
+		err = writeRootfs(args[1], args[2], args[3], args[4])
+	default:
+		fmt.Fprintln(stderr, "usage: workspace-image build <request.json | workspace-image rootfs LAYOUT ARCHITECTURE DIRECTORY FILE")
 		return 2
 	}
-	if err := build(ctx, stdin, stdout, stderr); err != nil {
+	if err != nil {
 		fmt.Fprintln(stderr, "workspace-image:", err)
 		return 1
 	}
@@ -38,4 +46,14 @@ func build(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error
 		return err
 	}
 	return json.NewEncoder(stdout).Encode(result)
+}
+
+// writeRootfs writes the root file system of a layout's image to file, at the
+// directory dir.
+func writeRootfs(layout, architecture, dir, file string) error {
+	img, err := rootfs.Open(oci.Layout{Dir: layout}, architecture)
+	if err != nil {
+		return err
+	}
+	return img.Write(file, dir)
 }

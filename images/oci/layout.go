@@ -1,13 +1,19 @@
-// Package oci reads and repacks OCI image layouts, the directories of the OCI
-// image specification, without privileges and without a container engine. It
-// owns no state. It imports images and none of the packages beside it.
+// Package oci reads and packs OCI image layouts, the directories of the OCI
+// image specification, without privileges, without a container engine and
+// without a look into their layers, which is images/rootfs's. It owns no state.
 package oci
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Layout is an OCI layout whose index names one image, or one index of the
@@ -21,7 +27,7 @@ type Layout struct {
 func (l Layout) Digest() (string, error) {
 	d, err := l.top()
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("layout %s: %w", l.Dir, err)
 	}
 	return d.Digest.String(), nil
 }
@@ -31,7 +37,6 @@ type Image struct {
 	Digest string // of its manifest: "sha256:" and hexadecimal
 	Config []byte // its configuration, as it is stored
 	Layers []Layer
-	image  v1.Image
 }
 
 // Layer is one layer of an image.
@@ -40,85 +45,97 @@ type Layer struct {
 	Size   int64  // of the compressed blob, bytes
 }
 
-// Image returns the image of an architecture.
+// Image returns the image of an architecture. Its manifest and configuration are
+// verified, its layers are not read.
 func (l Layout) Image(architecture string) (Image, error) {
 	img, err := l.image(architecture)
 	if err != nil {
 		return Image{}, fmt.Errorf("layout %s: %w", l.Dir, err)
 	}
-	digest, err := img.Digest()
+	return img, nil
+}
+
+func (l Layout) image(architecture string) (Image, error) {
+	top, err := l.top()
 	if err != nil {
-		return Image{}, fmt.Errorf("layout %s: %w", l.Dir, err)
+		return Image{}, err
 	}
-	config, err := img.RawConfigFile()
+	if isIndex(top) {
+		if top, err = l.entry(top, architecture); err != nil {
+			return Image{}, err
+		}
+	}
+
+	var manifest v1.Manifest
+	if _, err := l.blob(top, &manifest); err != nil {
+		return Image{}, err
+	}
+	var config v1.Image
+	text, err := l.blob(manifest.Config, &config)
 	if err != nil {
-		return Image{}, fmt.Errorf("layout %s: %w", l.Dir, err)
+		return Image{}, err
 	}
-	manifest, err := img.Manifest()
-	if err != nil {
-		return Image{}, fmt.Errorf("layout %s: %w", l.Dir, err)
+	if config.Architecture != architecture {
+		return Image{}, fmt.Errorf("it is for %s, not for %s", config.Architecture, architecture)
 	}
-	out := Image{Digest: digest.String(), Config: config, image: img}
+
+	img := Image{Digest: top.Digest.String(), Config: text}
 	for _, d := range manifest.Layers {
-		out.Layers = append(out.Layers, Layer{Digest: d.Digest.String(), Size: d.Size})
+		img.Layers = append(img.Layers, Layer{Digest: d.Digest.String(), Size: d.Size})
 	}
-	return out, nil
+	return img, nil
+}
+
+// isIndex tells whether d is of an index, OCI's or Docker's.
+func isIndex(d v1.Descriptor) bool {
+	return d.MediaType == v1.MediaTypeImageIndex || d.MediaType == "application/vnd.docker.distribution.manifest.list.v2+json"
 }
 
 // top returns the one entry of the layout's index.
 func (l Layout) top() (v1.Descriptor, error) {
-	index, err := layout.ImageIndexFromPath(l.Dir)
+	b, err := os.ReadFile(filepath.Join(l.Dir, v1.ImageIndexFile))
 	if err != nil {
-		return v1.Descriptor{}, fmt.Errorf("layout %s: %w", l.Dir, err)
+		return v1.Descriptor{}, err
 	}
-	m, err := index.IndexManifest()
-	if err != nil {
-		return v1.Descriptor{}, fmt.Errorf("layout %s: %w", l.Dir, err)
+	var index v1.Index
+	if err := json.Unmarshal(b, &index); err != nil {
+		return v1.Descriptor{}, fmt.Errorf("read %s: %w", v1.ImageIndexFile, err)
 	}
-	if len(m.Manifests) != 1 {
-		return v1.Descriptor{}, fmt.Errorf("layout %s: it names %d images instead of one: build it again", l.Dir, len(m.Manifests))
+	if len(index.Manifests) != 1 {
+		return v1.Descriptor{}, fmt.Errorf("it names %d images instead of one: build it again", len(index.Manifests))
 	}
-	return m.Manifests[0], nil
+	return index.Manifests[0], nil
 }
 
-func (l Layout) image(architecture string) (v1.Image, error) {
-	top, err := l.top()
+// entry returns that of an architecture in the index d.
+func (l Layout) entry(d v1.Descriptor, architecture string) (v1.Descriptor, error) {
+	var index v1.Index
+	if _, err := l.blob(d, &index); err != nil {
+		return v1.Descriptor{}, err
+	}
+	for _, m := range index.Manifests {
+		if m.Platform != nil && m.Platform.Architecture == architecture {
+			return m, nil
+		}
+	}
+	return v1.Descriptor{}, fmt.Errorf("it has no image for %s", architecture)
+}
+
+// blob reads a blob in JSON into v, verifies and returns it.
+func (l Layout) blob(d v1.Descriptor, v any) ([]byte, error) {
+	encoded, ok := strings.CutPrefix(d.Digest.String(), "sha256:")
+	if !ok || strings.ContainsRune(encoded, filepath.Separator) {
+		return nil, fmt.Errorf("digest %q is no SHA-256", d.Digest)
+	}
+	b, err := os.ReadFile(filepath.Join(l.Dir, v1.ImageBlobsDir, "sha256", encoded))
 	if err != nil {
 		return nil, err
 	}
-	index, err := layout.ImageIndexFromPath(l.Dir)
-	if err != nil {
-		return nil, err
+	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != encoded {
+		return nil, errors.New("the blob " + encoded + " is damaged: build it again")
 	}
-	digest := top.Digest
-	if top.MediaType.IsIndex() {
-		if index, err = index.ImageIndex(digest); err != nil {
-			return nil, err
-		}
-		m, err := index.IndexManifest()
-		if err != nil {
-			return nil, err
-		}
-		found := false
-		for _, d := range m.Manifests {
-			if d.Platform != nil && d.Platform.Architecture == architecture {
-				digest, found = d.Digest, true
-			}
-		}
-		if !found {
-			return nil, fmt.Errorf("it has no image for %s", architecture)
-		}
+	if err := json.Unmarshal(b, v); err != nil {
+		return nil, fmt.Errorf("read the blob %s: %w", encoded, err)
 	}
-	img, err := index.Image(digest)
-	if err != nil {
-		return nil, err
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	if config.Architecture != architecture {
-		return nil, fmt.Errorf("it is for %s, not for %s", config.Architecture, architecture)
-	}
-	return img, nil
+	return b, nil
 }

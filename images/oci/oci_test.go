@@ -128,37 +128,6 @@ func read(t *testing.T, file string) string {
 	}
 }
 
-func TestImage_Flatten(t *testing.T) {
-	img := image(t, "amd64",
-		layer(t, "etc/", "etc/gone", "etc/old", "usr/", "usr/a", "usr/a.b", "usr/0=usr/a"),
-		layer(t, "usr/", "usr/.wh.a"))
-	l := write(t, img)
-	i, err := l.Image("amd64")
-	if err == nil {
-		err = i.Flatten(filepath.Join(t.TempDir(), "f.tar"), "/usr/w")
-	}
-	if err == nil || !strings.Contains(err.Error(), "which a later layer removes") {
-		t.Errorf("a link whose target is gone: %v", err)
-	}
-	img = image(t, "amd64",
-		layer(t, "etc/", "etc/gone", "etc/old", "usr/", "usr/a/", "usr/a.b", "usr/a/x", "usr/0=usr/a.b"),
-		layer(t, "etc/", "etc/.wh.gone", "etc/old"))
-	l = write(t, img)
-	if i, err = l.Image("amd64"); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "f.tar")
-	if err := i.Flatten(file, "/usr/w"); err != nil {
-		t.Fatal(err)
-	}
-	want := "./usr/ ./usr/w/ ./usr/w/config.json ./usr/w/digest " +
-		"./usr/w/rootfs/etc/ ./usr/w/rootfs/etc/old:etc/old ./usr/w/rootfs/usr/ ./usr/w/rootfs/usr/a/ ./usr/w/rootfs/usr/a/x:usr/a/x " +
-		"./usr/w/rootfs/usr/a.b:usr/a.b ./usr/w/rootfs/usr/0=./usr/w/rootfs/usr/a.b"
-	if got := read(t, file); got != want {
-		t.Errorf("members:\n%s\nwant:\n%s", got, want)
-	}
-}
-
 func TestLayout_Image(t *testing.T) {
 	one := write(t, image(t, "amd64", layer(t, "a")))
 	if _, err := one.Image("arm64"); err == nil || !strings.Contains(err.Error(), "for amd64, not for arm64") {
@@ -204,26 +173,22 @@ func TestLayout_Archive(t *testing.T) {
 	}
 }
 
-// TestDifferences names the file that is not the same.
-func TestDifferences(t *testing.T) {
-	get := func(layers ...v1.Layer) Image {
-		i, err := write(t, image(t, "amd64", layers...)).Image("amd64")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return i
-	}
-	first := get(layer(t, "same", "a/", "old"))
-	if diff, err := Differences(first, get(layer(t, "same", "a/", "old"))); err != nil || len(diff) > 0 {
-		t.Errorf("alike: %v, %v", diff, err)
-	}
-	diff, err := Differences(first, get(layer(t, "same", "a", "new")))
+// TestLayout_Damaged: a manifest that is not what its digest says is no image.
+func TestLayout_Damaged(t *testing.T) {
+	l := write(t, image(t, "amd64", layer(t, "a")))
+	digest, err := l.Digest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"./a: 5 ", "./new: only in the second", "./old: only in the first", "configuration: "} {
-		if i >= len(diff) || !strings.HasPrefix(diff[i], want) {
-			t.Errorf("differences lack %q: %v", want, diff)
-		}
+	file := filepath.Join(l.Dir, "blobs", strings.Replace(digest, ":", "/", 1))
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(b, ' '), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Image("amd64"); err == nil || !strings.Contains(err.Error(), "is damaged") {
+		t.Errorf("error = %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -14,14 +15,48 @@ import (
 )
 
 // builder is the program that builds the image with Buildah.
-func (b *build) builder() string { return filepath.Join(b.CacheDir, "bin", "workspace-image") }
+func (p *Pipeline) builder() string { return filepath.Join(p.CacheDir, "bin", "workspace-image") }
 
-func (b *build) compileBuilder(ctx context.Context) error {
-	return toolchain.Build(ctx, b.Source, "./cmd/workspace-image", b.builder(), toolchain.WithC, b.Out)
+func (p *Pipeline) compileBuilder(ctx context.Context) error {
+	return toolchain.Build(ctx, p.Source, "./cmd/workspace-image", p.builder(), toolchain.WithC, p.Out)
 }
 
-// runBuilder runs the builder in a namespace of its own: whatever it mounts and
-// starts ends with it, even if it is killed.
+// builderCommand runs the builder in a namespace of its own: whatever it mounts
+// and starts ends with it, even if it is killed.
+func (p *Pipeline) builderCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	ns, err := userns.New()
+	if err != nil {
+		return nil, err
+	}
+	cmd := ns.Command(ctx, append([]string{p.builder()}, args...)...)
+	userns.Interruptible(cmd) // it gives back what it holds
+	cmd.Stderr = p.Out
+	cmd.Env = os.Environ()
+	if ns.Rootless() {
+		// It is in a user namespace already; Buildah need not make one.
+		cmd.Env = append(cmd.Env, "_CONTAINERS_USERNS_CONFIGURED=done",
+			fmt.Sprintf("_CONTAINERS_ROOTLESS_UID=%d", os.Getuid()), fmt.Sprintf("_CONTAINERS_ROOTLESS_GID=%d", os.Getgid()))
+	}
+	return cmd, nil
+}
+
+// writeRootfs writes the workspace's root file system as [Pipeline.Rootfs]
+// returns it. The builder does, because it reads layers.
+func (p *Pipeline) writeRootfs(ctx context.Context, m Manifest, architecture, file string) error {
+	if err := p.compileBuilder(ctx); err != nil {
+		return err
+	}
+	cmd, err := p.builderCommand(ctx, "rootfs", filepath.Join(p.Dist, m.Layout), architecture, rootfsAt, file)
+	if err != nil {
+		return err
+	}
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("write the workspace's root file system: %w", err)
+	}
+	return nil
+}
+
+// runBuilder asks the builder for images. It inherits the lock of the cache.
 func (b *build) runBuilder(ctx context.Context, cacheLock *os.File, r images.Request) (cached bool, err error) {
 	request, err := json.Marshal(r)
 	if err != nil {
@@ -30,24 +65,17 @@ func (b *build) runBuilder(ctx context.Context, cacheLock *os.File, r images.Req
 	if err := os.MkdirAll(b.Dist, 0o755); err != nil {
 		return false, err
 	}
-	ns, err := userns.New()
+	cmd, err := b.builderCommand(ctx, "build")
 	if err != nil {
 		return false, err
 	}
 
 	var answer strings.Builder
-	cmd := ns.Command(ctx, b.builder(), "build")
-	userns.Interruptible(cmd) // it gives back what it holds
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(request)), &answer, b.Out
+	cmd.Stdin, cmd.Stdout = strings.NewReader(string(request)), &answer
 	cmd.ExtraFiles = []*os.File{cacheLock}
-	cmd.Env = append(os.Environ(), "TMPDIR="+r.Scratch) // not /tmp, which may be small
+	cmd.Env = append(cmd.Env, "TMPDIR="+r.Scratch) // not /tmp, which may be small
 	if r.Spec.Base != "" {
 		cmd.Env = append(cmd.Env, b.credentials()...)
-	}
-	if ns.Rootless() {
-		// It is in a user namespace already; Buildah need not make one.
-		cmd.Env = append(cmd.Env, "_CONTAINERS_USERNS_CONFIGURED=done",
-			fmt.Sprintf("_CONTAINERS_ROOTLESS_UID=%d", os.Getuid()), fmt.Sprintf("_CONTAINERS_ROOTLESS_GID=%d", os.Getgid()))
 	}
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {

@@ -251,7 +251,7 @@ const rootfsAt = guest.WorkspaceDir
 // Rootfs returns the workspace's root file system of an architecture, for the
 // Root VM's image, and the digest that stands for it: an archive that is made
 // when the cache has none of that digest.
-func (p *Pipeline) Rootfs(m Manifest, architecture string) (file, digest string, err error) {
+func (p *Pipeline) Rootfs(ctx context.Context, m Manifest, architecture string) (file, digest string, err error) {
 	platform := "linux/" + architecture
 	i := slices.IndexFunc(m.Images, func(i Image) bool { return i.Platform == platform })
 	if i < 0 {
@@ -273,10 +273,5 @@ func (p *Pipeline) Rootfs(m Manifest, architecture string) (file, digest string,
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", "", err
 	}
-	b := &build{Pipeline: *p, spec: p.Spec}
-	img, err := b.layout().Image(architecture)
-	if err != nil {
-		return "", "", err
-	}
-	return file, digest, img.Flatten(file, rootfsAt)
+	return file, digest, p.writeRootfs(ctx, m, architecture, file)
 }

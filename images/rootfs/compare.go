@@ -1,4 +1,4 @@
-package oci
+package rootfs
 
 import (
 	"archive/tar"
@@ -48,7 +48,7 @@ func Differences(a, b Image) ([]string, error) {
 
 // contents describes every member of the root file system.
 func (i Image) contents() (map[string]string, error) {
-	layers := mutate.Extract(i.image)
+	layers := mutate.Extract(i.layers)
 	defer layers.Close()
 	all := map[string]string{}
 	for t := tar.NewReader(layers); ; {

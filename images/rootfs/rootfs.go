@@ -1,4 +1,7 @@
-package oci
+// Package rootfs reads the layers of an image: it writes the root file system
+// that they make together, and says what differs between two. Only programs
+// import it, as images/registry: what reads layers is large. It owns no state.
+package rootfs
 
 import (
 	"archive/tar"
@@ -10,13 +13,60 @@ import (
 	"slices"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/images/oci"
 )
 
-// Flatten writes a file: an uncompressed POSIX tar that holds, below the
-// directory dir, what a container can start from without an engine's storage:
+// Image is an image whose layers can be read.
+type Image struct {
+	oci.Image
+	layers v1.Image
+}
+
+// Open returns the image of an architecture in a layout.
+func Open(l oci.Layout, architecture string) (Image, error) {
+	described, err := l.Image(architecture)
+	if err != nil {
+		return Image{}, err
+	}
+	layers, err := find(l, described.Digest)
+	if err != nil {
+		return Image{}, fmt.Errorf("layout %s: %w", l.Dir, err)
+	}
+	return Image{described, layers}, nil
+}
+
+// find looks for the image of a digest in a layout's index and the indexes that
+// this names.
+func find(l oci.Layout, digest string) (v1.Image, error) {
+	hash, err := v1.NewHash(digest)
+	if err != nil {
+		return nil, err
+	}
+	index, err := layout.ImageIndexFromPath(l.Dir)
+	if err != nil {
+		return nil, err
+	}
+	m, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range m.Manifests {
+		if d.MediaType.IsIndex() {
+			if index, err = index.ImageIndex(d.Digest); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return index.Image(hash)
+}
+
+// Write writes a file: an uncompressed POSIX tar that holds, below the directory
+// dir, what a container can start from without an engine's storage:
 //
 //	rootfs/      the root file system that the image's layers make together
 //	config.json  the image's configuration, as it is stored
@@ -25,21 +75,21 @@ import (
 // Members are sorted by name, hard links last, and named as "./usr/bin/env";
 // the directories that lead to dir are members too. The same image gives the
 // same bytes. The file gets its name when it is complete.
-func (i Image) Flatten(file, dir string) error {
-	if err := i.flatten(file, clean(dir)); err != nil {
-		return fmt.Errorf("flatten the image %s: %w", i.Digest, err)
+func (i Image) Write(file, dir string) error {
+	if err := i.write(file, clean(dir)); err != nil {
+		return fmt.Errorf("write the root file system of the image %s: %w", i.Digest, err)
 	}
 	return nil
 }
 
-func (i Image) flatten(file, dir string) error {
-	spool, err := os.CreateTemp(path.Dir(file), ".flatten-")
+func (i Image) write(file, dir string) error {
+	spool, err := os.CreateTemp(path.Dir(file), ".rootfs-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(spool.Name())
 	defer spool.Close()
-	layers := mutate.Extract(i.image)
+	layers := mutate.Extract(i.layers)
 	defer layers.Close()
 	entries, err := readEntries(io.TeeReader(layers, spool), dir+"/rootfs")
 	if err != nil {
@@ -119,7 +169,7 @@ func readEntries(r io.Reader, dir string) ([]entry, error) {
 	}
 }
 
-// clean is a name as Flatten writes it, such as "./usr/bin", but for the slash
+// clean is a name as [Image.Write] writes it, such as "./usr/bin", but for the slash
 // at the end of directories; the root is ".".
 func clean(name string) string {
 	name = path.Clean("/" + name)
