@@ -50,8 +50,8 @@ const (
 //
 // It is the one list of the image's settings: the Packer plugin's configuration
 // embeds it, the template gets it as one variable, and [Spec.Digest] decides
-// whether an image is current. A new field needs a line in [Spec.Load] too, and
-// one each in the template and in the README.
+// whether an image is current. A new field needs a line in [Spec.Bind] too, and
+// some in the template and in the README.
 type Spec struct {
 	Suite           string   `json:"suite" mapstructure:"suite" required:"true"`                         // Debian suite, one of Suites
 	Architecture    string   `json:"architecture" mapstructure:"architecture" required:"true"`           // Debian architecture, one of Architectures
@@ -60,24 +60,22 @@ type Spec struct {
 	SourceDateEpoch int64    `json:"source_date_epoch" mapstructure:"source_date_epoch" required:"true"` // seconds since 1970: every time in the image is this or earlier
 }
 
-// Settings are what the user set, by the names of the environment's variables.
-// Each method returns the zero value for one that is not set, or that has a
-// fault, which whoever implements it notes.
+// Settings takes note of what a user may set: the environment's variable, what it
+// means, and where its value goes. What is not set keeps its value.
 type Settings interface {
-	Text(name string) string
-	List(name string) []string // parted by commas or spaces
-	Size(name string) int64    // bytes, such as of "4G"
-	Number(name string) int64  // above 0
+	Text(env, usage string, value *string)
+	Words(env, usage string, value *[]string) // parted by commas or spaces
+	Size(env, usage string, value *int64)     // bytes, such as of "4G"
+	Number(env, usage string, value *int64)   // above 0
 }
 
-// Load takes every field from the user's settings. What they do not say is zero,
-// for FillDefaults.
-func (s *Spec) Load(from Settings) {
-	s.Suite = from.Text("SUITE")
-	s.Architecture = from.Text("ARCH")
-	s.Formats = from.List("FORMATS")
-	s.DiskSize = from.Size("DISK_SIZE")
-	s.SourceDateEpoch = from.Number("SOURCE_DATE_EPOCH")
+// Bind names every field to the settings.
+func (s *Spec) Bind(settings Settings) {
+	settings.Text("SUITE", "Debian suite of the image", &s.Suite)
+	settings.Text("ARCH", "Debian architecture of the image", &s.Architecture)
+	settings.Words("FORMATS", "disk formats to build", &s.Formats)
+	settings.Size("DISK_SIZE", "virtual size of the built disk", &s.DiskSize)
+	settings.Number("SOURCE_DATE_EPOCH", "latest time in the image, seconds since 1970", &s.SourceDateEpoch)
 }
 
 // FillDefaults sets what was left empty.

@@ -88,3 +88,29 @@ func TestSpec_Digest(t *testing.T) {
 		digests[s.Digest()] = v.Type().Field(i).Name
 	}
 }
+
+// bound counts what Bind names.
+type bound map[string]any
+
+func (b bound) Text(env, _ string, value *string)    { b[env] = value }
+func (b bound) Words(env, _ string, value *[]string) { b[env] = value }
+func (b bound) Size(env, _ string, value *int64)     { b[env] = value }
+func (b bound) Number(env, _ string, value *int64)   { b[env] = value }
+
+// TestSpec_Bind: every field can be set.
+func TestSpec_Bind(t *testing.T) {
+	var s builders.Spec
+	all := bound{}
+	s.Bind(all)
+	v := reflect.ValueOf(&s).Elem()
+	for i := range v.NumField() {
+		field := v.Field(i).Addr().Interface()
+		found := false
+		for _, value := range all {
+			found = found || value == field
+		}
+		if !found {
+			t.Errorf("no setting is for %s", v.Type().Field(i).Name)
+		}
+	}
+}

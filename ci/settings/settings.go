@@ -61,7 +61,7 @@ func Load(source string, host Host) (Settings, error) {
 		Force:     r.flag("FORCE"),
 		PlainHTTP: r.flag("PLAIN_HTTP"),
 	}
-	s.Spec.Load(specSettings{&r})
+	s.Spec.Bind(specSettings{&r})
 	if s.Spec.SourceDateEpoch == 0 {
 		var err error
 		if s.Spec.SourceDateEpoch, err = host.CommitTime(source); err != nil {
@@ -97,13 +97,15 @@ func Load(source string, host Host) (Settings, error) {
 	return s, errors.Join(r.faults...)
 }
 
-// specSettings reads for [builders.Spec.Load].
+// specSettings reads for [builders.Spec.Bind].
 type specSettings struct{ *reader }
 
-func (s specSettings) Text(name string) string   { return s.text(name, "") }
-func (s specSettings) List(name string) []string { return s.list(name) }
-func (s specSettings) Size(name string) int64    { return s.size(name, 0) }
-func (s specSettings) Number(name string) int64  { return int64(s.number(name, 0)) }
+func (s specSettings) Text(env, _ string, value *string)    { *value = s.text(env, *value) }
+func (s specSettings) Words(env, _ string, value *[]string) { *value = s.list(env) }
+func (s specSettings) Size(env, _ string, value *int64)     { *value = s.size(env, *value) }
+func (s specSettings) Number(env, _ string, value *int64) {
+	*value = int64(s.number(env, int(*value)))
+}
 
 // loadVM reads what an instance is. The faults of its values are found by
 // [vm.Config.Validate] when it starts.
