@@ -1,19 +1,24 @@
 //go:build mage
 
-// Mage targets of the Rockpool Root VM. Each parses nothing, calls one method
-// of package targets and returns; what can be set in the environment is listed
-// in README.md.
+// Mage targets of the Rockpool Root VM, each one call. Those of the host are the
+// verbs of the program rockpool (package host/cli), which in a checkout build
+// what is missing; what can be set in the environment is listed in README.md.
 package main
 
 import (
 	"context"
+	"io"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/magefile/mage/mg"
 
-	"github.com/rockpool/rootvm/ci/targets"
+	"github.com/rockpool/rootvm/builders/pipeline"
+	"github.com/rockpool/rootvm/ci/suite"
+	"github.com/rockpool/rootvm/host"
+	"github.com/rockpool/rootvm/host/cli"
+	"github.com/rockpool/rootvm/host/preflight"
 )
 
 // Rootvm builds the image.
@@ -28,27 +33,177 @@ type Ws mg.Namespace
 // Workspace builds the image that workspaces run from.
 type Workspace mg.Namespace
 
-// with runs a target that takes no arguments.
-func with(ctx context.Context, f func(*targets.App, context.Context) error) error {
-	app, err := targets.New()
-	if err != nil {
-		return err
-	}
-	return f(app, ctx)
+// Up starts everything: installs host packages, builds the image when there is none, boots it.
+func Up(ctx context.Context) error { return verb(ctx, "up") }
+
+// Down stops the instance cleanly.
+func Down(ctx context.Context) error { return verb(ctx, "down") }
+
+// Setup installs the host packages that are missing, and nothing else.
+func Setup(ctx context.Context) error { return verb(ctx, "setup") }
+
+// SetupE2e installs the host packages of the end-to-end tests too: Chromium, Node.js, npm.
+func SetupE2e(ctx context.Context) error { return check(ctx, (*suite.Suite).SetupE2E) }
+
+// Doctor says what this host can and cannot do.
+func Doctor(ctx context.Context) error { return verb(ctx, "doctor") }
+
+// Test runs the tests that need no root, no VM and no network.
+func Test(ctx context.Context) error { return check(ctx, (*suite.Suite).Test) }
+
+// Check runs the linters: gofmt, go vet, staticcheck, import directions.
+func Check(ctx context.Context) error { return check(ctx, (*suite.Suite).Check) }
+
+// E2e builds the image and tests it for real: boots, kills, shares, data, browser. RUNTIME=stub: the browser's tests without a VM.
+func E2e(ctx context.Context) error { return check(ctx, (*suite.Suite).E2E) }
+
+// Rockpool compiles the host program into dist/ for Linux and macOS.
+func Rockpool(ctx context.Context) error { return build(ctx, (*pipeline.Pipeline).MakeRockpool) }
+
+// Build makes the image of SUITE, ARCH, FORMATS and DISK_SIZE into dist/.
+func (Rootvm) Build(ctx context.Context) error { return build(ctx, (*pipeline.Pipeline).Make) }
+
+// Lock resolves the package locks anew (maintainers).
+func (Rootvm) Lock(ctx context.Context) error { return build(ctx, (*pipeline.Pipeline).Locks) }
+
+// Image makes the workspace image into dist/: [--platform list] [--push reference] [--plain-http].
+func (Workspace) Image(ctx context.Context) error {
+	return buildWith(ctx, "workspace:image", func(p *pipeline.Pipeline, args []string) error { return p.Workspaces().Command(ctx, args) })
 }
 
-// withArgs runs a target that takes the rest of the command line.
-func withArgs(ctx context.Context, target string, f func(*targets.App, context.Context, []string) error) error {
-	app, err := targets.New()
+// Clean removes the layers of the workspace image from the cache.
+func (Workspace) Clean(ctx context.Context) error {
+	return build(ctx, func(p *pipeline.Pipeline, ctx context.Context) error { return p.Workspaces().Clean(ctx) })
+}
+
+// Start starts the instance and waits until it serves.
+func (Vm) Start(ctx context.Context) error { return verb(ctx, "vm", "start") }
+
+// Stop stops the instance cleanly.
+func (Vm) Stop(ctx context.Context) error { return verb(ctx, "vm", "stop") }
+
+// Password prints the dashboard's generated password.
+func (Vm) Password(ctx context.Context) error { return verb(ctx, "vm", "password") }
+
+// Status prints the instance's state and the time of every boot phase: [--json].
+func (Vm) Status(ctx context.Context) error { return verbWith(ctx, "vm", "status") }
+
+// Logs prints a unit's journal, or the serial log: [-f] [-n lines] [unit].
+func (Vm) Logs(ctx context.Context) error { return verbWith(ctx, "vm", "logs") }
+
+// Destroy deletes the instance and its data after asking: [--yes].
+func (Vm) Destroy(ctx context.Context) error { return verbWith(ctx, "vm", "destroy") }
+
+// Ssh opens a shell in the VM or runs a command there: [--] [command].
+func (Vm) Ssh(ctx context.Context) error { return verbWith(ctx, "vm", "ssh") }
+
+// List lists the workspaces: [--json].
+func (Ws) List(ctx context.Context) error { return verbWith(ctx, "ws", "list") }
+
+// Create creates a workspace: NAME [--repository R] [--image I] [--token-stdin] [--no-wait] [--json].
+func (Ws) Create(ctx context.Context) error { return verbWith(ctx, "ws", "create") }
+
+// Start starts a workspace: NAME [--no-wait] [--json].
+func (Ws) Start(ctx context.Context) error { return verbWith(ctx, "ws", "start") }
+
+// Stop stops a workspace: NAME [--no-wait] [--json].
+func (Ws) Stop(ctx context.Context) error { return verbWith(ctx, "ws", "stop") }
+
+// Rm deletes a workspace with its files: NAME [--no-wait].
+func (Ws) Rm(ctx context.Context) error { return verbWith(ctx, "ws", "rm") }
+
+// Logs prints what a workspace's processes wrote: NAME [-f] [-n lines] [--steps].
+func (Ws) Logs(ctx context.Context) error { return verbWith(ctx, "ws", "logs") }
+
+// Open prints the address of a workspace's IDE: NAME.
+func (Ws) Open(ctx context.Context) error { return verbWith(ctx, "ws", "open") }
+
+// load reads the settings of builds from the environment, for the checkout in
+// the current directory.
+func load(out io.Writer) (*pipeline.Pipeline, error) {
+	source, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	env := pipeline.Environment{Getenv: os.Getenv, HomeDir: os.UserHomeDir, CommitTime: pipeline.GitCommitTime}
+	return pipeline.Load(source, env, out)
+}
+
+// program is the host program in a checkout: it builds the image when there is
+// none, and itself, to be the supervisor.
+func program(p *pipeline.Pipeline) host.Program {
+	return host.Program{
+		Command: host.MageCommand,
+		Supervisor: func(ctx context.Context) ([]string, error) {
+			file, err := p.Rockpool(ctx)
+			return []string{file, host.SuperviseVerb}, err
+		},
+		Image: func(ctx context.Context, out io.Writer) (string, error) {
+			p.Out = out
+			return p.Image(ctx)
+		},
+		Checks: p.Checks,
+		Needs:  preflight.Building(),
+		Share:  p.Source,
+	}
+}
+
+func surroundings(p *pipeline.Pipeline) host.Surroundings {
+	return host.Surroundings{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, HomeDir: os.UserHomeDir, Dir: p.Source,
+	}
+}
+
+// verb runs a verb of the host program.
+func verb(ctx context.Context, words ...string) error {
+	p, err := load(os.Stdout)
 	if err != nil {
 		return err
 	}
-	args := rest(target)
-	if err := f(app, ctx, args); err != nil || len(args) == 0 {
+	if code := cli.Run(ctx, words, program(p), surroundings(p)); code != 0 {
+		os.Exit(code) // it has said why
+	}
+	return nil
+}
+
+// verbWith runs a verb of the host program with the rest of the command line.
+func verbWith(ctx context.Context, words ...string) error {
+	args := rest(strings.Join(words, ":"))
+	err := verb(ctx, append(words, args...)...)
+	return ended(err, args)
+}
+
+// build runs a target that builds, once the host packages are there.
+func build(ctx context.Context, target func(*pipeline.Pipeline, context.Context) error) error {
+	p, err := load(os.Stdout)
+	if err != nil {
 		return err
 	}
-	os.Exit(0) // mage would take the arguments for further targets
-	return nil
+	if err := preflight.ThisHost(preflight.Building()).InstallMissing(ctx, os.Stdout); err != nil {
+		return err
+	}
+	return target(p, ctx)
+}
+
+// buildWith is build for a target that takes the rest of the command line.
+func buildWith(ctx context.Context, name string, target func(p *pipeline.Pipeline, args []string) error) error {
+	args := rest(name)
+	err := build(ctx, func(p *pipeline.Pipeline, _ context.Context) error { return target(p, args) })
+	return ended(err, args)
+}
+
+// check runs a target of the suite of tests.
+func check(ctx context.Context, target func(*suite.Suite, context.Context) error) error {
+	p, err := load(os.Stdout)
+	if err != nil {
+		return err
+	}
+	around := surroundings(p)
+	app := host.NewApp(program(p), around)
+	if err := app.Load(around, nil, host.Starting); err != nil {
+		return err
+	}
+	return target(&suite.Suite{Pipeline: p, App: app, Packages: app.Packages, Getenv: os.Getenv, Out: os.Stdout, Err: os.Stderr}, ctx)
 }
 
 // rest returns the words after target on the command line.
@@ -57,112 +212,11 @@ func rest(target string) []string {
 	return os.Args[i+1:]
 }
 
-// Up starts everything: installs host packages, builds the image when there is none, boots it.
-func Up(ctx context.Context) error { return with(ctx, (*targets.App).Up) }
-
-// Down stops the instance cleanly.
-func Down(ctx context.Context) error { return with(ctx, (*targets.App).Stop) }
-
-// Setup installs the host packages that are missing, and nothing else.
-func Setup(ctx context.Context) error { return with(ctx, (*targets.App).Setup) }
-
-// SetupE2e installs the host packages of the end-to-end tests too: Chromium, Node.js, npm.
-func SetupE2e(ctx context.Context) error { return with(ctx, (*targets.App).SetupE2E) }
-
-// Doctor says what this host can and cannot do.
-func Doctor(ctx context.Context) error { return with(ctx, (*targets.App).Doctor) }
-
-// Test runs the tests that need no root, no VM and no network.
-func Test(ctx context.Context) error { return with(ctx, (*targets.App).Test) }
-
-// Check runs the linters: gofmt, go vet, staticcheck, import directions.
-func Check(ctx context.Context) error { return with(ctx, (*targets.App).Check) }
-
-// E2e builds the image and tests it for real: boots, kills, shares, data, browser. RUNTIME=stub: the browser's tests without a VM.
-func E2e(ctx context.Context) error { return with(ctx, (*targets.App).E2E) }
-
-// Build makes the image of SUITE, ARCH, FORMATS and DISK_SIZE into dist/.
-func (Rootvm) Build(ctx context.Context) error { return with(ctx, (*targets.App).Build) }
-
-// Lock resolves the package locks anew (maintainers).
-func (Rootvm) Lock(ctx context.Context) error { return with(ctx, (*targets.App).Lock) }
-
-// Image makes the workspace image into dist/: [--platform list] [--push reference].
-func (Workspace) Image(ctx context.Context) error {
-	return withArgs(ctx, "workspace:image", (*targets.App).Workspace)
-}
-
-// Clean removes the layers of the workspace image from the cache.
-func (Workspace) Clean(ctx context.Context) error { return with(ctx, (*targets.App).CleanWorkspace) }
-
-// Start starts the instance and waits until it serves.
-func (Vm) Start(ctx context.Context) error { return with(ctx, (*targets.App).Start) }
-
-// Stop stops the instance cleanly.
-func (Vm) Stop(ctx context.Context) error { return with(ctx, (*targets.App).Stop) }
-
-// Password prints the dashboard's generated password.
-func (Vm) Password(ctx context.Context) error { return with(ctx, (*targets.App).Password) }
-
-// Status prints the instance's state and the time of every boot phase: [--json].
-func (Vm) Status(ctx context.Context) error {
-	return withArgs(ctx, "vm:status", (*targets.App).Status)
-}
-
-// Logs prints a unit's journal, or the serial log: [-f] [-n lines] [unit].
-func (Vm) Logs(ctx context.Context) error { return withArgs(ctx, "vm:logs", (*targets.App).Logs) }
-
-// Destroy deletes the instance and its data after asking: [--yes].
-func (Vm) Destroy(ctx context.Context) error {
-	return withArgs(ctx, "vm:destroy", (*targets.App).Destroy)
-}
-
-// Ssh opens a shell in the VM or runs a command there: [--] [command].
-func (Vm) Ssh(ctx context.Context) error {
-	app, err := targets.New()
-	if err != nil {
-		return err
+// ended ends the process after a target that took arguments, which mage would
+// take for further targets.
+func ended(err error, args []string) error {
+	if err == nil && len(args) > 0 {
+		os.Exit(0)
 	}
-	code, err := app.SSH(ctx, rest("vm:ssh"))
-	if err != nil {
-		return err
-	}
-	os.Exit(code)
-	return nil
-}
-
-// List lists the workspaces: [--json].
-func (Ws) List(ctx context.Context) error { return workspace(ctx, "list") }
-
-// Create creates a workspace: NAME [--repository R] [--image I] [--token-stdin] [--no-wait] [--json].
-func (Ws) Create(ctx context.Context) error { return workspace(ctx, "create") }
-
-// Start starts a workspace: NAME [--no-wait] [--json].
-func (Ws) Start(ctx context.Context) error { return workspace(ctx, "start") }
-
-// Stop stops a workspace: NAME [--no-wait] [--json].
-func (Ws) Stop(ctx context.Context) error { return workspace(ctx, "stop") }
-
-// Rm deletes a workspace with its files: NAME [--no-wait].
-func (Ws) Rm(ctx context.Context) error { return workspace(ctx, "rm") }
-
-// Logs prints what a workspace's processes wrote: NAME [-f] [-n lines] [--steps].
-func (Ws) Logs(ctx context.Context) error { return workspace(ctx, "logs") }
-
-// Open prints the address of a workspace's IDE: NAME.
-func (Ws) Open(ctx context.Context) error { return workspace(ctx, "open") }
-
-// workspace runs a command of the agent on workspaces and ends with its exit
-// code.
-func workspace(ctx context.Context, verb string) error {
-	app, err := targets.New()
-	if err != nil {
-		return err
-	}
-	code, err := app.Workspaces(ctx, verb, rest("ws:"+verb))
-	if err != nil {
-		return err
-	}
-	os.Exit(code)
-	return nil
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -119,6 +120,58 @@ func TestImports_FollowTheTable(t *testing.T) {
 			t.Errorf("the row %s of %s is of no package", row, table)
 		}
 	}
+}
+
+// maxForeign is how many packages that are neither ours nor the standard
+// library's the magefile may be compiled from: a user waits for them before
+// `go tool mage` says its first word.
+const maxForeign = 60
+
+func TestMagefile_FewForeignPackages(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "-tags", toolchain.Tags+" mage", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var foreign []string
+	for path := range strings.FieldsSeq(string(out)) {
+		if !strings.HasPrefix(path+"/", module) {
+			foreign = append(foreign, path)
+		}
+	}
+	if len(foreign) == 0 || len(foreign) > maxForeign {
+		t.Errorf("%d foreign packages, at most %d are wanted:\n%s", len(foreign), maxForeign, strings.Join(foreign, "\n"))
+	}
+}
+
+// TestRockpool_MacOS compiles the host program for a Mac, and vets what of this
+// module it is made from.
+func TestRockpool_MacOS(t *testing.T) {
+	run := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command("go", args...)
+		cmd.Dir = ".."
+		cmd.Env = append(os.Environ(), "GOOS=darwin", "GOARCH=arm64", "CGO_ENABLED=0")
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("GOOS=darwin go %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+		}
+		return string(out)
+	}
+	run("build", "-tags", toolchain.Tags, "-o", filepath.Join(t.TempDir(), "rockpool"), "./cmd/rockpool")
+	var own []string
+	for path := range strings.FieldsSeq(run("list", "-deps", "-tags", toolchain.Tags, "./cmd/rockpool")) {
+		if strings.HasPrefix(path, module) {
+			own = append(own, path)
+		}
+	}
+	if len(own) < 5 {
+		t.Fatalf("go list found only %q", own)
+	}
+	run(append([]string{"vet", "-tags", toolchain.Tags}, own...)...)
 }
 
 func TestParseRules(t *testing.T) {

@@ -19,7 +19,6 @@ import (
 	"github.com/rockpool/rootvm/builders/toolchain"
 	"github.com/rockpool/rootvm/builders/userns"
 	"github.com/rockpool/rootvm/images"
-	workspaceimage "github.com/rockpool/rootvm/images/pipeline"
 )
 
 // Pipeline builds Root VM images of one checkout.
@@ -33,6 +32,8 @@ type Pipeline struct {
 	Force          bool        // build even when nothing changed
 	PlainHTTP      bool        // the registry of WorkspaceImage.Base has no TLS
 	Out            io.Writer   // progress for people
+
+	epochFault error // why Spec has no SourceDateEpoch
 }
 
 func (p *Pipeline) say(format string, args ...any) { fmt.Fprintf(p.Out, format+"\n", args...) }
@@ -113,6 +114,9 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 
 // checkHost finds what would make the build fail late.
 func (p *Pipeline) checkHost() error {
+	if p.epochFault != nil {
+		return p.epochFault
+	}
 	if err := p.Spec.Validate(); err != nil {
 		return err
 	}
@@ -152,10 +156,8 @@ func (p *Pipeline) bootstrap(ctx context.Context, out io.Writer) (cached bool, e
 // workspace's root file system that goes into the Root VM's image, and the
 // digest that stands for it.
 func (p *Pipeline) workspaceImage(ctx context.Context, cacheLock *os.File) (rootfs, digest string, err error) {
-	workspaces := workspaceimage.Pipeline{
-		Spec: p.WorkspaceImage, Source: p.Source, Dist: p.Dist, CacheDir: p.CacheDir,
-		Mirrors: p.Mirrors, PlainHTTP: p.PlainHTTP, Out: p.Out,
-	}
+	workspaces := p.Workspaces()
+	workspaces.Force = false // what Force makes anew is this image
 	m, err := workspaces.BuildLocked(ctx, cacheLock)
 	if err != nil {
 		return "", "", err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/rockpool/rootvm/builders"
@@ -32,20 +33,34 @@ const StaticLink = "-linkmode external -extldflags '-static -Wl,--no-warnings' -
 // Options are how a program is compiled.
 type Options struct {
 	arguments []string
-	cgo       string
+	env       []string
+}
+
+// Target is a kind of machine that a program runs on, by Go's names.
+type Target struct{ OS, Architecture string }
+
+// HostTargets lists the machines that the host program runs on.
+func HostTargets() []Target {
+	return []Target{{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "arm64"}}
+}
+
+// For returns the options for another machine than this one.
+func (o Options) For(t Target) Options {
+	o.env = append(slices.Clone(o.env), "GOOS="+t.OS, "GOARCH="+t.Architecture)
+	return o
 }
 
 var (
 	// Plain is for programs that must run anywhere: without C.
-	Plain = Options{plainArguments, "CGO_ENABLED=0"}
+	Plain = Options{plainArguments, []string{"CGO_ENABLED=0"}}
 	// WithC is for programs that need C and run on the host that compiled
 	// them.
-	WithC = Options{plainArguments, "CGO_ENABLED=1"}
+	WithC = Options{plainArguments, []string{"CGO_ENABLED=1"}}
 	// Agent is for the agent, with SQLite in one static file.
 	Agent = Options{[]string{
 		"-trimpath", "-buildvcs=false", "-tags", PodmanTags,
 		"-ldflags", StaticLink + " -buildid= -X main.version=" + builders.Version + "-" + builders.Prerelease,
-	}, "CGO_ENABLED=1"}
+	}, []string{"CGO_ENABLED=1"}}
 
 	plainArguments = []string{"-trimpath", "-buildvcs=false", "-tags", Tags, "-ldflags", "-s -w -buildid="}
 )
@@ -55,7 +70,7 @@ var (
 func Build(ctx context.Context, dir, pkg, file string, options Options, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", file}, options.arguments...), pkg)...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), options.cgo)
+	cmd.Env = append(os.Environ(), options.env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("go build %s: %w", pkg, err)

@@ -24,6 +24,18 @@ func (v value) Set(s string) error { return v.set(s) }
 func (v value) String() string     { return v.text() }
 func (v value) Type() string       { return v.kind }
 
+// Derived is v with something that follows from it.
+func Derived(v pflag.Value, then func()) pflag.Value {
+	set := func(s string) error {
+		if err := v.Set(s); err != nil {
+			return err
+		}
+		then()
+		return nil
+	}
+	return value{v.Type(), set, v.String}
+}
+
 // Text takes anything.
 func Text(p *string) pflag.Value {
 	return value{"text", func(s string) error { *p = s; return nil }, func() string { return *p }}

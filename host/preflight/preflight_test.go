@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rockpool/rootvm/ci/preflight"
+	"github.com/rockpool/rootvm/host/preflight"
 )
 
 // machine is a host whose apt-get installs what it is asked to.
@@ -22,6 +22,7 @@ type machine struct {
 
 func (m *machine) host() preflight.Host {
 	return preflight.Host{
+		Needs: preflight.Building(),
 		LookPath: func(name string) (string, error) {
 			if m.programs[name] {
 				return "/usr/bin/" + name, nil
@@ -33,7 +34,7 @@ func (m *machine) host() preflight.Host {
 		Run: func(_ context.Context, argv []string, _ io.Writer) error {
 			m.ran = append(m.ran, strings.Join(argv, " "))
 			if slices.Contains(argv, "install") && !m.broken {
-				for _, n := range preflight.Needs {
+				for _, n := range preflight.Building() {
 					if slices.Contains(argv, n.Package) {
 						m.programs[n.Program], m.programs[n.File] = true, true
 					}
@@ -46,7 +47,7 @@ func (m *machine) host() preflight.Host {
 
 func all() map[string]bool {
 	have := map[string]bool{"apt-get": true, "sudo": true}
-	for _, n := range preflight.Needs {
+	for _, n := range preflight.Building() {
 		have[n.Program], have[n.File] = true, true
 	}
 	return have
@@ -82,7 +83,7 @@ func TestInstallMissing_AsRoot(t *testing.T) {
 func TestInstallMissing_Extra(t *testing.T) {
 	m := &machine{programs: all(), root: true, broken: true}
 	h := m.host()
-	h.Extra = preflight.BrowserNeeds
+	h.Needs = append(h.Needs, preflight.Browser()...)
 	err := h.InstallMissing(context.Background(), io.Discard)
 	want := "apt-get install --yes --no-install-recommends chromium nodejs npm"
 	if err == nil || !slices.Contains(m.ran, want) {

@@ -1,6 +1,6 @@
-// Package preflight says whether this host can build and run the Root VM, and
-// installs the host packages it lacks. It must not import the image builders:
-// it runs before anything else can.
+// Package preflight says which packages a host lacks for building, running and
+// testing the Root VM, and installs them. It imports nothing of this project: it
+// runs before anything else can.
 package preflight
 
 import (
@@ -23,41 +23,52 @@ type Need struct {
 	Reason  string
 }
 
-// Needs lists what building and running need on Debian and Ubuntu. QEMU,
-// virtiofsd, mke2fs and GRUB are not among them: they come from the pinned
+// Running lists what running a VM needs of the host. QEMU and virtiofsd are not
+// among them: where the host's are missing or too old they come from the pinned
 // tools tree.
-var Needs = []Need{
-	{Program: "git", Package: "git", Reason: "reads the commit's time"},
-	{Program: "gcc", Package: "gcc", Reason: "compiles SQLite into the agent"},
-	{File: "/usr/include/stdio.h", Package: "libc6-dev", Reason: "compiles SQLite into the agent"},
-	{Program: "mmdebstrap", Package: "mmdebstrap", Reason: "bootstraps Debian"},
-	{Program: "newuidmap", Package: "uidmap", Reason: "builds without root"},
-	{Program: "unshare", Package: "util-linux", Reason: "builds without root"},
-	{Program: "dpkg-deb", Package: "dpkg", Reason: "unpacks the tools tree"},
-	{Program: "tar", Package: "tar", Reason: "archives the root file system"},
-	{Program: "ssh", Package: "openssh-client", Reason: "reaches the VM"},
+func Running() []Need {
+	return []Need{{Program: "ssh", Package: "openssh-client", Reason: "reaches the VM"}}
 }
 
-// BrowserNeeds lists what the browser tests need beside that. Ubuntu has
-// Chromium as a snap only: see package browser for other ways to name one.
-var BrowserNeeds = []Need{
-	{Program: "chromium", Package: "chromium", Reason: "the browser of the browser tests"},
-	{Program: "node", Package: "nodejs", Reason: "runs the browser tests"},
-	{Program: "npm", Package: "npm", Reason: "fetches the browser tests' packages"},
+// Building lists what building and running need on Debian and Ubuntu. QEMU,
+// virtiofsd, mke2fs and GRUB are not among them: they come from the pinned
+// tools tree.
+func Building() []Need {
+	return append([]Need{
+		{Program: "git", Package: "git", Reason: "reads the commit's time"},
+		{Program: "gcc", Package: "gcc", Reason: "compiles SQLite into the agent"},
+		{File: "/usr/include/stdio.h", Package: "libc6-dev", Reason: "compiles SQLite into the agent"},
+		{Program: "mmdebstrap", Package: "mmdebstrap", Reason: "bootstraps Debian"},
+		{Program: "newuidmap", Package: "uidmap", Reason: "builds without root"},
+		{Program: "unshare", Package: "util-linux", Reason: "builds without root"},
+		{Program: "dpkg-deb", Package: "dpkg", Reason: "unpacks the tools tree"},
+		{Program: "tar", Package: "tar", Reason: "archives the root file system"},
+	}, Running()...)
+}
+
+// Browser lists what the browser tests need beside that. Ubuntu has Chromium as
+// a snap only: see package browser for other ways to name one.
+func Browser() []Need {
+	return []Need{
+		{Program: "chromium", Package: "chromium", Reason: "the browser of the browser tests"},
+		{Program: "node", Package: "nodejs", Reason: "runs the browser tests"},
+		{Program: "npm", Package: "npm", Reason: "fetches the browser tests' packages"},
+	}
 }
 
 // Host is what the checks ask of the machine.
 type Host struct {
-	Extra    []Need // beside [Needs]
+	Needs    []Need // what it has to have
 	LookPath func(string) (string, error)
 	Exists   func(string) bool
 	Root     bool
 	Run      func(ctx context.Context, argv []string, out io.Writer) error
 }
 
-// ThisHost is the machine the process runs on.
-func ThisHost() Host {
+// ThisHost is the machine the process runs on, which has to have needs.
+func ThisHost(needs []Need) Host {
 	return Host{
+		Needs:    needs,
 		LookPath: lookPath,
 		Exists:   func(path string) bool { _, err := os.Stat(path); return err == nil },
 		Root:     os.Geteuid() == 0,
@@ -87,7 +98,7 @@ func lookPath(name string) (string, error) {
 // Missing returns the needs that the host does not meet.
 func (h Host) Missing() []Need {
 	var missing []Need
-	for _, n := range slices.Concat(Needs, h.Extra) {
+	for _, n := range h.Needs {
 		if n.File != "" && h.Exists(n.File) {
 			continue
 		}

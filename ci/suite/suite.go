@@ -1,9 +1,13 @@
-package targets
+// Package suite runs the checks of a checkout: its tests, its linters, and the
+// tests that take real parts. Each method of [Suite] is one target. It owns no
+// state.
+package suite
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -12,17 +16,28 @@ import (
 	"strings"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/pipeline"
 	"github.com/rockpool/rootvm/builders/toolchain"
 	"github.com/rockpool/rootvm/ci/browser"
-	"github.com/rockpool/rootvm/ci/preflight"
 	"github.com/rockpool/rootvm/guest"
+	"github.com/rockpool/rootvm/host"
+	"github.com/rockpool/rootvm/host/preflight"
 	"github.com/rockpool/rootvm/vm"
 )
 
+// Suite is the checks of one checkout.
+type Suite struct {
+	Pipeline *pipeline.Pipeline
+	App      *host.App // with its settings loaded
+	Packages preflight.Host
+	Getenv   func(string) string
+	Out, Err io.Writer
+}
+
 // Test runs the tests that need no root, no VM and no network. Tests that use
 // the tools tree run when a build has fetched it.
-func (a *App) Test(ctx context.Context) error {
-	if err := a.Host.InstallMissing(ctx, a.Out); err != nil {
+func (s *Suite) Test(ctx context.Context) error {
+	if err := s.Packages.InstallMissing(ctx, s.Out); err != nil {
 		return err
 	}
 	// Check vets all of it; debugging information would only be linked.
@@ -31,7 +46,7 @@ func (a *App) Test(ctx context.Context) error {
 		slices.Concat(test, []string{toolchain.Tags, "./..."}),
 		slices.Concat(test, []string{toolchain.PodmanTags}, withPodman),
 	} {
-		if err := a.run(ctx, a.testTools(), argv...); err != nil {
+		if err := s.run(ctx, s.testTools(), argv...); err != nil {
 			return err
 		}
 	}
@@ -43,8 +58,8 @@ var withPodman = []string{"./agent/podman", "./cmd/rockpool-agent"}
 
 // testTools points the tests that use the tools tree to it, when the cache has
 // one.
-func (a *App) testTools() []string {
-	tools, ok := (bootstrap.Cache{Dir: a.Settings.CacheDir}).CachedTools()
+func (s *Suite) testTools() []string {
+	tools, ok := (bootstrap.Cache{Dir: s.Pipeline.CacheDir}).CachedTools()
 	if !ok {
 		return nil
 	}
@@ -52,8 +67,8 @@ func (a *App) testTools() []string {
 }
 
 // Check runs the linters. Their findings are printed; any is a failure.
-func (a *App) Check(ctx context.Context) error {
-	out, err := exec.CommandContext(ctx, "gofmt", append([]string{"-l"}, a.goFiles()...)...).Output()
+func (s *Suite) Check(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "gofmt", append([]string{"-l"}, s.goFiles()...)...).Output()
 	if err != nil {
 		return fmt.Errorf("gofmt: %w", err)
 	}
@@ -68,7 +83,7 @@ func (a *App) Check(ctx context.Context) error {
 		append([]string{"go", "tool", "staticcheck", "-tags", toolchain.PodmanTags}, withPodman...),
 		{"go", "test", "-vet=off", "-ldflags=-w", "-tags", toolchain.Tags, "./ci"},
 	} {
-		if err := a.run(ctx, nil, argv...); err != nil {
+		if err := s.run(ctx, nil, argv...); err != nil {
 			return err
 		}
 	}
@@ -76,13 +91,13 @@ func (a *App) Check(ctx context.Context) error {
 }
 
 // goFiles lists the checkout's Go files.
-func (a *App) goFiles() []string {
+func (s *Suite) goFiles() []string {
 	var files []string
-	_ = filepath.WalkDir(a.Settings.Source, func(path string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(s.Pipeline.Source, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && (d.Name() == "node_modules" || strings.HasPrefix(d.Name(), ".") && path != a.Settings.Source) {
+		if d.IsDir() && (d.Name() == "node_modules" || strings.HasPrefix(d.Name(), ".") && path != s.Pipeline.Source) {
 			return fs.SkipDir
 		}
 		if strings.HasSuffix(path, ".go") {
@@ -94,22 +109,23 @@ func (a *App) goFiles() []string {
 }
 
 // SetupE2E installs the host packages that the end-to-end tests need beside
-// those of [App.Setup].
-func (a *App) SetupE2E(ctx context.Context) error {
-	host := a.Host
-	for _, n := range preflight.BrowserNeeds {
-		if n.Program == "chromium" {
-			_, err := browser.Chromium(os.Getenv, host.LookPath)
+// those of [host.App.Setup].
+func (s *Suite) SetupE2E(ctx context.Context) error {
+	packages := s.Packages
+	packages.Needs = slices.Clone(packages.Needs)
+	for _, need := range preflight.Browser() {
+		if need.Program == "chromium" {
+			_, err := browser.Chromium(s.Getenv, packages.LookPath)
 			if err == nil {
 				continue
 			}
-			if host.Exists("/usr/bin/snap") { // Ubuntu, whose archive has no Chromium
+			if packages.Exists("/usr/bin/snap") { // Ubuntu, whose archive has no Chromium
 				return err
 			}
 		}
-		host.Extra = append(host.Extra, n)
+		packages.Needs = append(packages.Needs, need)
 	}
-	return host.InstallMissing(ctx, a.Out)
+	return packages.InstallMissing(ctx, s.Out)
 }
 
 // E2E builds what is missing and runs the tests that take real parts: those of
@@ -118,56 +134,53 @@ func (a *App) SetupE2E(ctx context.Context) error {
 // the browser that need no container, in a minute or two. Arguments of `go
 // test` may be given in E2E_FLAGS, such as "-run TestSSH", or -short to leave
 // out what takes long.
-func (a *App) E2E(ctx context.Context) error {
-	if err := a.SetupE2E(ctx); err != nil {
+func (s *Suite) E2E(ctx context.Context) error {
+	if err := s.SetupE2E(ctx); err != nil {
 		return err
 	}
-	flags := strings.Fields(os.Getenv("E2E_FLAGS"))
-	if os.Getenv("RUNTIME") == "stub" {
-		if _, err := a.pipeline().Tools(ctx); err != nil { // for Caddy
+	flags := strings.Fields(s.Getenv("E2E_FLAGS"))
+	if s.Getenv("RUNTIME") == "stub" {
+		if _, err := s.Pipeline.Tools(ctx); err != nil { // for Caddy
 			return err
 		}
 		argv := append([]string{"go", "test", "-vet=off", "-tags", "e2e " + toolchain.Tags, "-count=1", "-timeout=60m", "-v"}, flags...)
-		return a.run(ctx, a.testTools(), append(argv, "./ci/e2e/browser")...)
+		return s.run(ctx, s.testTools(), append(argv, "./ci/e2e/browser")...)
 	}
 	dir, err := os.MkdirTemp("", "rockpool-vm-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	under, err := a.underTest(ctx, dir)
+	under, err := s.underTest(ctx, dir)
 	if err != nil {
 		return err
 	}
 	argv := []string{"go", "test", "-vet=off", "-tags", "e2e " + toolchain.Tags, "-count=1", "-p=1", "-timeout=240m", "-v"}
 	argv = append(argv, flags...)
-	env := append(a.testTools(), "ROCKPOOL_E2E="+under)
-	return a.run(ctx, env, append(argv, "./builders/disk", "./templates", "./vm", "./ci/e2e")...)
+	env := append(s.testTools(), "ROCKPOOL_E2E="+under)
+	return s.run(ctx, env, append(argv, "./builders/disk", "./templates", "./vm", "./ci/e2e")...)
 }
 
 // underTest writes the file that vm's tests of real machines read: the built
 // image, and an instance with ports of its own.
-func (a *App) underTest(ctx context.Context, dir string) (string, error) {
-	image, err := a.image(ctx)
+func (s *Suite) underTest(ctx context.Context, dir string) (string, error) {
+	launcher, config, err := s.App.Prepare(ctx)
 	if err != nil {
 		return "", err
 	}
-	host, err := a.host(ctx)
+	supervisor, err := launcher.Supervisor(ctx)
 	if err != nil {
 		return "", err
 	}
-	cfg := vm.Config{
-		Image: image, Architecture: a.Settings.Spec.Architecture,
+
+	tested := vm.Config{
+		Image: config.Image, Architecture: config.Architecture,
 		Memory: 2 * vm.GiB, CPUs: 2, DataSize: 8 * vm.GiB,
 		Ports: guest.Ports{SSH: 9322, Dashboard: 9380, IDE: 9381, Preview: 9382},
 	}
-	cfg.FillDefaults()
-	supervisor, err := host.Supervisor(ctx)
-	if err != nil {
-		return "", err
-	}
+	tested.FillDefaults()
 	b, err := json.Marshal(map[string]any{
-		"dir": dir, "supervisor": supervisor, "driver": host.Driver, "config": cfg, "health": true,
+		"dir": dir, "supervisor": supervisor, "driver": launcher.Driver, "config": tested, "health": true,
 	})
 	if err != nil {
 		return "", err
@@ -177,11 +190,11 @@ func (a *App) underTest(ctx context.Context, dir string) (string, error) {
 }
 
 // run runs a command in the checkout and passes its output on.
-func (a *App) run(ctx context.Context, env []string, argv ...string) error {
+func (s *Suite) run(ctx context.Context, env []string, argv ...string) error {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = a.Settings.Source, a.Out, a.Err
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.Pipeline.Source, s.Out, s.Err
 	// What tests, linters and builds compile is compiled once.
-	cmd.Env = append(append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath"), env...)
+	cmd.Env = append(append(os.Environ(), "GOFLAGS="+s.Getenv("GOFLAGS")+" -trimpath"), env...)
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
 	}

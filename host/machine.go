@@ -1,0 +1,202 @@
+package host
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/rockpool/rootvm/guest"
+	"github.com/rockpool/rootvm/vm"
+)
+
+// Setup installs the host packages that are missing.
+func (a *App) Setup(ctx context.Context) error {
+	if err := a.Packages.InstallMissing(ctx, a.Out); err != nil {
+		return err
+	}
+	a.say("all host packages are there")
+	return nil
+}
+
+// Up installs what the host lacks, starts the instance and waits until its
+// dashboard serves. It ends with what to do next.
+func (a *App) Up(ctx context.Context) (vm.State, error) {
+	if err := a.Packages.InstallMissing(ctx, a.Out); err != nil {
+		return vm.State{}, err
+	}
+	state, err := a.start(ctx)
+	if err != nil {
+		return state, err
+	}
+	a.say("")
+	a.say("dashboard  http://localhost:%d/   user %s", state.Ports.Dashboard, guest.DefaultUsername)
+	a.say("password   %s", a.Program.Command("vm", "password"))
+	a.say("shell      %s", a.Program.Command("vm", "ssh"))
+	a.say("%s is ready", state.Name)
+	return state, nil
+}
+
+// Start starts the instance and waits until it serves.
+func (a *App) Start(ctx context.Context) (vm.State, error) {
+	state, err := a.start(ctx)
+	if err != nil {
+		return state, err
+	}
+	a.say("%s is ready", state.Name)
+	return state, nil
+}
+
+func (a *App) start(ctx context.Context) (vm.State, error) {
+	launcher, config, err := a.Prepare(ctx)
+	if err != nil {
+		return vm.State{}, err
+	}
+	return launcher.StartReady(ctx, config, a.Settings.StartLimit, a.progress)
+}
+
+// Prepare returns what a start needs: the launcher with the driver of this
+// host, and the instance with its image, fitted to what the host has.
+func (a *App) Prepare(ctx context.Context) (vm.Host, vm.Config, error) {
+	config := a.Settings.VM
+	var err error
+	if config.Image, config.Architecture, err = a.image(ctx); err != nil {
+		return vm.Host{}, config, err
+	}
+	config.FillDefaults()
+	launcher, err := a.launcher(ctx, config.Architecture)
+	if err != nil {
+		return launcher, config, err
+	}
+
+	resources, err := vm.HostResources()
+	if err != nil {
+		return launcher, config, err
+	}
+	asked := a.Settings.VM
+	for _, note := range config.Fit(resources, asked.Memory != 0, asked.CPUs != 0) {
+		a.say("  %s", note)
+	}
+	return launcher, config, nil
+}
+
+// progress prints a line for everything learnt while an instance starts.
+func (a *App) progress(p vm.Progress) {
+	if p.Phase == "" {
+		a.say("  %s", p.Note)
+		return
+	}
+	a.say("  %6.1f s  %s", p.Seconds, p.Phase)
+}
+
+// Stop stops the instance.
+func (a *App) Stop(ctx context.Context) error {
+	name := a.Settings.VM.Name
+	start := time.Now()
+	state, err := a.instances().Stop(ctx, name, vm.StopOptions{Timeout: a.Settings.StopLimit}, a.progress)
+	if err != nil {
+		return err
+	}
+	a.say("%s is %s (%.1f s)", name, state.Status, time.Since(start).Seconds())
+	return nil
+}
+
+// SSH runs a command in the guest, or opens a shell, and returns its exit code.
+// The command has a terminal when both ends of this one are a terminal.
+func (a *App) SSH(ctx context.Context, command []string) (int, error) {
+	return a.instances().SSH(ctx, a.Settings.VM.Name, vm.SSHOptions{
+		TTY:     isTerminal(a.In) && isTerminal(a.Out),
+		Command: command, Stdin: a.In, Stdout: a.Out, Stderr: a.Err,
+	})
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// Workspaces runs a command of the agent on workspaces in the guest and
+// returns its exit code. The agent's program itself becomes the user that may
+// speak to the agent.
+func (a *App) Workspaces(ctx context.Context, verb string, args []string) (int, error) {
+	return a.SSH(ctx, append([]string{guest.AgentProgram, "ws", verb}, args...))
+}
+
+// Password prints the dashboard's password, which the guest made on its first
+// boot.
+func (a *App) Password(ctx context.Context) error {
+	var out bytes.Buffer
+	code, err := a.instances().SSH(ctx, a.Settings.VM.Name, vm.SSHOptions{
+		Command: []string{"sudo", "cat", guest.PasswordFile}, Stdout: &out, Stderr: a.Err,
+	})
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return errors.New("the guest has no generated password: its credentials were configured")
+	}
+	a.say("%s", strings.TrimSpace(out.String()))
+	return nil
+}
+
+// Logs prints a unit's journal, or the serial log without a unit.
+func (a *App) Logs(ctx context.Context, o vm.LogOptions) error {
+	return a.instances().Logs(ctx, a.Settings.VM.Name, o, a.Out)
+}
+
+// Status prints what is known of the instance. One that does not exist is
+// stopped.
+func (a *App) Status(ctx context.Context, asJSON bool) error {
+	state, err := a.instances().Status(ctx, a.Settings.VM.Name)
+	if err != nil && !errors.Is(err, vm.ErrNotFound) {
+		return err
+	}
+	if asJSON {
+		return WriteJSON(a.Out, state)
+	}
+	_, err = io.WriteString(a.Out, state.Table(time.Now()))
+	return err
+}
+
+// WriteJSON prints v for a script.
+func WriteJSON(w io.Writer, v any) error {
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	return out.Encode(v)
+}
+
+// Destroy removes the instance with its data, after asking.
+func (a *App) Destroy(ctx context.Context) error {
+	name := a.Settings.VM.Name
+	instances := a.instances()
+	if _, err := os.Stat(filepath.Join(instances.Dir, name)); errors.Is(err, os.ErrNotExist) {
+		a.say("%s does not exist: nothing to destroy", name)
+		return nil
+	}
+
+	if !a.Settings.AssumeYes {
+		fmt.Fprintf(a.Out, "This permanently deletes %s and everything on its data disk: all workspaces.\nType the name to go on: ", name)
+		answer, err := bufio.NewReader(a.In).ReadString('\n')
+		if strings.TrimSpace(answer) != name {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return errors.Join(errors.New("nothing was deleted: the name was not typed (--yes or ASSUME_YES=1 skips the question)"), err)
+		}
+	}
+
+	if err := instances.Destroy(ctx, name); err != nil {
+		return err
+	}
+	a.say("%s is destroyed", name)
+	return nil
+}

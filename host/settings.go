@@ -1,0 +1,86 @@
+package host
+
+import (
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/rockpool/rootvm/host/settings"
+	"github.com/rockpool/rootvm/vm"
+)
+
+// Settings is what a user may set of the host's side. README.md lists them.
+type Settings struct {
+	VM         vm.Config     // without its Image
+	Image      string        // directory or manifest of an image
+	QEMU       string        // which QEMU to run
+	Mirrors    []string      // Debian archives to fetch it from, tried in order; none: the host's own
+	StartLimit time.Duration // for a start, until the guest serves
+	StopLimit  time.Duration // for all of a stop
+	AssumeYes  bool          // answer questions with yes
+	CacheDir   string        // can be deleted at any time
+	StateDir   string        // instances and their data disks, images
+
+	base string // what relative paths are taken from
+}
+
+// newSettings returns the defaults. Relative paths are taken from base.
+func newSettings(base string) *Settings {
+	s := &Settings{
+		QEMU: qemuAuto, StartLimit: 2 * time.Minute, StopLimit: vm.DefaultStopTimeout, base: base,
+	}
+	s.VM.Name, s.VM.Share, s.VM.Boot, s.VM.Accel = vm.DefaultName, vm.Auto, vm.BootKernel, vm.Auto
+	s.VM.Ports.FillDefaults()
+	return s
+}
+
+// everyVerb are the settings of all verbs.
+func (s *Settings) everyVerb() settings.List {
+	return settings.List{
+		{Env: "ROOT_VM_NAME", Flag: "name", Usage: "the instance", Value: settings.Text(&s.VM.Name)},
+		{Env: "ROCKPOOL_STATE", Flag: "state", Usage: "directory of instances and their data", Value: settings.Path(&s.StateDir, s.base)},
+		{Env: "ROCKPOOL_CACHE", Flag: "cache", Usage: "directory of what can be fetched again", Value: settings.Path(&s.CacheDir, s.base)},
+	}
+}
+
+// starting are the settings of verbs that start an instance.
+func (s *Settings) starting() settings.List {
+	return settings.List{
+		{Flag: "image", Usage: "directory of an image: its qcow2, kernel, initrd and manifest", Value: settings.Path(&s.Image, s.base)},
+		{Env: "ROOT_VM_MEMORY", Flag: "memory", Usage: "memory of the VM, 8G unless the host has less", Value: settings.Size(&s.VM.Memory)},
+		{Env: "ROOT_VM_CPUS", Flag: "cpus", Usage: "processors of the VM, 4 unless the host has fewer", Value: settings.Number(&s.VM.CPUs)},
+		{Env: "ROOT_VM_DATA_SIZE", Flag: "data-size", Usage: "size of the data disk, 40G; it grows as it is used", Value: settings.Size(&s.VM.DataSize)},
+		{Env: "ROOT_VM_DISK_SIZE", Flag: "disk-size", Usage: "size of the root disk, the image's", Value: settings.Size(&s.VM.DiskSize)},
+		{Env: "ROOT_VM_SSH_PORT", Flag: "ssh-port", Usage: "port of SSH on 127.0.0.1", Value: settings.Port(&s.VM.Ports.SSH, 0)},
+		{Env: "ROOT_VM_WEB_PORT", Flag: "web-port", Usage: "port of the dashboard on 127.0.0.1; IDEs and previews have the two that follow", Value: webPorts(s)},
+		{Env: "ROCKPOOL_PROJECT", Flag: "project", Usage: "directory to share with the VM, at /mnt/rockpool", Value: settings.Path(&s.VM.ShareDir, s.base)},
+		{Env: "SHARE", Flag: "share", Usage: "how to share it", Value: settings.Choice(&s.VM.Share, vm.Auto, vm.ShareVirtiofs, vm.Share9P, vm.ShareNone)},
+		{Env: "BOOT", Flag: "boot", Usage: "how to boot", Value: settings.Choice(&s.VM.Boot, vm.BootKernel, vm.BootBIOS, vm.BootUEFI)},
+		{Env: "ACCEL", Flag: "accel", Usage: "virtualization or emulation", Value: settings.Choice(&s.VM.Accel, vm.Auto, vm.AccelKVM, vm.AccelTCG)},
+		{Env: "ROCKPOOL_QEMU", Flag: "qemu", Usage: "the host's QEMU or the pinned one", Value: settings.Choice(&s.QEMU, qemuAuto, qemuHost, qemuBundled)},
+		{Env: "MIRROR", Value: settings.Words(&s.Mirrors)},
+		{Env: "SSH_WAIT_TIMEOUT", Flag: "wait", Usage: "how many seconds to wait until it serves", Value: settings.Seconds(&s.StartLimit)},
+	}
+}
+
+// stopping are the settings of verbs that stop an instance.
+func (s *Settings) stopping() settings.List {
+	return settings.List{
+		{Env: "STOP_TIMEOUT", Flag: "timeout", Usage: "seconds for a clean stop", Value: settings.Seconds(&s.StopLimit)},
+	}
+}
+
+// asking are the settings of verbs that ask before they delete.
+func (s *Settings) asking() settings.List {
+	return settings.List{
+		{Env: "ASSUME_YES", Flag: "yes", Usage: "do not ask", Value: settings.Bool(&s.AssumeYes)},
+	}
+}
+
+// webPorts sets three ports by their first.
+func webPorts(s *Settings) pflag.Value {
+	ports := &s.VM.Ports
+	return settings.Derived(settings.Port(&ports.Dashboard, 2), func() {
+		ports.IDE, ports.Preview = ports.Dashboard+1, ports.Dashboard+2
+	})
+}
