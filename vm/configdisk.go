@@ -9,6 +9,7 @@ import (
 
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/iso9660"
+	"github.com/google/renameio/v2"
 
 	"github.com/rockpool/rootvm/guest"
 )
@@ -26,32 +27,32 @@ func WriteConfigDisk(path string, config guest.Config, authorizedKeys string) (e
 	if err != nil {
 		return err
 	}
-	work, err := os.MkdirTemp(filepath.Dir(path), ".config-*") // 0700, for go-diskfs to collect the files in
+	collected, err := os.MkdirTemp(filepath.Dir(path), ".config-*") // 0700, for go-diskfs to collect the files in
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(work)
-	image, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+	defer os.RemoveAll(collected)
+
+	image, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(0o600))
 	if err != nil {
 		return err
 	}
-	defer os.Remove(path + ".new")
-	defer image.Close()
-	fs, err := iso9660.Create(file.New(image, false), 0, 0, 2048, work)
+	defer image.Cleanup()
+	fs, err := iso9660.Create(file.New(image.File, false), 0, 0, 2048, collected)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(
-		writeTo(fs, "/"+guest.ConfigFile, append(b, '\n')),
-		writeTo(fs, "/"+guest.AuthorizedKeysFile, []byte(authorizedKeys)),
-	)
-	if err != nil {
+	if err := writeTo(fs, "/"+guest.ConfigFile, append(b, '\n')); err != nil {
 		return err
 	}
+	if err := writeTo(fs, "/"+guest.AuthorizedKeysFile, []byte(authorizedKeys)); err != nil {
+		return err
+	}
+
 	if err := fs.Finalize(iso9660.FinalizeOptions{RockRidge: true, VolumeIdentifier: guest.ConfigLabel}); err != nil {
 		return err
 	}
-	return os.Rename(path+".new", path)
+	return image.CloseAtomicallyReplace()
 }
 
 func writeTo(fs *iso9660.FileSystem, name string, b []byte) error {

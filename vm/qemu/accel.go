@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -92,7 +94,7 @@ func (d *Driver) remembered(key string, try func() error) error {
 		v.Fault = err.Error()
 	}
 	if b, jsonErr := json.Marshal(v); jsonErr == nil && os.MkdirAll(d.Cache, 0o755) == nil {
-		os.WriteFile(path, append(b, '\n'), 0o644) // a verdict lost is a verdict found again
+		renameio.WriteFile(path, append(b, '\n'), 0o644, renameio.WithTempDir(d.Cache)) // a verdict lost is a verdict found again
 	}
 	return err
 }

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -26,6 +28,12 @@ const (
 	dataFile     = "data.raw" // sparse; never overwritten
 	varsFile     = "uefi-vars.fd"
 )
+
+// inPlace is how a file of the instance is replaced in one step: beside the old
+// one, and for its owner only.
+func inPlace(path string) []renameio.Option {
+	return []renameio.Option{renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(0o600)}
+}
 
 // rootInfo tells what the root disk was made from.
 type rootInfo struct {
@@ -105,7 +113,8 @@ func holdImage(path, image string) string {
 	return image
 }
 
-// makeOverlay replaces the root disk.
+// makeOverlay replaces the root disk. qemu-img writes the file, under a name of
+// our choice, which is why it is renamed here and not by a library.
 func (d *Driver) makeOverlay(ctx context.Context, inst vm.Instance, info rootInfo) error {
 	path := inst.Path(rootFile)
 	os.Remove(inst.Path(rootInfoFile)) // not valid from here on
@@ -121,7 +130,8 @@ func (d *Driver) makeOverlay(ctx context.Context, inst vm.Instance, info rootInf
 	}
 	b, err := json.MarshalIndent(info, "", "  ")
 	if err == nil {
-		err = os.WriteFile(inst.Path(rootInfoFile), append(b, '\n'), 0o600)
+		path := inst.Path(rootInfoFile)
+		err = renameio.WriteFile(path, append(b, '\n'), 0o600, inPlace(path)...)
 	}
 	if err != nil {
 		return fmt.Errorf("make the root disk: %w", err)
@@ -174,12 +184,19 @@ func dataDisk(path string, size int64) (note string, err error) {
 	return "", nil
 }
 
+// newSparse makes a file of that size which has no content yet. It appears
+// under its name only when it is complete: what lies there is never made again.
 func newSparse(path string, size int64) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := renameio.NewPendingFile(path, inPlace(path)...)
 	if err != nil {
 		return fmt.Errorf("make the data disk: %w", err)
 	}
-	if err := errors.Join(f.Truncate(size), f.Close(), os.Rename(path+".new", path)); err != nil {
+	defer f.Cleanup()
+	err = f.Truncate(size)
+	if err == nil {
+		err = f.CloseAtomicallyReplace()
+	}
+	if err != nil {
 		return fmt.Errorf("make the data disk of %s: %w", vm.Bytes(size), err)
 	}
 	return nil
@@ -197,7 +214,7 @@ func room(dir string) (note string, err error) {
 	if err := syscall.Statfs(dir, &fs); err != nil {
 		return "", fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	return judgeRoom(dir, int64(fs.Bavail)*fs.Bsize)
+	return judgeRoom(dir, int64(fs.Bavail)*int64(fs.Bsize))
 }
 
 func judgeRoom(dir string, free int64) (note string, err error) {
@@ -220,8 +237,8 @@ func (d *Driver) firmwareVars(inst vm.Instance) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("uefi firmware: %w: install the package ovmf (amd64) or qemu-efi-aarch64 (arm64)", err)
 	}
-	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+	if err := renameio.WriteFile(path, b, 0o600, inPlace(path)...); err != nil {
 		return "", fmt.Errorf("uefi variables: %w", err)
 	}
-	return path, os.Rename(path+".new", filepath.Clean(path))
+	return path, nil
 }
