@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,7 +134,7 @@ func TestDialUnix_longPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the second takes the place of a dead listener
-		l, err := listenUnix(dir, "a.sock")
+		l, err := ListenUnix(dir, "a.sock")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,6 +144,32 @@ func TestDialUnix_longPath(t *testing.T) {
 		}
 		conn.Close()
 		l.Close()
+	}
+}
+
+func TestLinkedSocketPath(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long/", 30))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path, done, err := linkedSocketPath(dir, "a.sock")
+	if err != nil || len(path) > maxSocketPath {
+		t.Fatalf("%q, %v", path, err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := os.Lstat(filepath.Join(dir, "a.sock")); err != nil {
+		t.Errorf("the socket is elsewhere: %v", err)
+	}
+	done()
+	if _, err := os.Lstat(filepath.Dir(path)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the link stays: %v", err)
+	}
+	if path, _, err := linkedSocketPath("/short", "a.sock"); err != nil || path != "/short/a.sock" {
+		t.Errorf("a short path: %q, %v", path, err)
 	}
 }
 

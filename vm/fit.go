@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -18,20 +17,11 @@ type Resources struct {
 
 // HostResources reads this host's resources.
 func HostResources() (Resources, error) {
-	b, err := os.ReadFile("/proc/meminfo")
+	memory, err := hostMemory()
 	if err != nil {
 		return Resources{}, fmt.Errorf("read the host's memory: %w", err)
 	}
-	r := Resources{Memory: meminfoTotal(b), CPUs: runtime.NumCPU()}
-	if r.Memory == 0 {
-		return r, fmt.Errorf("read the host's memory: no MemTotal in /proc/meminfo")
-	}
-	if b, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
-		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil {
-			r.Memory = min(r.Memory, n)
-		}
-	}
-	return r, nil
+	return Resources{Memory: memory, CPUs: runtime.NumCPU()}, nil
 }
 
 // meminfoTotal finds "MemTotal: N kB" in the form of /proc/meminfo.

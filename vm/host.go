@@ -210,6 +210,9 @@ func (h Host) prepare(ctx context.Context, inst Instance, say func(phase guest.P
 		return err
 	}
 	plan.Restart = h.restart()
+	if err := h.keepSupervisor(ctx, inst.Dir); err != nil {
+		return err
+	}
 	for _, note := range plan.Notes {
 		say("", note)
 	}
@@ -223,6 +226,19 @@ func (h Host) prepare(ctx context.Context, inst Instance, say func(phase guest.P
 		return err
 	}
 	return writeJSON(inst.Path(planFile), plan)
+}
+
+// keepSupervisor keeps the caller's program as the instance's supervisor. A
+// caller without one goes on with what an earlier start kept.
+func (h Host) keepSupervisor(ctx context.Context, dir string) error {
+	if h.Supervisor == nil {
+		return nil
+	}
+	argv, err := h.Supervisor(ctx)
+	if err != nil {
+		return fmt.Errorf("the supervisor's program: %w", err)
+	}
+	return keepSupervisor(dir, argv)
 }
 
 // guestConfig is what the guest is told.
@@ -260,7 +276,7 @@ func (h Host) clearAway(ctx context.Context, inst Instance) error {
 	if readJSON(inst.Path(planFile), &plan) != nil {
 		return nil // never started
 	}
-	for _, p := range orphans("/proc", inst.Dir, plan) {
+	for _, p := range orphans(inst.Dir, plan) {
 		h.log().Warn("ending a left-over process", "name", p.Name, "pid", p.PID)
 		if err := end(ctx, p, 3*time.Second); err != nil {
 			return err

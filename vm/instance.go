@@ -191,6 +191,9 @@ const (
 	supervisorLock = "supervisor.lock"
 	supervisorLog  = "supervisor.log"
 
+	supervisorProgram = "supervisor"      // copy of the program that supervises the instance
+	supervisorFile    = "supervisor.json" // its arguments
+
 	// ConfigDisk is the ISO9660 image labelled ROCKPOOL.
 	ConfigDisk = "config.iso"
 	// SerialLog is what the guest wrote on its first serial port since the last start.

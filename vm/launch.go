@@ -2,32 +2,55 @@ package vm
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
-
-	"golang.org/x/sys/unix"
+	"time"
 )
 
-// supervise starts the supervisor process, detached from the caller's terminal
-// and session, and waits for its word on how that went.
+// errNotRun says that a supervisor's program cannot be run.
+var errNotRun = errors.New("the program does not run")
+
+// errNoAnswer says that a supervisor ended without a word.
+var errNoAnswer = errors.New("the supervisor ended before the machine ran")
+
+// supervise starts the supervisor for the instance in dir: from the program
+// that is kept with it, whose code wrote the instance's plan and state, or, where
+// that is missing or broken, from the caller's.
 func (h Host) supervise(ctx context.Context, dir, verb string) error {
-	if h.Supervisor == nil {
-		return errors.New("no supervisor program given")
+	argv, err := keptSupervisor(dir)
+	if err == nil {
+		err = startSupervisor(ctx, dir, argv, verb)
+		broken := errors.Is(err, errNotRun) || errors.Is(err, errNoAnswer) && verb == "attach"
+		if !broken {
+			return err
+		}
 	}
-	supervisor, err := h.Supervisor(ctx)
+	if h.Supervisor == nil {
+		return fmt.Errorf("start the supervisor: %w", err)
+	}
+
+	h.log().Info("no supervisor's program with the instance", "dir", dir, "err", err)
+	given, err := h.Supervisor(ctx)
 	if err != nil {
 		return fmt.Errorf("start the supervisor: %w", err)
 	}
-	log, err := os.OpenFile(filepath.Join(dir, supervisorLog), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err := keepSupervisor(dir, given); err != nil {
+		h.log().Warn("the supervisor's program is not kept", "err", err)
+	}
+	return startSupervisor(ctx, dir, given, verb)
+}
+
+// startSupervisor runs a supervisor, detached from the caller's terminal and
+// session, and waits for its word on how that went.
+func startSupervisor(ctx context.Context, dir string, argv []string, verb string) error {
+	path := filepath.Join(dir, supervisorLog)
+	log, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("start the supervisor: %w", err)
 	}
@@ -37,27 +60,43 @@ func (h Host) supervise(ctx context.Context, dir, verb string) error {
 		return fmt.Errorf("start the supervisor: %w", err)
 	}
 	defer r.Close()
-	argv := append(supervisor[1:len(supervisor):len(supervisor)], verb, dir)
-	cmd := exec.Command(supervisor[0], argv...) // not bound to ctx: it outlives the caller
-	cmd.Stdout, cmd.Stderr = w, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	// What the caller inherited, such as the descriptor of a flock(1) it runs
-	// under, must not live as long as the machine. Everything that Go opens is
-	// marked so already.
-	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // best effort: Linux 5.11
-	err = cmd.Start()
+
+	keepDescriptors() // so that nothing of the caller's lives as long as the machine
+	cmd, err := startDetached(append(argv[:len(argv):len(argv)], verb, dir), w, log)
 	w.Close()
 	if err != nil {
-		return fmt.Errorf("start the supervisor: %w", err)
+		return fmt.Errorf("start the supervisor: %w: %w", errNotRun, err)
 	}
 	go cmd.Wait() // so that it is no zombie while this process lives
+
 	defer context.AfterFunc(ctx, func() { r.Close() })()
-	return verdict(r, filepath.Join(dir, supervisorLog), ctx)
+	return readAnswer(ctx, r, path)
 }
 
-// verdict reads the line that the supervisor writes when the machine runs or
-// does not.
-func verdict(r *os.File, log string, ctx context.Context) error {
+// busyLimit is how long a program that was just written may be busy.
+const busyLimit = 5 * time.Second
+
+// startDetached starts a program that outlives the caller. A program that this
+// process has just written is busy for as long as a child that was forked
+// meanwhile, and holds the descriptor still, has not come to its exec
+// (https://go.dev/issue/22315).
+func startDetached(argv []string, stdout, stderr *os.File) (*exec.Cmd, error) {
+	limit := time.Now().Add(busyLimit)
+	for {
+		cmd := exec.Command(argv[0], argv[1:]...) // not bound to a context
+		cmd.Stdout, cmd.Stderr = stdout, stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		err := cmd.Start()
+		if !errors.Is(err, syscall.ETXTBSY) || time.Now().After(limit) {
+			return cmd, err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// readAnswer reads the line that the supervisor writes when the machine runs
+// or does not.
+func readAnswer(ctx context.Context, r *os.File, log string) error {
 	var answer struct {
 		Error string `json:"error"`
 	}
@@ -69,45 +108,10 @@ func verdict(r *os.File, log string, ctx context.Context) error {
 		err = json.Unmarshal(line, &answer)
 	}
 	if err != nil {
-		return fmt.Errorf("the supervisor ended before the machine ran: see %s", log)
+		return fmt.Errorf("%w: see %s", errNoAnswer, log)
 	}
 	if answer.Error != "" {
 		return errors.New(answer.Error)
 	}
 	return nil
-}
-
-// orphans finds, below the proc file system at proc, the processes that run
-// exactly the plan's commands in the instance's directory.
-func orphans(proc, dir string, plan Plan) []Process {
-	var found []Process
-	links, _ := filepath.Glob(filepath.Join(proc, "[0-9]*/cwd"))
-	for _, link := range links {
-		if cwd, err := os.Readlink(link); err != nil || cwd != dir {
-			continue
-		}
-		cmdline, err := os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline"))
-		if err != nil {
-			continue
-		}
-		for _, c := range plan.Processes {
-			if bytes.Equal(cmdline, commandLine(c.Argv)) {
-				pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(link)))
-				if p, err := Identify(c.Name, pid); err == nil {
-					found = append(found, p)
-				}
-			}
-		}
-	}
-	return found
-}
-
-// commandLine is argv in the form of /proc/PID/cmdline.
-func commandLine(argv []string) []byte {
-	var b bytes.Buffer
-	for _, a := range argv {
-		b.WriteString(a)
-		b.WriteByte(0)
-	}
-	return b.Bytes()
 }

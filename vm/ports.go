@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,7 +32,7 @@ func CheckPorts(p guest.Ports) error {
 		}
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
-			faults = append(faults, portTaken{fmt.Sprintf("port %d (%s) is in use by %s: stop that, or choose another port", f.Host, f.Name, portOwner("/proc", f.Host))})
+			faults = append(faults, portTaken{fmt.Sprintf("port %d (%s) is in use by %s: stop that, or choose another port", f.Host, f.Name, portOwner(f.Host))})
 		case errors.Is(err, syscall.EACCES):
 			faults = append(faults, fmt.Errorf("port %d (%s) may not be used by an ordinary user: choose one above 1023", f.Host, f.Name))
 		default:
@@ -69,28 +67,8 @@ func awaitPorts(ctx context.Context, p guest.Ports) error {
 	}
 }
 
-// portOwner names the process that listens on a port, below the proc file
-// system at proc.
-func portOwner(proc string, port int) string {
-	inodes := map[string]bool{}
-	for _, table := range []string{"net/tcp", "net/tcp6"} {
-		b, err := os.ReadFile(filepath.Join(proc, table))
-		if err == nil {
-			listeners(string(b), port, inodes)
-		}
-	}
-	links, _ := filepath.Glob(filepath.Join(proc, "[0-9]*/fd/*"))
-	for _, link := range links {
-		target, err := os.Readlink(link)
-		if err != nil || !inodes[strings.TrimSuffix(strings.TrimPrefix(target, "socket:["), "]")] {
-			continue
-		}
-		dir := filepath.Dir(filepath.Dir(link))
-		name, _ := os.ReadFile(filepath.Join(dir, "comm"))
-		return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), filepath.Base(dir))
-	}
-	return "a process that this user cannot see (`sudo ss -ltnp` names it)"
-}
+// unseenOwner is what is said of a port's owner when this user may not see it.
+const unseenOwner = "a process that this user cannot see"
 
 // listeners collects the inodes of the sockets that listen on port, from a
 // table in the format of /proc/net/tcp (proc_net(5), proc_pid_net(5)).
@@ -107,4 +85,25 @@ func listeners(table string, port int, inodes map[string]bool) {
 			inodes[f[9]] = true
 		}
 	}
+}
+
+// parseOwner reads the first process from the output of `lsof -Fpc`: lines that
+// begin with p and its pid, with c and its name (lsof(8), OUTPUT FOR OTHER
+// PROGRAMS).
+func parseOwner(out string) (owner string, ok bool) {
+	var pid, name string
+	for line := range strings.Lines(out) {
+		switch line = strings.TrimRight(line, "\n"); {
+		case strings.HasPrefix(line, "p") && pid != "": // the next process
+			return fmt.Sprintf("%s (pid %s)", name, pid), true
+		case strings.HasPrefix(line, "p"):
+			if _, err := strconv.Atoi(line[1:]); err != nil {
+				return "", false
+			}
+			pid = line[1:]
+		case strings.HasPrefix(line, "c") && pid != "":
+			name = cleanLine(line[1:])
+		}
+	}
+	return fmt.Sprintf("%s (pid %s)", name, pid), pid != ""
 }

@@ -33,12 +33,6 @@ func TestCheckPorts_namesTheOwner(t *testing.T) {
 	}
 }
 
-func TestPortOwner_invisible(t *testing.T) {
-	if got := portOwner(t.TempDir(), 80); !strings.Contains(got, "cannot see") {
-		t.Errorf("got %q", got)
-	}
-}
-
 func FuzzListeners(f *testing.F) {
 	f.Add("  0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1001 0 4242 1\n")
 	f.Fuzz(func(t *testing.T, table string) {
@@ -77,4 +71,30 @@ func TestAwaitPorts(t *testing.T) {
 	if err := <-got; err != nil {
 		t.Errorf("a port that became free: %v", err)
 	}
+}
+
+func TestParseOwner(t *testing.T) {
+	for _, tt := range []struct{ name, out, want string }{
+		{"one", "p4242\ncnginx\nf6\n", "nginx (pid 4242)"},
+		{"two", "p1\ncfirst\nf6\np2\ncsecond\n", "first (pid 1)"},
+		{"a name that a terminal obeys", "p7\nca\x1b[2Jb\n", "ab (pid 7)"},
+		{"no name", "p7\n", " (pid 7)"},
+		{"none", "", ""},
+		{"no number", "px\ncnginx\n", ""},
+		{"a name only", "cnginx\n", ""},
+	} {
+		got, ok := parseOwner(tt.out)
+		if ok != (tt.want != "") || ok && got != tt.want {
+			t.Errorf("%s: %q, %v; want %q", tt.name, got, ok, tt.want)
+		}
+	}
+}
+
+func FuzzParseOwner(f *testing.F) {
+	f.Add("p4242\ncnginx\nf6\n")
+	f.Fuzz(func(t *testing.T, out string) {
+		if owner, ok := parseOwner(out); ok && strings.ContainsAny(owner, "\x1b\n") {
+			t.Errorf("%q", owner)
+		}
+	})
 }

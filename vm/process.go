@@ -1,38 +1,23 @@
 package vm
 
-import (
-	"bytes"
-	"errors"
-	"fmt"
-	"os"
-	"strconv"
-	"strings"
-
-	"golang.org/x/sys/unix"
-)
+import "fmt"
 
 // Process identifies a process of this host for good: a pid alone may be
 // another process tomorrow.
 type Process struct {
 	Name      string `json:"name,omitempty"`
 	PID       int    `json:"pid"`
-	StartTime uint64 `json:"startTime"` // clock ticks since boot, field 22 of /proc/PID/stat (proc_pid_stat(5))
-	BootID    string `json:"bootID"`    // /proc/sys/kernel/random/boot_id
-}
-
-// BootID names the current boot of the host.
-func BootID() string {
-	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(b))
+	StartTime uint64 `json:"startTime"` // on Linux clock ticks since boot, on macOS microseconds since 1970
+	BootID    string `json:"bootID"`    // see [BootID]
 }
 
 // Identify describes the running process pid.
 func Identify(name string, pid int) (Process, error) {
-	stat, err := processStat(pid)
+	start, _, err := inspect(pid)
 	if err != nil {
 		return Process{}, fmt.Errorf("identify %s: %w", name, err)
 	}
-	return Process{Name: name, PID: pid, StartTime: stat.start, BootID: BootID()}, nil
+	return Process{Name: name, PID: pid, StartTime: start, BootID: BootID()}, nil
 }
 
 // Alive says whether exactly this process runs. A zombie does not, once all
@@ -41,82 +26,6 @@ func (p Process) Alive() bool {
 	if p.PID <= 0 || p.BootID != BootID() {
 		return false
 	}
-	stat, err := processStat(p.PID)
-	return err == nil && stat.start == p.StartTime && (stat.state != 'Z' || stat.threads > 1) && stat.state != 'X'
-}
-
-// Open returns a pidfd, which becomes readable when the process ends and
-// never means another process. It fails when the process is gone.
-func (p Process) Open() (*os.File, error) {
-	fd, err := unix.PidfdOpen(p.PID, unix.PIDFD_NONBLOCK)
-	if err != nil {
-		return nil, fmt.Errorf("open process %s (pid %d): %w", p.Name, p.PID, err)
-	}
-	if !p.Alive() { // after the open, so that the descriptor is this process's
-		unix.Close(fd)
-		return nil, fmt.Errorf("open process %s (pid %d): %w", p.Name, p.PID, os.ErrProcessDone)
-	}
-	return os.NewFile(uintptr(fd), "pidfd"), nil
-}
-
-// Signal sends a signal to exactly this process. A process that is gone is no
-// error.
-func (p Process) Signal(sig unix.Signal) error {
-	f, err := p.Open()
-	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.PidfdSendSignal(int(f.Fd()), sig, nil, 0); err != nil && err != unix.ESRCH {
-		return fmt.Errorf("signal %s (pid %d): %w", p.Name, p.PID, err)
-	}
-	return nil
-}
-
-// Done is closed when the process ends, whoever its parent is.
-func (p Process) Done() <-chan struct{} {
-	done := make(chan struct{})
-	f, err := p.Open()
-	if err != nil {
-		close(done)
-		return done
-	}
-	go func() {
-		defer close(done)
-		defer f.Close()
-		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}}
-		for {
-			if n, err := unix.Poll(fds, -1); n > 0 || (err != nil && err != unix.EINTR) {
-				return
-			}
-		}
-	}()
-	return done
-}
-
-// stat is what is used of /proc/PID/stat (proc_pid_stat(5)).
-type stat struct {
-	state   byte
-	threads int
-	start   uint64
-}
-
-// processStat reads the stat of a process. The command's name in its second
-// field may hold spaces and parentheses.
-func processStat(pid int) (stat, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return stat{}, err
-	}
-	end := bytes.LastIndexByte(b, ')')
-	fields := strings.Fields(string(b[end+1:])) // the first is the third
-	if end < 0 || len(fields) < 20 {
-		return stat{}, fmt.Errorf("/proc/%d/stat is not understood", pid)
-	}
-	threads, err := strconv.Atoi(fields[17])
-	start, err2 := strconv.ParseUint(fields[19], 10, 64)
-	return stat{fields[0][0], threads, start}, errors.Join(err, err2)
+	start, running, err := inspect(p.PID)
+	return err == nil && running && start == p.StartTime
 }

@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// DialUnix connects to the socket called name in dir. The kernel limits a
-// socket's path to 107 bytes, so the directory is reached through a descriptor.
+// DialUnix connects to the socket called name in dir, however long dir is.
 func DialUnix(ctx context.Context, dir, name string) (net.Conn, error) {
 	path, done, err := socketPath(dir, name)
 	if err != nil {
@@ -25,9 +24,9 @@ func DialUnix(ctx context.Context, dir, name string) (net.Conn, error) {
 	return conn, nil
 }
 
-// listenUnix listens on the socket called name in dir, in place of a dead
-// listener's.
-func listenUnix(dir, name string) (*net.UnixListener, error) {
+// ListenUnix listens on the socket called name in dir, however long dir is, in
+// place of a dead listener's.
+func ListenUnix(dir, name string) (*net.UnixListener, error) {
 	path, done, err := socketPath(dir, name)
 	if err != nil {
 		return nil, err
@@ -38,14 +37,36 @@ func listenUnix(dir, name string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", filepath.Join(dir, name), err)
 	}
-	l.SetUnlinkOnClose(false) // the path is of a descriptor that is closed by then
+	l.SetUnlinkOnClose(false) // the path may be one that exists only in this function
 	return l, nil
 }
 
-func socketPath(dir, name string) (path string, done func(), err error) {
-	d, err := os.Open(dir)
-	if err != nil {
+// maxSocketPath is the longest path of a socket that every system takes: macOS
+// has 104 bytes for it, its end included, Linux 108.
+const maxSocketPath = 103
+
+// linkedSocketPath is a short path of the socket called name in dir: where the
+// plain one is too long it leads through a symbolic link in a temporary
+// directory, which done removes.
+func linkedSocketPath(dir, name string) (path string, done func(), err error) {
+	if path = filepath.Join(dir, name); len(path) <= maxSocketPath {
+		return path, func() {}, nil
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
 		return "", nil, fmt.Errorf("open socket %s: %w", name, err)
 	}
-	return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name), func() { d.Close() }, nil
+
+	for _, temporary := range []string{os.TempDir(), "/tmp"} {
+		private, err := os.MkdirTemp(temporary, "rp") // for this user only: nobody else can change the link
+		if err != nil {
+			continue
+		}
+		link := filepath.Join(private, "d")
+		done = func() { os.RemoveAll(private) }
+		if path = filepath.Join(link, name); len(path) <= maxSocketPath && os.Symlink(dir, link) == nil {
+			return path, done, nil
+		}
+		done()
+	}
+	return "", nil, fmt.Errorf("open socket %s: no link to %s can be made in %s", name, dir, os.TempDir())
 }

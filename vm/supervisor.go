@@ -85,7 +85,7 @@ func newSupervisor(ctx context.Context, dir string, o SuperviseOptions) (*superv
 		inst: inst, log: o.Log, unlock: lock.Unlock,
 		requests: make(chan demand), asked: make(chan struct{}), stopped: make(chan struct{}), exited: make(chan struct{}), rung: make(chan string, 8), told: make(chan Event),
 	}
-	if s.listener, err = listenUnix(dir, ControlSocket); err == nil { // before anybody is told that the machine runs
+	if s.listener, err = ListenUnix(dir, ControlSocket); err == nil { // before anybody is told that the machine runs
 		err = s.takeOver(ctx, o)
 	}
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -155,18 +154,10 @@ func (m *machine) startVirtiofsd() error {
 
 // listen makes the socket that virtiofsd serves, in dir.
 func listen(dir string) (*os.File, error) {
-	d, err := os.Open(dir)
+	l, err := vm.ListenUnix(dir, shareSocket)
 	if err != nil {
 		return nil, fmt.Errorf("virtiofsd's socket: %w", err)
 	}
-	defer d.Close()
-	path := fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), shareSocket) // short, however long dir is
-	os.Remove(path)
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, fmt.Errorf("virtiofsd's socket: %w", err)
-	}
-	l.SetUnlinkOnClose(false)
 	defer l.Close()
 	return l.File()
 }
