@@ -42,7 +42,7 @@ func (s *supervisor) serve(ctx context.Context, conn net.Conn) {
 	}
 	states := make(subscriber, 64)
 	select {
-	case s.requests <- demand{r, states}:
+	case s.requests <- subscription{r, states}:
 	case <-ctx.Done():
 		return
 	}
@@ -55,15 +55,15 @@ func (s *supervisor) serve(ctx context.Context, conn net.Conn) {
 	}
 }
 
-// demand is a request with the place its answers go to.
-type demand struct {
+// subscription is a request with the place its answers go to.
+type subscription struct {
 	request
 	states subscriber
 }
 
-// ask sends a request to the supervisor of the instance in dir and calls each
+// askSupervisor sends a request to the supervisor of the instance in dir and calls each
 // with every state until it returns false or the supervisor ends.
-func ask(ctx context.Context, dir string, r request, each func(State) bool) error {
+func askSupervisor(ctx context.Context, dir string, r request, each func(State) bool) error {
 	conn, err := DialUnix(ctx, dir, ControlSocket)
 	if err != nil {
 		return err

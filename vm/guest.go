@@ -23,7 +23,7 @@ type channel struct {
 func (c *channel) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if conn, err := c.machine.Channel(ctx); err == nil {
-			c.talk(ctx, conn)
+			c.exchange(ctx, conn)
 		}
 		select {
 		case <-ctx.Done():
@@ -32,9 +32,9 @@ func (c *channel) run(ctx context.Context) {
 	}
 }
 
-// talk asks for everything that was missed and then listens until the
+// exchange asks for everything that was missed and then listens until the
 // connection ends.
-func (c *channel) talk(ctx context.Context, conn io.ReadWriteCloser) {
+func (c *channel) exchange(ctx context.Context, conn io.ReadWriteCloser) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()

@@ -12,9 +12,9 @@ type ladder struct {
 	machine       Machine
 	exited        <-chan struct{}
 	stopped       <-chan struct{}             // the guest has stopped its workspaces and synced its disks
-	ask           func(context.Context) error // passes the request to the guest, which says that it heard; nil when nobody listens there
+	askGuest      func(context.Context) error // passes the request to the guest, which says that it heard; nil when nobody listens there
 	skipPowerDown bool
-	rung          chan<- string
+	rungs         chan<- string
 	log           *slog.Logger
 	total         time.Duration
 }
@@ -29,36 +29,38 @@ const (
 
 // climb takes rung after rung until the machine is off or the last is tried.
 func (l ladder) climb(ctx context.Context) {
-	if l.ask != nil && l.wait(ctx, "asked the guest", l.total*6/10, l.stopped, l.ask) {
+	if l.askGuest != nil && l.tryRung(ctx, "asked the guest", l.total*6/10, l.stopped, l.askGuest) {
 		return
 	}
-	if !l.skipPowerDown && l.wait(ctx, "power button", l.total*4/10, nil, l.method(PowerDown)) {
+	if !l.skipPowerDown && l.tryRung(ctx, "power button", l.total*4/10, nil, l.method(PowerDown)) {
 		return
 	}
-	if l.wait(ctx, "quit", quitLimit, nil, l.method(Quit)) {
+	if l.tryRung(ctx, "quit", quitLimit, nil, l.method(Quit)) {
 		return
 	}
-	l.wait(ctx, "killed", killLimit, nil, l.method(Kill))
+	l.tryRung(ctx, "killed", killLimit, nil, l.method(Kill))
 }
 
 func (l ladder) method(how StopMethod) func(context.Context) error {
 	return func(ctx context.Context) error { return l.machine.Stop(ctx, how) }
 }
 
-// wait does one rung and waits until its limit, until next is closed, or until
-// the machine is off, which it returns.
-func (l ladder) wait(ctx context.Context, name string, limit time.Duration, next <-chan struct{}, do func(context.Context) error) bool {
+// tryRung does one rung and waits until its limit, until next is closed, or
+// until the machine is off, which it returns.
+func (l ladder) tryRung(ctx context.Context, name string, limit time.Duration, next <-chan struct{}, do func(context.Context) error) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	select {
-	case l.rung <- name:
+	case l.rungs <- name:
 	default:
 	}
+
 	start := time.Now()
 	if err := do(ctx); err != nil {
 		l.log.Warn("stop", "rung", name, "err", err)
 		return false
 	}
+
 	select {
 	case <-l.exited:
 		return true

@@ -33,9 +33,9 @@ func TestLadder_GuestDoesNotHear(t *testing.T) {
 	m := &button{exited: make(chan struct{})}
 	rungs := make(chan string, 8)
 	l := ladder{
-		machine: m, exited: m.exited, stopped: make(chan struct{}), rung: rungs,
+		machine: m, exited: m.exited, stopped: make(chan struct{}), rungs: rungs,
 		log: slog.New(slog.DiscardHandler), total: time.Hour,
-		ask: func(context.Context) error { return errors.New("the guest's agent does not answer") },
+		askGuest: func(context.Context) error { return errors.New("the guest's agent does not answer") },
 	}
 	l.climb(t.Context())
 	close(rungs)
@@ -53,9 +53,9 @@ func TestLadder_GuestStopsItself(t *testing.T) {
 	m := &button{exited: make(chan struct{})}
 	stopped := make(chan struct{})
 	l := ladder{
-		machine: m, exited: m.exited, stopped: stopped, rung: make(chan string, 8),
+		machine: m, exited: m.exited, stopped: stopped, rungs: make(chan string, 8),
 		log: slog.New(slog.DiscardHandler), total: time.Hour,
-		ask: func(context.Context) error { close(stopped); return nil },
+		askGuest: func(context.Context) error { close(stopped); return nil },
 	}
 	l.climb(t.Context())
 	if !slices.Equal(m.pressed, []StopMethod{PowerDown}) {
@@ -68,11 +68,11 @@ func TestLadder_GuestStopsItself(t *testing.T) {
 func TestSupervisor_lastRung(t *testing.T) {
 	s := &supervisor{
 		inst: Instance{Dir: t.TempDir()}, machine: new(button), stopping: true,
-		exited: make(chan struct{}), rung: make(chan string, 8), log: slog.New(slog.DiscardHandler),
+		exited: make(chan struct{}), rungs: make(chan string, 8), log: slog.New(slog.DiscardHandler),
 	}
-	s.rung <- "asked the guest"
-	s.rung <- "power button"
-	s.off(Event{Kind: Exited})
+	s.rungs <- "asked the guest"
+	s.rungs <- "power button"
+	s.recordEnd(Event{Kind: Exited})
 	if s.state.Status != Stopped || s.state.LastStop != "power button" {
 		t.Errorf("%s by %q", s.state.Status, s.state.LastStop)
 	}

@@ -25,21 +25,25 @@ func (e portTaken) Unwrap() error { return syscall.EADDRINUSE }
 func CheckPorts(p guest.Ports) error {
 	var faults []error
 	for _, f := range p.Forwards() {
-		l, err := net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(f.Host))
-		if err == nil {
-			l.Close()
+		l, err := net.Listen("tcp4", loopback(f.Host))
+		if err != nil {
+			faults = append(faults, portFault(f, err))
 			continue
 		}
-		switch {
-		case errors.Is(err, syscall.EADDRINUSE):
-			faults = append(faults, portTaken{fmt.Sprintf("port %d (%s) is in use by %s: stop that, or choose another port", f.Host, f.Name, portOwner(f.Host))})
-		case errors.Is(err, syscall.EACCES):
-			faults = append(faults, fmt.Errorf("port %d (%s) may not be used by an ordinary user: choose one above 1023", f.Host, f.Name))
-		default:
-			faults = append(faults, fmt.Errorf("port %d (%s): %w", f.Host, f.Name, err))
-		}
+		l.Close()
 	}
 	return errors.Join(faults...)
+}
+
+// portFault says why a port cannot be listened to, and what to do.
+func portFault(f guest.Forward, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return portTaken{fmt.Sprintf("port %d (%s) is in use by %s: stop that, or choose another port", f.Host, f.Name, portOwner(f.Host))}
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("port %d (%s) may not be used by an ordinary user: choose one above 1023", f.Host, f.Name)
+	}
+	return fmt.Errorf("port %d (%s): %w", f.Host, f.Name, err)
 }
 
 // lingering is how long the ports of a machine that was killed may stay taken:

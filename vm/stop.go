@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // Stop switches the instance off: it asks the guest, then presses the power
@@ -24,6 +27,7 @@ func (h Host) Stop(ctx context.Context, name string, opts StopOptions, progress 
 		return State{}, err
 	}
 	defer lock.Unlock()
+
 	state, err := h.current(ctx, dir)
 	if err != nil {
 		return state, err
@@ -44,46 +48,107 @@ func (h Host) stop(ctx context.Context, dir string, state State, opts StopOption
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultStopTimeout
 	}
-	say := sayer(progress)
+
+	note := notifier(progress)
 	limited, cancel := context.WithTimeout(ctx, opts.Timeout+quitLimit+killLimit+5*time.Second)
 	defer cancel()
 	rung := ""
-	err := ask(limited, dir, request{Request: "stop", Timeout: opts.Timeout.Seconds(), Force: opts.Force}, func(s State) bool {
+	err := askSupervisor(limited, dir, request{Request: "stop", Timeout: opts.Timeout.Seconds(), Force: opts.Force}, func(s State) bool {
 		if s.LastStop != rung {
 			rung = s.LastStop
-			say("", rung)
+			note("", rung)
 		}
 		return s.Status != Stopped
 	})
 	if ctx.Err() != nil {
 		return state, ctx.Err()
 	}
+
 	if err == nil {
-		await(state.Supervisor, 5*time.Second)
+		awaitEnd(state.Supervisor, 5*time.Second)
 		// One that adopted the machine knows of its end by its last word, which
 		// comes a little before.
-		await(state.Processes[0], time.Second)
+		awaitEnd(state.Processes[0], time.Second)
 	}
 	if !state.On() {
-		return h.buried(dir, state)
+		return h.correctEnded(dir, state)
 	}
-	say("", "the supervisor does not answer: ending the machine without it")
+
+	note("", "the supervisor does not answer: ending the machine without it")
 	for _, p := range append([]Process{state.Supervisor}, state.Processes...) {
 		if p.Alive() {
-			if err := end(ctx, p, quitLimit); err != nil {
+			if err := endProcess(ctx, p, quitLimit); err != nil {
 				return state, fmt.Errorf("stop %s: %w", state.Name, err)
 			}
 		}
 	}
+
 	state.Status, state.LastStop, state.StoppedAt = Stopped, "killed", time.Now()
 	state.Processes, state.Supervisor, state.Troubles = nil, Process{}, nil
 	return state, writeState(dir, state)
 }
 
-// await gives a process some time to end.
-func await(p Process, limit time.Duration) {
+// awaitEnd gives a process some time to end.
+func awaitEnd(p Process, limit time.Duration) {
 	select {
 	case <-p.Done():
 	case <-time.After(limit):
 	}
+}
+
+// troubledStopTimeout is the patience with a guest that may hang.
+const troubledStopTimeout = 20 * time.Second
+
+// silentStopTimeout is the patience with a guest that has never spoken.
+const silentStopTimeout = 40 * time.Second
+
+// stop starts the ladder, once.
+func (s *supervisor) stop(ctx context.Context, r request) {
+	if s.stopping {
+		return
+	}
+	s.stopping = true
+	crashed := s.state.Status == Failed && s.state.Failure != nil && s.state.Failure.Unit == ""
+	s.state.Status = Stopping
+
+	total := DefaultStopTimeout
+	if r.Timeout > 0 {
+		total = time.Duration(r.Timeout * float64(time.Second))
+	}
+	hanging := func(t Trouble) bool { return t.Part != portsPart } // on its share or its disk
+	if slices.ContainsFunc(s.state.Troubles, hanging) {
+		total = min(total, troubledStopTimeout)
+	}
+
+	l := ladder{machine: s.machine, exited: s.exited, stopped: s.stopped, rungs: s.rungs, log: s.log, total: total}
+	if s.guestSpoke && !r.Force && !crashed {
+		l.askGuest = s.askGuest
+	}
+	l.skipPowerDown = r.Force || crashed
+	if !s.guestSpoke { // early in its boot a guest does not feel the button
+		l.total = min(l.total, silentStopTimeout)
+	}
+	go l.climb(ctx)
+}
+
+// askGuest has the guest stop its workspaces. A guest whose agent is dead does
+// not say that it heard, and is not waited for.
+func (s *supervisor) askGuest(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, hearLimit, errors.New("the guest's agent does not answer"))
+	defer cancel()
+	select {
+	case s.guest.send <- guest.RequestShutdown:
+	case <-s.exited:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+
+	select {
+	case <-s.shutdownHeard:
+	case <-s.exited:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
 }

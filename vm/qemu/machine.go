@@ -248,7 +248,7 @@ func (m *machine) watch() {
 				lines = nil // QEMU ends, or its socket broke
 				continue
 			}
-			m.said(line)
+			m.takeLine(line)
 		case <-shareEnd:
 			shareEnd = nil
 			select {
@@ -263,7 +263,7 @@ func (m *machine) watch() {
 			m.shareReplaced(r)
 		case <-qemuEnd:
 			m.drain(lines)
-			m.bury()
+			m.cleanUp()
 			return
 		}
 	}
@@ -277,15 +277,15 @@ func (m *machine) drain(lines <-chan qmpLine) {
 			if !ok {
 				return
 			}
-			m.said(line)
+			m.takeLine(line)
 		case <-time.After(time.Second):
 			return
 		}
 	}
 }
 
-// bury cleans up after QEMU and sends the last event.
-func (m *machine) bury() {
+// cleanUp cleans up after QEMU and sends the last event.
+func (m *machine) cleanUp() {
 	m.killAll()
 	m.qmp.close()
 	for _, name := range []string{qmpSocket, channelSocket, shareSocket} {
@@ -305,8 +305,8 @@ func (m *machine) emit(kind vm.EventKind, part, message, cure string) {
 	m.events <- vm.Event{Kind: kind, Time: time.Now(), Part: part, Message: message, Cure: cure}
 }
 
-// said takes in an event of QEMU.
-func (m *machine) said(line qmpLine) {
+// takeLine takes in an event of QEMU.
+func (m *machine) takeLine(line qmpLine) {
 	var data struct {
 		Reason string `json:"reason"`
 		Guest  bool   `json:"guest"`
