@@ -28,10 +28,12 @@ func NPMPackages(lock []byte, platform string) ([]NPMPackage, error) {
 	if err := json.Unmarshal(lock, &doc); err != nil {
 		return nil, fmt.Errorf("read npm lock: %w", err)
 	}
+
 	if doc.LockfileVersion < 2 || len(doc.Packages) == 0 {
 		return nil, fmt.Errorf("read npm lock: lockfileVersion %d has no list of packages: make it again with npm 9 or later", doc.LockfileVersion)
 	}
 	cpu := map[string]string{"amd64": "x64", "arm64": "arm64"}[Architecture(platform)]
+
 	var all []NPMPackage
 	for path, e := range doc.Packages {
 		if path == "" || e.Dev || !e.OS.allows("linux") || !e.CPU.allows(cpu) || !e.Libc.allows("glibc") {
@@ -60,6 +62,7 @@ func (e npmEntry) npmPackage(path string) (NPMPackage, error) {
 	if p.Name == "" {
 		_, p.Name, _ = cutLast(path, "node_modules/")
 	}
+
 	switch {
 	case e.Link || p.Name == "" || p.Version == "":
 		return p, fmt.Errorf("it is no package of a registry")
@@ -70,6 +73,7 @@ func (e npmEntry) npmPackage(path string) (NPMPackage, error) {
 	case e.Integrity == "":
 		return p, nil
 	}
+
 	encoded, ok := strings.CutPrefix(e.Integrity, "sha512-")
 	sum, err := base64.StdEncoding.DecodeString(encoded)
 	if !ok || err != nil || len(sum) != 64 {

@@ -90,10 +90,12 @@ func (f *Fetcher) Fetch(ctx context.Context, l *PackageLock) error {
 	if err := os.MkdirAll(filepath.Join(f.Dir, "debs"), 0o755); err != nil {
 		return fmt.Errorf("fetch packages: %w", err)
 	}
+
 	var total, done int64
 	for _, p := range l.Packages() {
 		total += p.Size
 	}
+
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelFetches)
@@ -175,6 +177,7 @@ func (f *Fetcher) fetchFrom(ctx context.Context, part *os.File, p builders.Packa
 	if len(urls) == 0 {
 		return errors.New("no mirror is known: set MIRROR to the base of a Debian archive")
 	}
+
 	var gone, failed error
 	for _, url := range urls {
 		err := f.download(ctx, part, url, p)
@@ -187,6 +190,7 @@ func (f *Fetcher) fetchFrom(ctx context.Context, part *os.File, p builders.Packa
 			failed = err
 		}
 	}
+
 	if failed != nil {
 		return failed
 	}
@@ -251,6 +255,7 @@ func (f *Fetcher) get(ctx context.Context, part *os.File, url string, have, size
 	if err != nil {
 		return err
 	}
+
 	if have > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", have))
 	}
@@ -261,6 +266,7 @@ func (f *Fetcher) get(ctx context.Context, part *os.File, url string, have, size
 		return causeOf(ctx, err)
 	}
 	defer resp.Body.Close()
+
 	switch resp.StatusCode {
 	case http.StatusOK:
 		have = 0
@@ -270,6 +276,7 @@ func (f *Fetcher) get(ctx context.Context, part *os.File, url string, have, size
 	default:
 		return fmt.Errorf("get %s: %s", url, resp.Status)
 	}
+
 	if err := part.Truncate(have); err != nil {
 		return err
 	}

@@ -70,6 +70,7 @@ func ParseLock(r io.Reader) (*PackageLock, error) {
 	if len(paragraphs) == 0 {
 		return nil, errors.New("parse lock: no header")
 	}
+
 	header := paragraphs[0]
 	if f := header.get("Format"); f != lockFormat {
 		return nil, fmt.Errorf("parse lock: format %q is not %s: make the lock again", f, lockFormat)
@@ -85,6 +86,7 @@ func ParseLock(r io.Reader) (*PackageLock, error) {
 		return nil, fmt.Errorf("parse lock: date: %w", err)
 	}
 	l.Date = l.Date.UTC()
+
 	seen := map[string]bool{}
 	for _, p := range l.packages {
 		if err := checkPackage(p); err != nil {
@@ -209,6 +211,7 @@ func parseParagraphs(r io.Reader) ([]paragraph, error) {
 	var p paragraph
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 0, 64<<10), 4<<20)
+
 	for n := 1; s.Scan(); n++ {
 		line := strings.TrimRight(s.Text(), " \t\r")
 		switch {
@@ -234,6 +237,7 @@ func parseParagraphs(r io.Reader) ([]paragraph, error) {
 			p = append(p, field{name, strings.TrimLeft(value, " \t")})
 		}
 	}
+
 	if p != nil {
 		all = append(all, p)
 	}

@@ -154,6 +154,7 @@ func (a *privateApt) resolve(ctx context.Context, o ResolveOptions) (*PackageLoc
 	if o.Base {
 		argv = append(argv, "?essential", "?priority(required)", "apt")
 	}
+
 	out, err := a.run(ctx, append(argv, o.Include...)...)
 	if err != nil {
 		return nil, err
@@ -169,6 +170,7 @@ func (a *privateApt) resolve(ctx context.Context, o ResolveOptions) (*PackageLoc
 	if len(names) == 0 {
 		return nil, errors.New("apt wants to install nothing: make it again with another version of apt")
 	}
+
 	index, err := a.run(ctx, append([]string{"apt-cache", "show", "--no-all-versions"}, names...)...)
 	if err != nil {
 		return nil, err
@@ -180,12 +182,14 @@ func (a *privateApt) resolve(ctx context.Context, o ResolveOptions) (*PackageLoc
 	if len(packages) != len(names) {
 		return nil, fmt.Errorf("apt installs %d packages and shows %d", len(names), len(packages))
 	}
+
 	date, err := a.date()
 	if err != nil {
 		return nil, err
 	}
 	l := &PackageLock{Suite: o.Suite, Architecture: o.Architecture, Set: o.Set, Date: date, packages: packages}
 	l.Include = slices.Compact(slices.Sorted(slices.Values(o.Include)))
+
 	var b bytes.Buffer
 	if _, err := l.WriteTo(&b); err != nil {
 		return nil, err
@@ -222,6 +226,7 @@ func (a *privateApt) date() (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
+
 	var newest time.Time
 	for _, file := range files {
 		b, err := os.ReadFile(file)
@@ -242,6 +247,7 @@ func (a *privateApt) date() (time.Time, error) {
 			}
 		}
 	}
+
 	if newest.IsZero() {
 		return newest, errors.New("no archive index has a date")
 	}

@@ -73,6 +73,7 @@ func (f *Fetcher) RootfsArchive(ctx context.Context, ns *userns.Namespace, l *Pa
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return a, false, fmt.Errorf("bootstrap: %w", err)
 	}
+
 	unlock, err := lockFile(ctx, strings.TrimSuffix(a.File, ".tar")+".lock")
 	if err != nil {
 		return a, false, fmt.Errorf("bootstrap: %w", err)
@@ -133,6 +134,7 @@ func removeAbandoned(ns *userns.Namespace, dir string) error {
 		}
 		left = append(left, files...)
 	}
+
 	for _, file := range left {
 		key, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(file), "."), ".")
 		unlock, ok := tryLockFile(filepath.Join(dir, key+".lock"))
@@ -202,6 +204,7 @@ func (f *Fetcher) bootstrap(ctx context.Context, ns *userns.Namespace, l *Packag
 	if err := f.repository(l, repository); err != nil {
 		return err
 	}
+
 	cmd := ns.Command(ctx, "bash", "-c", rootfsScript, "rootfs", repository, root, l.Suite, l.Architecture, strings.Join(l.Include, ","))
 	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(l.Date.Unix(), 10), "TMPDIR=/tmp")
 	var output bytes.Buffer
@@ -294,11 +297,13 @@ func untarVerified(ctx context.Context, ns *userns.Namespace, file, dir string) 
 	if err != nil {
 		return err
 	}
+
 	h := sha256.New()
 	err = ns.Untar(ctx, dir, io.TeeReader(f, h))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+
 	// tar(1) may stop reading at the end mark.
 	if _, copyErr := io.Copy(h, f); copyErr != nil {
 		return copyErr

@@ -54,6 +54,7 @@ func (f *Fetcher) toolsOf(ctx context.Context, l *PackageLock) (*Tools, error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return nil, err
 	}
+
 	unlock, err := lockFile(ctx, t.Dir+".lock")
 	if err != nil {
 		return nil, err
@@ -65,6 +66,7 @@ func (f *Fetcher) toolsOf(ctx context.Context, l *PackageLock) (*Tools, error) {
 	if err := f.Fetch(ctx, l); err != nil {
 		return nil, err
 	}
+
 	// Nobody else works on this name while we hold the lock: what is there
 	// is what a killed builder left.
 	partial := t.Dir + ".partial"
@@ -119,6 +121,7 @@ func (f *Fetcher) extractOne(ctx context.Context, p builders.Package, dir string
 		"--keep-directory-symlink", "--same-permissions", "--no-same-owner", "--warning=no-timestamp")
 	var unpackSaid, extractSaid bytes.Buffer
 	unpack.Stderr, extract.Stderr = &unpackSaid, &extractSaid
+
 	pipe, err := unpack.StdoutPipe()
 	if err == nil {
 		extract.Stdin = pipe

@@ -156,6 +156,7 @@ func archiveFile(tw *tar.Writer, file, name string) error {
 	if err != nil {
 		return err
 	}
+
 	link := ""
 	switch {
 	case fi.Mode()&fs.ModeSymlink != 0:
@@ -165,10 +166,12 @@ func archiveFile(tw *tar.Writer, file, name string) error {
 	case !fi.IsDir() && !fi.Mode().IsRegular():
 		return nil // sockets, pipes, devices
 	}
+
 	header, err := tar.FileInfoHeader(fi, link)
 	if err != nil {
 		return err
 	}
+
 	// The time of a file in a checkout says nothing: it gets that of the upload.
 	header.Name, header.Format, header.ModTime = name, tar.FormatPAX, time.Unix(0, 0)
 	header.AccessTime, header.ChangeTime = time.Time{}, time.Time{}
@@ -176,6 +179,7 @@ func archiveFile(tw *tar.Writer, file, name string) error {
 	if err := tw.WriteHeader(header); err != nil || !fi.Mode().IsRegular() {
 		return err
 	}
+
 	f, err := os.Open(file)
 	if err != nil {
 		return err
@@ -203,18 +207,21 @@ func (c *Communicator) DownloadDir(src, dst string, exclude []string) error {
 	if err := os.MkdirAll(dst, 0o755); err != nil {
 		return fmt.Errorf("download directory %s: %w", src, err)
 	}
+
 	pipeReader, pipeWriter := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	cmd := c.root.Command(ctx, "tar", "-cf", "-", "-C", src, ".")
 	var stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = pipeWriter, &stderr
+
 	done := make(chan error, 1)
 	go func() {
 		err := cmd.Run()
 		pipeWriter.CloseWithError(err)
 		done <- err
 	}()
+
 	err := extractDir(pipeReader, dst, exclude)
 	if err != nil {
 		cancel()
@@ -238,6 +245,7 @@ func extractDir(r io.Reader, dst string, exclude []string) error {
 		return err
 	}
 	defer root.Close()
+
 	tr := tar.NewReader(r)
 	for {
 		header, err := tr.Next()

@@ -193,6 +193,7 @@ func (l *Layers) replay(ctx context.Context, remote *packersdk.RemoteCmd) (bool,
 		l.off = true
 		return false, fmt.Errorf("restore the result of a cached command: %w: try again, or delete %s", err, l.dir)
 	}
+
 	l.hits++
 	l.record()
 	for _, o := range stored.Output {
@@ -217,6 +218,7 @@ func (l *Layers) run(ctx context.Context, command string, remote *packersdk.Remo
 			l.off = true
 		}
 	}
+
 	rec := &recorder{}
 	inner := &packersdk.RemoteCmd{Command: command, Stdin: remote.Stdin,
 		Stdout: rec.tee(remote.Stdout, false), Stderr: rec.tee(remote.Stderr, true)}
@@ -226,12 +228,14 @@ func (l *Layers) run(ctx context.Context, command string, remote *packersdk.Remo
 		rec.complain(remote.Stderr, err)
 		return packersdk.CmdDisconnect
 	}
+
 	if status = inner.Wait(); status != 0 {
 		l.off = true
 	}
 	if l.off {
 		return status
 	}
+
 	// A command that worked is not failed by a cache that does not: without
 	// the layer, what comes after cannot be one either.
 	if err := l.store(ctx, before, command, rec); err != nil {
@@ -311,12 +315,14 @@ func (l *Layers) store(ctx context.Context, before listing, command string, rec 
 	if err != nil {
 		return err
 	}
+
 	changed, removed := before.compare(after)
 	partial, err := os.MkdirTemp(l.dir, ".partial-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(partial)
+
 	made := layer{Command: command, Removed: removed, Output: said}
 	if made.Size, made.SHA256, err = l.archive(ctx, changed, filepath.Join(partial, layerChanges)); err != nil {
 		return err
@@ -328,6 +334,7 @@ func (l *Layers) store(ctx context.Context, before listing, command string, rec 
 	if err := os.WriteFile(filepath.Join(partial, layerMeta), b, 0o644); err != nil {
 		return err
 	}
+
 	final := filepath.Join(l.dir, l.key)
 	if _, err := loadLayer(final); err != nil {
 		if err := os.RemoveAll(final); err != nil { // damaged
@@ -498,6 +505,7 @@ func pruneLayers(dir string, keep int, now time.Time) error {
 	}
 	// Their names begin with the time, of the same number of digits.
 	slices.SortFunc(chains, func(a, b os.DirEntry) int { return strings.Compare(b.Name(), a.Name()) })
+
 	used := map[string]bool{}
 	for i, chain := range chains {
 		file := filepath.Join(dir, chainsDirectory, chain.Name())
@@ -513,6 +521,7 @@ func pruneLayers(dir string, keep int, now time.Time) error {
 			used[strings.TrimSpace(key)] = true
 		}
 	}
+
 	layers, err := os.ReadDir(dir)
 	if err != nil {
 		return err

@@ -92,6 +92,7 @@ func (a *audit) visit(name string, h *tar.Header, r io.Reader) error {
 	} else if h.Mode&0o6000 != 0 || h.Uid != 0 || h.Gid != 0 || capability {
 		a.privileged = append(a.privileged, privileged{name, h.Mode & 0o7777, h.Uid, h.Gid, capability})
 	}
+
 	if h.ModTime.After(a.epoch) {
 		a.fault("%s: its time %s is after the image's %s", name, h.ModTime.UTC().Format(time.RFC3339), a.epoch.Format(time.RFC3339))
 	}
@@ -324,6 +325,7 @@ func compareOwnership(got []string, list, file string) error {
 			want[line] = false
 		}
 	}
+
 	var faults []error
 	for _, line := range got {
 		if _, ok := want[line]; ok {
@@ -334,6 +336,7 @@ func compareOwnership(got []string, list, file string) error {
 			faults = append(faults, fmt.Errorf("not in %s: %s", file, line))
 		}
 	}
+
 	for line, met := range want {
 		if !met {
 			faults = append(faults, fmt.Errorf("only in %s: %s", file, line))

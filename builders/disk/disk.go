@@ -104,6 +104,7 @@ func writeBIOS(tb Toolbox, part Partition, core []byte, disk string) error {
 	if err := patchCore(core, uint64(part.Start/sectorSize), part.Size); err != nil {
 		return err
 	}
+
 	f, err := os.OpenFile(disk, os.O_WRONLY, 0)
 	if err != nil {
 		return err

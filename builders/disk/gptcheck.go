@@ -83,6 +83,7 @@ func readGPT(disk io.ReaderAt, own, other uint64) (gptHeader, []byte, error) {
 	if h.current != own || h.other != other {
 		return h, nil, fmt.Errorf("header at sector %d says it is at %d and its twin at %d instead of %d", own, h.current, h.other, other)
 	}
+
 	size := uint64(h.count) * uint64(h.entrySize)
 	if size > maxGPTEntries || h.entries > max(own, other) {
 		return h, nil, fmt.Errorf("entry array of %d bytes at sector %d is out of range", size, h.entries)
@@ -110,6 +111,7 @@ func checkLayout(disk fs.File, want Layout) error {
 	if table.GUID != want.GUID {
 		faults = append(faults, fmt.Errorf("disk GUID is %s instead of %s", table.GUID, want.GUID))
 	}
+
 	got := map[int]Partition{}
 	for _, p := range table.Partitions {
 		got[p.Index] = Partition{
@@ -117,6 +119,7 @@ func checkLayout(disk fs.File, want Layout) error {
 			Start: int64(p.Start) * sectorSize, Size: int64(p.End-p.Start+1) * sectorSize,
 		}
 	}
+
 	for _, p := range want.Partitions() {
 		if got[p.Index] != p {
 			faults = append(faults, fmt.Errorf("partition %d is %+v instead of %+v", p.Index, got[p.Index], p))

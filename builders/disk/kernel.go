@@ -58,6 +58,7 @@ func resolveLinks(f io.ReadSeeker, names ...string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	found := map[string]string{}
 	var faults []error
 	for _, name := range names {

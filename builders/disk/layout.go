@@ -65,6 +65,7 @@ func NewLayout(spec builders.Spec) Layout {
 			Size: (spec.DiskSize-rootStart)/alignment*alignment - alignment,
 		},
 	}
+
 	if spec.Architecture == "amd64" {
 		l.BIOSBoot = Partition{
 			Index: 1, Name: "bios-boot", Type: string(gpt.BIOSBoot), GUID: guid(spec, "bios-boot"),

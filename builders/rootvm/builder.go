@@ -53,9 +53,11 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 		ui:     ui,
 		watch:  builders.Stopwatch{Now: time.Now},
 	}
+
 	state := new(multistep.BasicStateBag)
 	runner := &multistep.BasicRunner{Steps: run.steps()}
 	runner.Run(ctx, state)
+
 	if err, ok := state.GetOk("error"); ok {
 		return nil, err.(error)
 	}

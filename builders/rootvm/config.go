@@ -61,6 +61,7 @@ func (c *Config) decode(raws ...any) error {
 	if err != nil {
 		return err
 	}
+
 	c.FillDefaults()
 	faults := []error{c.Validate()}
 	for name, path := range map[string]string{
@@ -72,6 +73,7 @@ func (c *Config) decode(raws ...any) error {
 			faults = append(faults, fmt.Errorf("%s %q must be an absolute path", name, path))
 		}
 	}
+
 	if c.WorkspaceRootfs != "" && !filepath.IsAbs(c.WorkspaceRootfs) {
 		faults = append(faults, fmt.Errorf("workspace_rootfs %q must be an absolute path", c.WorkspaceRootfs))
 	}

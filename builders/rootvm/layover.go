@@ -37,6 +37,7 @@ func appendArchive(to, from string, epoch time.Time) error {
 	if _, err := out.Seek(end, io.SeekStart); err != nil {
 		return err
 	}
+
 	in, err := os.Open(from)
 	if err != nil {
 		return err

@@ -128,6 +128,7 @@ func (r *run) writeManifest(context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+
 	m := builders.Manifest{
 		Name:            r.spec.Name(),
 		Suite:           r.spec.Suite,
@@ -143,10 +144,12 @@ func (r *run) writeManifest(context.Context) (bool, error) {
 		Tools:           toolVersions,
 		Steps:           r.watch.Steps,
 	}
+
 	files := map[string]string{"kernel": kernel, "initrd": initrd}
 	if slices.Contains(r.spec.Formats, "raw") {
 		files["raw"] = r.config.path(".raw")
 	}
+
 	for format, path := range files {
 		a, err := builders.Describe(path, format)
 		if err != nil {

@@ -71,6 +71,7 @@ func look() (probe, error) {
 		help, _ := exec.Command(path, "--help").CombinedOutput()
 		p.mapAuto = strings.Contains(string(help), "--map-auto")
 	}
+
 	_, uidErr := exec.LookPath("newuidmap")
 	_, gidErr := exec.LookPath("newgidmap")
 	p.newuidmap = uidErr == nil && gidErr == nil
@@ -85,6 +86,7 @@ func look() (probe, error) {
 		*ranges = parseRanges(f, p.user, p.uid)
 		f.Close()
 	}
+
 	p.maxUser = sysctl("user/max_user_namespaces")
 	p.cloneKnob = sysctl("kernel/unprivileged_userns_clone")
 	p.restricted = sysctl("kernel/apparmor_restrict_unprivileged_userns")

@@ -34,6 +34,7 @@ func (s *store) base(ctx context.Context, r images.Request, platform string, out
 	if !ok {
 		return "", "", errors.New("the request has no root file system for it")
 	}
+
 	reference = fmt.Sprintf("%s%.12s", baseName(r.Spec, platform), base.SHA256)
 	if img, err := s.Image(reference); err == nil {
 		out.used[img.ID] = true
@@ -41,11 +42,13 @@ func (s *store) base(ctx context.Context, r images.Request, platform string, out
 	} else if !errors.Is(err, storage.ErrImageUnknown) {
 		return "", "", err
 	}
+
 	out.say("importing the base of %s for %s", r.Spec.Suite, platform)
 	dir := filepath.Join(s.run, "base")
 	if err := writeBase(dir, base, images.Architecture(platform)); err != nil {
 		return "", "", err
 	}
+
 	from, err := layout.NewReference(dir, "")
 	if err != nil {
 		return "", "", err
@@ -57,6 +60,7 @@ func (s *store) base(ctx context.Context, r images.Request, platform string, out
 	if err := s.copy(ctx, to, from, &copy.Options{}); err != nil {
 		return "", "", fmt.Errorf("import %s: %w: delete that file if it is damaged", base.Archive, err)
 	}
+
 	img, err := s.Image(reference)
 	if err != nil {
 		return "", "", err
@@ -75,10 +79,12 @@ func (s *store) pull(ctx context.Context, r images.Request, platform string, out
 	if r.PlainHTTP {
 		system.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
 	}
+
 	rt, err := libimage.RuntimeFromStore(s.Store, &libimage.RuntimeOptions{SystemContext: system})
 	if err != nil {
 		return "", "", err
 	}
+
 	options := &libimage.PullOptions{CopyOptions: libimage.CopyOptions{
 		OS: "linux", Architecture: images.Architecture(platform), SignaturePolicyPath: system.SignaturePolicyPath, Writer: out,
 	}}
@@ -86,6 +92,7 @@ func (s *store) pull(ctx context.Context, r images.Request, platform string, out
 	if err != nil {
 		return "", "", fmt.Errorf("pull: %w", err)
 	}
+
 	// The library takes an image of one platform for any, and warns.
 	info, err := pulled[0].Inspect(ctx, nil)
 	if err != nil {
@@ -133,6 +140,7 @@ func writeBase(dir string, base images.Base, architecture string) error {
 	if err != nil {
 		return err
 	}
+
 	layer := v1.Descriptor{MediaType: v1.MediaTypeImageLayer, Digest: digest.NewDigestFromEncoded(digest.SHA256, base.SHA256), Size: info.Size()}
 	if err := os.Symlink(base.Archive, filepath.Join(blobs, base.SHA256)); err != nil {
 		return err
@@ -148,6 +156,7 @@ func writeBase(dir string, base images.Base, architecture string) error {
 	if err != nil {
 		return err
 	}
+
 	manifest, err := writeBlob(blobs, v1.MediaTypeImageManifest, v1.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
 		Config: config, Layers: []v1.Descriptor{layer},

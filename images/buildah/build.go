@@ -52,6 +52,7 @@ func (s *store) options(r images.Request, platform, base, digest string, out *pr
 	if err != nil {
 		return define.BuildOptions{}, err
 	}
+
 	contexts := map[string]*define.AdditionalBuildContext{}
 	for name, dir := range r.Contexts[platform] {
 		contexts[name] = &define.AdditionalBuildContext{Value: dir}
@@ -60,6 +61,7 @@ func (s *store) options(r images.Request, platform, base, digest string, out *pr
 	if r.Spec.Base != "" {
 		args["OFFLINE"] = ""
 	}
+
 	ulimits, err := limits()
 	if err != nil {
 		return define.BuildOptions{}, err

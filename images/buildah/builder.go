@@ -54,11 +54,13 @@ func (b *Builder) Build(ctx context.Context, r images.Request) (images.Result, e
 	if err != nil {
 		return result, explain(err)
 	}
+
 	before, err := s.Images()
 	if err != nil {
 		return result, errors.Join(fmt.Errorf("list the images: %w", err), s.close())
 	}
 	out := &progress{out: b.Out, now: b.Now, start: b.Now(), used: map[string]bool{}}
+
 	built := make(map[string]string, len(r.Spec.Platforms))
 	for _, platform := range r.Spec.Platforms {
 		if built[platform], err = s.build(ctx, r, platform, out); err != nil {
@@ -71,6 +73,7 @@ func (b *Builder) Build(ctx context.Context, r images.Request) (images.Result, e
 	if err == nil {
 		err = s.prune(r.Spec, before, out.used)
 	}
+
 	if ctx.Err() != nil {
 		err = fmt.Errorf("interrupted: %w: the layers that were finished are kept", context.Cause(ctx))
 	}

@@ -25,6 +25,7 @@ func (s *store) export(ctx context.Context, r images.Request, built map[string]s
 	if err := os.RemoveAll(tmp); err != nil {
 		return fmt.Errorf("write the layout: %w", err)
 	}
+
 	var manifests []v1.Descriptor
 	for _, platform := range r.Spec.Platforms {
 		out.say("compressing the image for %s", platform)
@@ -40,6 +41,7 @@ func (s *store) export(ctx context.Context, r images.Request, built map[string]s
 		}
 		manifests = append(manifests, d)
 	}
+
 	top := manifests[0]
 	if len(manifests) > 1 {
 		var err error
@@ -50,6 +52,7 @@ func (s *store) export(ctx context.Context, r images.Request, built map[string]s
 			return fmt.Errorf("write the layout: %w", err)
 		}
 	}
+
 	top.Annotations = map[string]string{v1.AnnotationRefName: r.Spec.Reference()}
 	if err := writeIndex(tmp, top); err != nil {
 		return fmt.Errorf("write the layout: %w", err)

@@ -26,12 +26,14 @@ func (s *store) prune(spec images.Spec, before []storage.Image, used map[string]
 	if err != nil {
 		return fmt.Errorf("prune the storage of layers: %w", err)
 	}
+
 	roots := map[string]bool{} // bottom layers of our bases
 	for _, img := range all {
 		if len(s.basesOf(spec, img)) > 0 {
 			roots[img.TopLayer] = true
 		}
 	}
+
 	var old []storage.Image
 	for _, img := range before {
 		bottom, err := s.bottom(img.TopLayer)

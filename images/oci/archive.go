@@ -43,6 +43,7 @@ func add(t *tar.Writer, dir, path string, d fs.DirEntry) error {
 	if d.IsDir() {
 		return t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: 0o755})
 	}
+
 	f, err := os.Open(path)
 	if err != nil {
 		return err

@@ -23,6 +23,7 @@ func (b *build) sbom(platform, digest string) (builders.Artifact, error) {
 		Tool:      "rockpool-" + b.spec.Version,
 		Created:   b.spec.Epoch(),
 	}
+
 	if b.spec.Base != "" {
 		doc.Comment = "The Debian packages are not listed: they are those of " + b.spec.Base + " and what it lacked."
 	} else {
@@ -33,6 +34,7 @@ func (b *build) sbom(platform, digest string) (builders.Artifact, error) {
 			})
 		}
 	}
+
 	for _, name := range []string{"node", "vscode"} {
 		lock, err := os.ReadFile(filepath.Join(b.Source, "images", "workspace", name, "package-lock.json"))
 		if err != nil {
@@ -48,6 +50,7 @@ func (b *build) sbom(platform, digest string) (builders.Artifact, error) {
 			})
 		}
 	}
+
 	file := filepath.Join(b.Dist, doc.Name+".spdx.json")
 	var text bytes.Buffer
 	if err := doc.Write(&text); err != nil {

@@ -25,6 +25,7 @@ func Differences(a, b Image) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the image %s: %w", b.Digest, err)
 	}
+
 	var all []string
 	for name, was := range left {
 		switch is, ok := right[name]; {
@@ -34,12 +35,14 @@ func Differences(a, b Image) ([]string, error) {
 			all = append(all, fmt.Sprintf("%s: %s, then %s", name, was, is))
 		}
 	}
+
 	for name := range right {
 		if _, ok := left[name]; !ok {
 			all = append(all, name+": only in the second")
 		}
 	}
 	slices.Sort(all)
+
 	if string(a.Config) != string(b.Config) {
 		all = append(all, fmt.Sprintf("configuration: %s, then %s", a.Config, b.Config))
 	}

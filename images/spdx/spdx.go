@@ -64,12 +64,14 @@ func (d Document) Write(w io.Writer) error {
 			Creators: []common.Creator{{CreatorType: "Tool", Creator: d.Tool}},
 		},
 	}
+
 	image := &v2_3.Package{
 		PackageName: d.Name, PackageSPDXIdentifier: "image", PackageVersion: d.Version,
 		PackageDownloadLocation: "NOASSERTION", PrimaryPackagePurpose: "CONTAINER",
 	}
 	doc.Packages = append(doc.Packages, image)
 	doc.Relationships = append(doc.Relationships, relationship("DOCUMENT", common.TypeRelationshipDescribe, "image"))
+
 	for i, p := range d.Packages {
 		part := p.spdx(i)
 		doc.Packages = append(doc.Packages, part)
@@ -98,12 +100,14 @@ func (p Package) spdx(i int) *v2_3.Package {
 			Category: common.CategoryPackageManager, RefType: common.TypePackageManagerPURL, Locator: p.URL,
 		}},
 	}
+
 	if p.License == "" {
 		out.PackageLicenseDeclared = "NOASSERTION"
 	}
 	if p.Supplier != "" {
 		out.PackageSupplier = &common.Supplier{SupplierType: "Organization", Supplier: p.Supplier}
 	}
+
 	switch {
 	case p.SHA256 != "":
 		out.PackageChecksums = []common.Checksum{{Algorithm: common.SHA256, Value: p.SHA256}}
