@@ -94,3 +94,19 @@ func TestStopwatch_Time(t *testing.T) {
 		t.Errorf("steps = %+v, want %+v", w.Steps, want)
 	}
 }
+
+// TestStopwatch_Do says every task that is begun, and begins none after one that
+// failed.
+func TestStopwatch_Do(t *testing.T) {
+	w := builders.Stopwatch{Now: func() time.Time { return time.Unix(0, 0) }}
+	done := func() (bool, error) { return false, nil }
+	failed := errors.New("no")
+	var said strings.Builder
+	err := w.Do(&said, builders.Task{Name: "a", Run: done}, builders.Task{Name: "b", Run: func() (bool, error) { return false, failed }}, builders.Task{Name: "c", Run: done})
+	if !errors.Is(err, failed) || err.Error() != "b: no" {
+		t.Errorf("error = %v", err)
+	}
+	if said.String() != "==> a\n==> b\n" || len(w.Steps) != 1 {
+		t.Errorf("said %q, steps %+v", said.String(), w.Steps)
+	}
+}

@@ -10,7 +10,7 @@ import (
 // CachedTools returns the tools tree for this machine's architecture when the
 // cache has it. It fetches nothing.
 func (c Cache) CachedTools() (*Tools, bool) {
-	l, err := Lock(toolsSuite, runtime.GOARCH, "tools")
+	l, err := LoadPackageLock(toolsSuite, runtime.GOARCH, "tools")
 	if err != nil {
 		return nil, false
 	}
@@ -34,7 +34,7 @@ func (c Cache) CachedRootfs(ctx context.Context, l *PackageLock) (a Archive, ok 
 // ToolVersions tells the versions of the tools tree's packages that shape an
 // image, by package name.
 func ToolVersions() (map[string]string, error) {
-	l, err := Lock(toolsSuite, runtime.GOARCH, "tools")
+	l, err := LoadPackageLock(toolsSuite, runtime.GOARCH, "tools")
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 func ExamplePackageLock() {
-	lock, err := bootstrap.ParseLock(strings.NewReader(`Format: 1
+	lock, err := bootstrap.ParsePackageLock(strings.NewReader(`Format: 1
 Suite: trixie
 Architecture: amd64
 Set: example

@@ -148,6 +148,10 @@ func (f *Fetcher) fetchOne(ctx context.Context, p builders.Package, file string)
 		return err
 	}
 	defer part.Close()
+	mirrors, err := f.mirrors(ctx)
+	if err != nil {
+		return err
+	}
 
 	var last error
 	for attempt := range fetchAttempts {
@@ -156,7 +160,7 @@ func (f *Fetcher) fetchOne(ctx context.Context, p builders.Package, file string)
 				return errors.Join(err, last)
 			}
 		}
-		if last = f.fetchFrom(ctx, part, p, file); last == nil {
+		if last = f.fetchFrom(ctx, part, mirrors, p, file); last == nil {
 			return os.Rename(part.Name(), final)
 		}
 		if errors.Is(last, errGone) || ctx.Err() != nil {
@@ -168,11 +172,7 @@ func (f *Fetcher) fetchOne(ctx context.Context, p builders.Package, file string)
 
 // fetchFrom tries each mirror once. It reports errGone when every one that
 // answered lacks the file and all answered.
-func (f *Fetcher) fetchFrom(ctx context.Context, part *os.File, p builders.Package, file string) error {
-	mirrors, err := f.mirrors(ctx)
-	if err != nil {
-		return err
-	}
+func (f *Fetcher) fetchFrom(ctx context.Context, part *os.File, mirrors []string, p builders.Package, file string) error {
 	urls := candidates(mirrors, file)
 	if len(urls) == 0 {
 		return errors.New("no mirror is known: set MIRROR to the base of a Debian archive")

@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -19,7 +20,7 @@ const helloFile = "/debian/pool/main/h/hello/hello_2.10-3_amd64.deb"
 
 func testLock(t *testing.T) *PackageLock {
 	t.Helper()
-	l, err := ParseLock(strings.NewReader(header + hello))
+	l, err := ParsePackageLock(strings.NewReader(header + hello))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,6 +121,31 @@ func TestFetcher_Fetch_Warm(t *testing.T) {
 	// Without mirrors at all, as without a network.
 	if err := (&Fetcher{Cache: f.Cache}).Fetch(t.Context(), l); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFetcher_Fetch_FindsMirrors: mirrors are looked for when a package is
+// missing, and not otherwise.
+func TestFetcher_Fetch_FindsMirrors(t *testing.T) {
+	base, _ := mirror(t, good)
+	l := testLock(t)
+	f := &Fetcher{Cache: Cache{t.TempDir()}, Sleep: noSleep}
+	broken := errors.New("no apt here")
+	f.FindMirrors = func(context.Context) ([]string, error) { return nil, broken }
+	if err := f.Fetch(t.Context(), l); !errors.Is(err, broken) {
+		t.Errorf("error = %v", err)
+	}
+
+	asked := 0
+	f = &Fetcher{Cache: f.Cache, Sleep: noSleep}
+	f.FindMirrors = func(context.Context) ([]string, error) { asked++; return []string{base}, nil }
+	for range 2 {
+		if err := f.Fetch(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("mirrors were looked for %d times, want once", asked)
 	}
 }
 

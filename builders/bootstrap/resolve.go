@@ -194,7 +194,7 @@ func (a *privateApt) resolve(ctx context.Context, o ResolveOptions) (*PackageLoc
 	if _, err := l.WriteTo(&b); err != nil {
 		return nil, err
 	}
-	return ParseLock(&b) // what is written must be readable
+	return ParsePackageLock(&b) // what is written must be readable
 }
 
 // selectPackages reduces an index to the fields a lock keeps, sorted by

@@ -31,7 +31,7 @@ type Tools struct {
 // Tools returns the tools tree for this machine's architecture. The first call
 // fetches and extracts it; later ones find it in the cache.
 func (f *Fetcher) Tools(ctx context.Context) (*Tools, error) {
-	l, err := Lock(toolsSuite, runtime.GOARCH, "tools")
+	l, err := LoadPackageLock(toolsSuite, runtime.GOARCH, "tools")
 	if err != nil {
 		return nil, fmt.Errorf("tools tree: %w", err)
 	}

@@ -40,7 +40,7 @@ func toolsLock(t *testing.T, cache Cache) *PackageLock {
 	} {
 		text += "\n" + makePackage(t, cache, p.name, p.files, p.links)
 	}
-	l, err := ParseLock(strings.NewReader(text))
+	l, err := ParsePackageLock(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}

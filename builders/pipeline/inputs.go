@@ -14,7 +14,7 @@ import (
 // the template, the provisioning files and what was staged. The plugin stands
 // for the code that shapes the disk, and its digest for the workspace image.
 func (p *Pipeline) inputs(workspaceImage string) (string, error) {
-	packages, err := bootstrap.Lock(p.Spec.Suite, p.Spec.Architecture, "rootvm")
+	packages, err := bootstrap.LoadPackageLock(p.Spec.Suite, p.Spec.Architecture, "rootvm")
 	if err != nil {
 		return "", err
 	}

@@ -52,7 +52,7 @@ func (p *Pipeline) resolve(ctx context.Context, o bootstrap.ResolveOptions) erro
 	if err != nil {
 		return err
 	}
-	name := bootstrap.LockName(o.Suite, o.Architecture, o.Set)
+	name := bootstrap.PackageLockName(o.Suite, o.Architecture, o.Set)
 	var text bytes.Buffer
 	if _, err := l.WriteTo(&text); err != nil {
 		return err

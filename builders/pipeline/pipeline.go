@@ -144,7 +144,7 @@ func (p *Pipeline) lock(ctx context.Context) (*os.File, error) {
 
 // bootstrap makes the cache hold the root file system that Packer starts from.
 func (p *Pipeline) bootstrap(ctx context.Context, out io.Writer) (cached bool, err error) {
-	packages, err := bootstrap.Lock(p.Spec.Suite, p.Spec.Architecture, "rootvm")
+	packages, err := bootstrap.LoadPackageLock(p.Spec.Suite, p.Spec.Architecture, "rootvm")
 	if err != nil {
 		return false, err
 	}

@@ -79,10 +79,10 @@ type run struct {
 	ui     packersdk.Ui
 	watch  builders.Stopwatch
 
-	fetcher *bootstrap.Fetcher
-	lock    *bootstrap.PackageLock
-	tools   *bootstrap.Tools
-	layers  *communicator.Layers
+	fetcher  *bootstrap.Fetcher
+	packages *bootstrap.PackageLock
+	tools    *bootstrap.Tools
+	layers   *communicator.Layers
 }
 
 // step is one named part of the build. Packer runs the steps in order and

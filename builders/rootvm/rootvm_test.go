@@ -3,6 +3,7 @@ package rootvm
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -95,5 +96,16 @@ func TestQCOW2_PostProcessForeignArtifact(t *testing.T) {
 	_, _, _, err := p.PostProcess(t.Context(), packersdk.TestUi(t), &packersdk.MockArtifact{BuilderIdValue: "amazon"})
 	if err == nil || !strings.Contains(err.Error(), "amazon") {
 		t.Errorf("error = %v", err)
+	}
+}
+
+// TestConfig_HCLHasTheSpec: config.hcl2spec.go was generated after the last
+// change of the Spec.
+func TestConfig_HCLHasTheSpec(t *testing.T) {
+	schema := new(Builder).ConfigSpec()
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[builders.Spec]()) {
+		if _, ok := schema[f.Tag.Get("mapstructure")]; !ok {
+			t.Errorf("the HCL schema lacks %s: run `go generate ./builders/rootvm`", f.Name)
+		}
 	}
 }

@@ -54,13 +54,13 @@ func (r *run) prepare(context.Context) (bool, error) {
 func (r *run) clean() error { return r.ns.RemoveAll(r.config.WorkDirectory) }
 
 func (r *run) fetch(ctx context.Context) (bool, error) {
-	lock, err := bootstrap.Lock(r.spec.Suite, r.spec.Architecture, "rootvm")
+	packages, err := bootstrap.LoadPackageLock(r.spec.Suite, r.spec.Architecture, "rootvm")
 	if err != nil {
 		return false, err
 	}
-	r.lock = lock
+	r.packages = packages
 	r.fetcher = bootstrap.NewFetcher(r.config.CacheDirectory, r.config.Mirrors, bootstrap.Lines(10, r.ui.Say))
-	return false, r.fetcher.Fetch(ctx, lock)
+	return false, r.fetcher.Fetch(ctx, packages)
 }
 
 func (r *run) unpackTools(ctx context.Context) (bool, error) {
@@ -70,11 +70,11 @@ func (r *run) unpackTools(ctx context.Context) (bool, error) {
 }
 
 func (r *run) bootstrap(ctx context.Context) (bool, error) {
-	cached, err := r.fetcher.Rootfs(ctx, r.ns, r.lock, r.root())
+	cached, err := r.fetcher.Rootfs(ctx, r.ns, r.packages, r.root())
 	if err != nil {
 		return false, err
 	}
-	r.layers, err = communicator.NewLayers(r.ns.Chroot(r.root()), filepath.Join(r.config.CacheDirectory, "layers"), r.lock.Digest())
+	r.layers, err = communicator.NewLayers(r.ns.Chroot(r.root()), filepath.Join(r.config.CacheDirectory, "layers"), r.packages.Digest())
 	return cached, err
 }
 
@@ -139,8 +139,8 @@ func (r *run) writeManifest(context.Context) (bool, error) {
 		InputDigest:     r.config.InputDigest,
 		RootUUID:        disk.RootUUID(r.spec),
 		CommandLine:     disk.KernelCommandLine(r.spec),
-		LockDigest:      r.lock.Digest(),
-		Packages:        r.lock.Packages(),
+		LockDigest:      r.packages.Digest(),
+		Packages:        r.packages.Packages(),
 		Tools:           toolVersions,
 		Steps:           r.watch.Steps,
 	}

@@ -105,7 +105,7 @@ func (p *Pipeline) plan(ctx context.Context) (*build, error) {
 		if !slices.Contains(images.Platforms, platform) {
 			break // Validate says it better
 		}
-		packages, err := bootstrap.Lock(b.spec.Suite, images.Architecture(platform), "workspace")
+		packages, err := bootstrap.LoadPackageLock(b.spec.Suite, images.Architecture(platform), "workspace")
 		if err != nil {
 			return nil, err
 		}

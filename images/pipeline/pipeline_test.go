@@ -27,7 +27,7 @@ func ofCheckout(t *testing.T, base string) *build {
 		packages: map[string]*bootstrap.PackageLock{},
 	}
 	b.spec.FillDefaults("linux/amd64")
-	packages, err := bootstrap.Lock(b.spec.Suite, "amd64", "workspace")
+	packages, err := bootstrap.LoadPackageLock(b.spec.Suite, "amd64", "workspace")
 	if err != nil {
 		t.Fatal(err)
 	}

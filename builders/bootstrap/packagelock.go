@@ -39,18 +39,18 @@ type PackageLock struct {
 	packages []paragraph
 }
 
-// LockName is the file name of a lock.
-func LockName(suite, arch, set string) string { return suite + "-" + arch + "-" + set + ".lock" }
+// PackageLockName is the file name of a package lock.
+func PackageLockName(suite, arch, set string) string { return suite + "-" + arch + "-" + set + ".lock" }
 
-// Lock returns the lock of a suite, architecture and set that is part of this
-// program.
-func Lock(suite, arch, set string) (*PackageLock, error) {
-	name := LockName(suite, arch, set)
+// LoadPackageLock returns the lock of a suite, architecture and set that is part
+// of this program.
+func LoadPackageLock(suite, arch, set string) (*PackageLock, error) {
+	name := PackageLockName(suite, arch, set)
 	b, err := locks.ReadFile(path.Join("locks", name))
 	if err != nil {
 		return nil, fmt.Errorf("no package lock for suite %s, architecture %s, set %s: make it with `go tool mage rootvm:lock`", suite, arch, set)
 	}
-	l, err := ParseLock(bytes.NewReader(b))
+	l, err := ParsePackageLock(bytes.NewReader(b))
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
@@ -60,9 +60,9 @@ func Lock(suite, arch, set string) (*PackageLock, error) {
 	return l, nil
 }
 
-// ParseLock reads a lock and checks that every package in it can be fetched
-// and verified.
-func ParseLock(r io.Reader) (*PackageLock, error) {
+// ParsePackageLock reads a lock and checks that every package in it can be
+// fetched and verified.
+func ParsePackageLock(r io.Reader) (*PackageLock, error) {
 	paragraphs, err := parseParagraphs(r)
 	if err != nil {
 		return nil, fmt.Errorf("parse lock: %w", err)
@@ -120,7 +120,7 @@ func checkPackage(p paragraph) error {
 	return nil
 }
 
-// WriteTo writes the lock as [ParseLock] reads it.
+// WriteTo writes the lock as [ParsePackageLock] reads it.
 func (l *PackageLock) WriteTo(w io.Writer) (int64, error) {
 	var b bytes.Buffer
 	header := paragraph{
@@ -153,7 +153,7 @@ func (l *PackageLock) Digest() string {
 func (l *PackageLock) Packages() []builders.Package {
 	list := make([]builders.Package, 0, len(l.packages))
 	for _, p := range l.packages {
-		size, _ := strconv.ParseInt(p.get("Size"), 10, 64) // checked by ParseLock
+		size, _ := strconv.ParseInt(p.get("Size"), 10, 64) // checked by ParsePackageLock
 		list = append(list, builders.Package{
 			Name: p.get("Package"), Version: p.get("Version"), Architecture: p.get("Architecture"),
 			SHA256: p.get("SHA256"), Size: size,

@@ -22,8 +22,8 @@ Size: 5
 SHA256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
 `
 
-func TestParseLock(t *testing.T) {
-	l, err := ParseLock(strings.NewReader(header + hello))
+func TestParsePackageLock(t *testing.T) {
+	l, err := ParsePackageLock(strings.NewReader(header + hello))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestParseLock(t *testing.T) {
 	}
 }
 
-func TestParseLock_Faults(t *testing.T) {
+func TestParsePackageLock_Faults(t *testing.T) {
 	for name, tc := range map[string]struct{ old, new, want string }{
 		"Empty":        {header + hello, "", "no header"},
 		"OtherFormat":  {"Format: 1", "Format: 2", "make the lock again"},
@@ -63,7 +63,7 @@ func TestParseLock_Faults(t *testing.T) {
 			if !strings.Contains(header+hello, tc.old) {
 				t.Fatalf("the case is out of date: %q", tc.old)
 			}
-			_, err := ParseLock(strings.NewReader(strings.Replace(header+hello, tc.old, tc.new, 1)))
+			_, err := ParsePackageLock(strings.NewReader(strings.Replace(header+hello, tc.old, tc.new, 1)))
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want an error that says %q", err, tc.want)
 			}
@@ -72,16 +72,16 @@ func TestParseLock_Faults(t *testing.T) {
 }
 
 func TestPackageLock_Digest(t *testing.T) {
-	a, err := ParseLock(strings.NewReader(header + hello))
+	a, err := ParsePackageLock(strings.NewReader(header + hello))
 	if err != nil {
 		t.Fatal(err)
 	}
 	// What is no content does not matter; what is, does.
-	b, err := ParseLock(strings.NewReader("# comment\n" + header + "\n" + hello + "\n\n"))
+	b, err := ParsePackageLock(strings.NewReader("# comment\n" + header + "\n" + hello + "\n\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := ParseLock(strings.NewReader(strings.Replace(header+hello, "2.10-3\nArch", "2.10-4\nArch", 1)))
+	c, err := ParsePackageLock(strings.NewReader(strings.Replace(header+hello, "2.10-3\nArch", "2.10-4\nArch", 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestPackageLock_Digest(t *testing.T) {
 
 // The committed locks must be complete, name no host and belong to the lists
 // they were made from.
-func TestLock_Committed(t *testing.T) {
+func TestPackageLock_Committed(t *testing.T) {
 	for _, suite := range []string{"trixie", "bookworm"} {
 		for _, arch := range []string{"amd64", "arm64"} {
 			t.Run("rootvm/"+suite+"/"+arch, func(t *testing.T) {
@@ -110,7 +110,7 @@ func TestLock_Committed(t *testing.T) {
 
 func checkLock(t *testing.T, suite, arch, set string, include []string) {
 	t.Helper()
-	l, err := Lock(suite, arch, set)
+	l, err := LoadPackageLock(suite, arch, set)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,17 +138,17 @@ func checkLock(t *testing.T, suite, arch, set string, include []string) {
 	}
 }
 
-func TestLock_Unknown(t *testing.T) {
-	if _, err := Lock("sarge", "amd64", "rootvm"); err == nil || !strings.Contains(err.Error(), "mage rootvm:lock") {
+func TestPackageLock_Unknown(t *testing.T) {
+	if _, err := LoadPackageLock("sarge", "amd64", "rootvm"); err == nil || !strings.Contains(err.Error(), "mage rootvm:lock") {
 		t.Errorf("got %v, want an error that says how to make the lock", err)
 	}
 }
 
-func FuzzParseLock(f *testing.F) {
+func FuzzParsePackageLock(f *testing.F) {
 	f.Add([]byte(header + hello))
 	f.Add([]byte("Format: 1\n\n\n a"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		l, err := ParseLock(bytes.NewReader(b))
+		l, err := ParsePackageLock(bytes.NewReader(b))
 		if err != nil {
 			return
 		}
@@ -156,7 +156,7 @@ func FuzzParseLock(f *testing.F) {
 		if _, err := l.WriteTo(&once); err != nil {
 			t.Fatal(err)
 		}
-		again, err := ParseLock(bytes.NewReader(once.Bytes()))
+		again, err := ParsePackageLock(bytes.NewReader(once.Bytes()))
 		if err != nil {
 			t.Fatalf("what was written is not readable: %v\n%q", err, once.Bytes())
 		}
