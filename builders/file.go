@@ -10,15 +10,16 @@ import (
 
 // CreateFile begins the file at path, which gets its name by
 // CloseAtomicallyReplace, when it is whole. The caller defers Cleanup. What
-// killed builds left of the same file is removed: nobody else may be making it,
-// which a lock that the caller holds sees to.
+// killed builds left of the same file, and beside it under names that begin like
+// its own, is removed: nobody else may be making it, which a lock that the caller
+// holds sees to.
 func CreateFile(path string) (*renameio.PendingFile, error) {
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), UnfinishedFiles(filepath.Base(path))))
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
 	for _, file := range left {
-		if err := os.Remove(file); err != nil {
+		if err := os.RemoveAll(file); err != nil {
 			return nil, fmt.Errorf("write %s: %w", path, err)
 		}
 	}

@@ -56,9 +56,10 @@ func Build(ctx context.Context, tb Toolbox, spec builders.Spec, rootfsTar, out s
 	return layout, nil
 }
 
-// writeTables creates the disk: all holes, except the partition tables.
+// writeTables makes the disk, of an empty file or none: all holes, except the partition
+// tables.
 func writeTables(path string, layout Layout) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}

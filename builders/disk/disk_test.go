@@ -240,12 +240,12 @@ func TestBuild_Cancelled(t *testing.T) {
 
 func TestBuild_AfterKill(t *testing.T) {
 	dir := t.TempDir()
-	for _, left := range []string{".disk.raw.partial", ".disk.raw.partial.esp"} {
+	for _, left := range []string{".disk.raw123", ".disk.raw123.esp"} {
 		if err := os.WriteFile(filepath.Join(dir, left), []byte("left behind"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(filepath.Join(dir, ".disk.raw.partial.grub"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, ".disk.raw123.grub"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Build(t.Context(), stubs(t, nil), spec("amd64"), archive(t), filepath.Join(dir, "disk.raw")); err != nil {

@@ -82,7 +82,7 @@ func resolveLinks(f io.ReadSeeker, names ...string) (map[string]string, error) {
 
 // extractFile writes one regular file of the archive to out.
 func extractFile(f io.ReadSeeker, name, out string) error {
-	w, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	w, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}

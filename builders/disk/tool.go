@@ -3,9 +3,7 @@ package disk
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -80,35 +78,19 @@ func lastLines(s string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "; ")
 }
 
-// replace has write make a file under a temporary name beside path, syncs it
-// and renames it to path. What an interrupted run left there is removed first,
-// so nothing accumulates; callers see to it that two never make the same path
-// at once.
+// replace has write fill a file that gets the name path when it is whole. What an
+// interrupted run left beside it is removed first, so nothing accumulates;
+// callers see to it that two never make the same path at once.
 func replace(path string, write func(tmp string) error) error {
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".partial")
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	defer os.Remove(tmp)
-	if err := write(tmp); err != nil {
-		return err
-	}
-	if err := sync(tmp); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	return sync(filepath.Dir(path))
-}
-
-func sync(path string) error {
-	f, err := os.Open(path)
+	f, err := builders.CreateFile(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return f.Sync()
+	defer f.Cleanup()
+	if err := write(f.Name()); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
 }
 
 // cancelled tells a cancelled context from a failure of the tool.
