@@ -51,7 +51,7 @@ const (
 // It is the one list of the image's settings: the Packer plugin's configuration
 // embeds it, the template gets it as one variable, and [Spec.Digest] decides
 // whether an image is current. A new field needs a line in [Spec.Bind] too, and
-// some in the template and in the README.
+// lines in the template and in the README.
 type Spec struct {
 	Suite           string   `json:"suite" mapstructure:"suite" required:"true"`                         // Debian suite, one of Suites
 	Architecture    string   `json:"architecture" mapstructure:"architecture" required:"true"`           // Debian architecture, one of Architectures
