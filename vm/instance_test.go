@@ -59,3 +59,30 @@ func TestBytes(t *testing.T) {
 		}
 	}
 }
+
+// TestConfig_Validate_byDriver asks a driver that can do little.
+func TestConfig_Validate_byDriver(t *testing.T) {
+	can := Capabilities{Architectures: []string{"arm64"}, Boots: []string{BootUEFI}, Shares: []string{ShareVirtiofs, ShareNone}, Accels: []string{"vz"}, MinCPUs: 2}
+	c := Config{Image: Image{Disk: "/disk.img"}, CPUs: 1}
+	c.fillFrom(can)
+	c.FillDefaults()
+	if c.Architecture != "arm64" || c.Boot != BootUEFI || c.Share != ShareVirtiofs || c.Accel != "vz" {
+		t.Errorf("filled %+v", c)
+	}
+	if err := c.Validate(can); err == nil || err.Error() != "1 cpus: give at least 2" {
+		t.Errorf("got %v", err)
+	}
+	c.CPUs, c.Share = 2, Share9P
+	if err := c.Validate(can); err == nil || err.Error() != `share "9p": use one of [virtiofs none]` {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestImage_Cure(t *testing.T) {
+	if got := (Image{Renew: "make image"}).Cure(); got != "build it again with `make image`" {
+		t.Error(got)
+	}
+	if got := (Image{}).Cure(); strings.Contains(got, "`") {
+		t.Errorf("it names a command: %s", got)
+	}
+}
