@@ -158,6 +158,9 @@ func (s *supervisor) attach(ctx context.Context, driver Driver, plan Plan) error
 	if s.machine, err = driver.Attach(ctx, s.inst, plan, s.state); err != nil {
 		return err
 	}
+	// What the guest said to the supervisor before stands in the state. A stop
+	// that comes before the guest answers this one still asks it.
+	s.guestSpoke = len(s.state.Phases) > 0 || s.state.Status == Ready
 	s.state.Troubles = slices.DeleteFunc(s.state.Troubles, func(t Trouble) bool { return t.Part == portsPart })
 	if err := s.listen(driver); err != nil {
 		message := strings.ReplaceAll(err.Error(), "\n", "; ")

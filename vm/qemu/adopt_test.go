@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rockpool/rootvm/vm"
@@ -54,6 +55,10 @@ func TestHost_Stop_killedSupervisor(t *testing.T) {
 	}
 	if slices.Contains(rungs, "the supervisor does not answer: ending the machine without it") {
 		t.Errorf("ended by hand: %q", rungs)
+	}
+	log, err := os.ReadFile(filepath.Join(f.host.Dir, "one", "supervisor.log"))
+	if err != nil || !strings.Contains(string(log), `msg=stop rung="asked the guest" seconds=`) {
+		t.Errorf("the guest, which had spoken to the supervisor before, was not asked to stop: %v\n%s", err, log)
 	}
 }
 
