@@ -13,6 +13,10 @@ const (
 	JobDelete JobKind = "delete" // container, volume and row gone
 )
 
+// JobKinds lists the kinds that this release knows. What each means is the
+// table of package controlplane; a store keeps jobs of any kind.
+func JobKinds() []JobKind { return []JobKind{JobCreate, JobStart, JobStop, JobDelete} }
+
 // JobState is where a job is.
 type JobState string
 
@@ -29,6 +33,7 @@ type Job struct {
 	ID          string
 	Kind        JobKind
 	WorkspaceID string
+	Payload     string // JSON text of the kind's arguments, "" for none; never a secret
 	State       JobState
 	Attempts    int       // begun so far
 	RunAt       time.Time // not before

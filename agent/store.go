@@ -85,8 +85,8 @@ type JobRows interface {
 	// InsertJob stores a job behind those that the workspace has. Parked jobs
 	// of the workspace are forgotten, and so are the steps of its last job.
 	InsertJob(j Job) error
-	// UpdateJob stores what can change: everything but kind, workspace and
-	// creation. A job that is not there is [CodeNotFound].
+	// UpdateJob stores what can change: everything but kind, payload, workspace
+	// and creation. A job that is not there is [CodeNotFound].
 	UpdateJob(j Job) error
 	DeleteJob(id string) error
 	// Jobs returns those of one workspace, or all with "", oldest first.

@@ -175,7 +175,7 @@ func (s stored) Collect(ch chan<- prometheus.Metric) {
 	for _, status := range []agent.Status{agent.StatusCreating, agent.StatusRunning, agent.StatusStopping, agent.StatusStopped, agent.StatusError} {
 		gauge(workspacesDesc, counts.Workspaces[status], string(status))
 	}
-	for _, kind := range []agent.JobKind{agent.JobCreate, agent.JobStart, agent.JobStop, agent.JobDelete} {
+	for _, kind := range agent.JobKinds() {
 		for _, state := range []agent.JobState{agent.JobQueued, agent.JobLeased, agent.JobParked} {
 			gauge(jobsDesc, counts.Jobs[Job{kind, state}], string(kind), string(state))
 		}

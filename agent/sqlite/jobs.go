@@ -9,11 +9,11 @@ import (
 	"github.com/rockpool/rootvm/agent"
 )
 
-const jobColumns = "id, workspace_id, kind, state, attempts, run_at, leased_until, lease_token, step, last_error, created_at, updated_at"
+const jobColumns = "id, workspace_id, kind, payload, state, attempts, run_at, leased_until, lease_token, step, last_error, created_at, updated_at"
 
 func scanJob(s scanner) (j agent.Job, err error) {
 	var runAt, leased, created, updated int64
-	err = s.Scan(&j.ID, &j.WorkspaceID, &j.Kind, &j.State, &j.Attempts, &runAt, &leased, &j.LeaseToken, &j.Step, &j.LastError, &created, &updated)
+	err = s.Scan(&j.ID, &j.WorkspaceID, &j.Kind, &j.Payload, &j.State, &j.Attempts, &runAt, &leased, &j.LeaseToken, &j.Step, &j.LastError, &created, &updated)
 	j.RunAt, j.LeasedUntil, j.CreatedAt, j.UpdatedAt = unstamp(runAt), unstamp(leased), unstamp(created), unstamp(updated)
 	return j, err
 }
@@ -26,8 +26,8 @@ func (r *rows) InsertJob(j agent.Job) error {
 	if err := r.ClearSteps(j.WorkspaceID); err != nil {
 		return err
 	}
-	_, err := r.exec("insert job", "INSERT INTO job ("+jobColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		j.ID, j.WorkspaceID, j.Kind, j.State, j.Attempts, stamp(j.RunAt), stamp(j.LeasedUntil), j.LeaseToken, j.Step, j.LastError, stamp(j.CreatedAt), stamp(j.UpdatedAt))
+	_, err := r.exec("insert job", "INSERT INTO job ("+jobColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		j.ID, j.WorkspaceID, j.Kind, j.Payload, j.State, j.Attempts, stamp(j.RunAt), stamp(j.LeasedUntil), j.LeaseToken, j.Step, j.LastError, stamp(j.CreatedAt), stamp(j.UpdatedAt))
 	return err
 }
 

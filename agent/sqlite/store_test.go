@@ -286,7 +286,7 @@ func TestStore_InsertJob_forgetsParked(t *testing.T) {
 		parked := agent.Job{ID: "old", WorkspaceID: wsID(1), Kind: agent.JobCreate, State: agent.JobQueued}
 		err := tx.InsertJob(parked)
 		parked.State, parked.LastError = agent.JobParked, "why"
-		want := agent.Job{ID: "new", WorkspaceID: wsID(1), Kind: agent.JobStart, State: agent.JobLeased, Attempts: 2, RunAt: at(1), LeasedUntil: at(2),
+		want := agent.Job{ID: "new", WorkspaceID: wsID(1), Kind: agent.JobStart, Payload: `{"a":[1]}`, State: agent.JobLeased, Attempts: 2, RunAt: at(1), LeasedUntil: at(2),
 			LeaseToken: "t", Step: "s", LastError: "e", CreatedAt: at(3), UpdatedAt: at(4)}
 		err = errors.Join(err, tx.UpdateJob(parked), tx.InsertJob(want))
 		jobs, err2 := tx.Jobs(wsID(1))
