@@ -73,16 +73,14 @@ func (c *Config) fillDefaults() {
 // ControlPlane implements [agent.ControlPlane]. Its use cases can be called
 // from [New] on; their jobs are done while [ControlPlane.Run] runs.
 type ControlPlane struct {
-	cfg  Config
-	life string // names this life in leases and events
+	*writer
+	cfg    Config
+	kinds  jobKinds
+	runner *Runner
 
-	writing chan struct{} // held by the one that writes the store
-	wake    chan struct{} // there may be a job to do
-	recheck chan struct{} // a container has ended that nobody asked to
-	routes  *routeTable
-	events  *hub
 	tokens  secrets
-	view    observed // what reconciliation saw
+	view    observed      // what reconciliation saw
+	recheck chan struct{} // a container has ended that nobody asked to
 	watches sync.WaitGroup
 
 	mu   sync.Mutex
@@ -101,11 +99,11 @@ func New(ctx context.Context, cfg Config) (*ControlPlane, error) {
 		return nil, fmt.Errorf("start control plane: %w", err)
 	}
 	c := &ControlPlane{
-		cfg: cfg, life: life,
-		writing: make(chan struct{}, 1), wake: make(chan struct{}, 1), recheck: make(chan struct{}, 1),
-		routes: newRouteTable(), events: newHub(life, cfg.Log),
-		view: observed{recoveries: map[string][]time.Time{}, watched: map[string]bool{}},
+		writer: newWriter(cfg, life), cfg: cfg, kinds: knownKinds(),
+		view:    observed{recoveries: map[string][]time.Time{}, watched: map[string]bool{}},
+		recheck: make(chan struct{}, 1),
 	}
+	c.runner = newRunner(cfg, life, c.writer, c.newAttempt, c.kinds.cancel)
 	if cfg.Rebooted {
 		err = c.update(ctx, c.restartAll)
 	}
@@ -114,9 +112,6 @@ func New(ctx context.Context, cfg Config) (*ControlPlane, error) {
 	}
 	return c, nil
 }
-
-// now is the time as it can be stored.
-func (c *ControlPlane) now() time.Time { return c.cfg.Now().UTC().Truncate(time.Millisecond) }
 
 // Run does the jobs and keeps rows, containers and jobs in agreement until
 // ctx ends or [ControlPlane.Shutdown] is called. Then it interrupts the jobs,
@@ -131,12 +126,12 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 		return err
 	}
 	defer c.ended()
-	if !c.reclaim(ctx) {
+	if !c.runner.Reclaim(ctx) {
 		return nil
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { c.reconcileLoop(ctx) })
-	wg.Go(func() { c.runJobs(ctx) })
+	wg.Go(func() { c.runner.Run(ctx) })
 	wg.Wait()
 	c.watches.Wait()
 	return nil
@@ -206,14 +201,14 @@ const stopsAtOnce = 8
 func (c *ControlPlane) stopAll(ctx context.Context, all []agent.Record) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(all))
-	slots := make(chan struct{}, stopsAtOnce)
+	turns := make(chan struct{}, stopsAtOnce)
 	for i, rec := range all {
 		if rec.Status == agent.StatusStopped {
 			continue
 		}
 		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
+			turns <- struct{}{}
+			defer func() { <-turns }()
 			errs[i] = c.stopForShutdown(ctx, rec)
 		})
 	}

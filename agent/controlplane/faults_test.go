@@ -318,3 +318,37 @@ func (r *tokenRuntime) Clone(ctx context.Context, id string, c agent.Clone) erro
 	}
 	return r.Runtime.Clone(ctx, id, c)
 }
+
+// TestRunner_UnknownKind: work that only another release knows is not mistaken
+// for any other. It is given up, the workspace says so, and can be started.
+func TestRunner_UnknownKind(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t)
+		ws := p.created("demo")
+		creates := 0
+		w.hooks.set(func(_ context.Context, c stub.Call) error {
+			if !c.After && c.Op != stub.OpList {
+				creates++
+			}
+			return nil
+		})
+		must(t, p.db.Update(t.Context(), func(tx agent.Tx) error {
+			return tx.InsertJob(agent.Job{ID: "later", Kind: "snapshot", Payload: `{"name":"one"}`, WorkspaceID: ws.ID, State: agent.JobQueued})
+		}))
+		got := p.wait(ws.ID, agent.StatusError)
+		if want := `This release does not know the work "snapshot" that was asked for.`; !strings.HasPrefix(got.ErrorMessage, want) {
+			t.Errorf("message: %q, want %q", got.ErrorMessage, want)
+		}
+		if creates != 0 {
+			t.Errorf("the runtime was asked %d times", creates)
+		}
+		if s := p.state(); s.Jobs[agent.JobParked] != 1 {
+			t.Errorf("jobs: %v", s.Jobs)
+		}
+
+		w.hooks.set(nil)
+		_, err := p.StartWorkspace(t.Context(), ws.ID)
+		must(t, err)
+		p.wait(ws.ID, agent.StatusRunning)
+	})
+}

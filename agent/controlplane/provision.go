@@ -3,108 +3,20 @@ package controlplane
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
 )
 
-// attempt is one try at a job. Its steps all ensure something, so that the
-// first try, a retry and the recovery after a crash are the same.
-type attempt struct {
-	c   *ControlPlane
-	job agent.Job
-	log *slog.Logger
-
-	rec     agent.Record // the workspace, as it was when the attempt began
-	step    agent.Step   // the one it is at
-	address string       // found by the health step
-}
-
-// work is a named part of a job.
-type work struct {
-	name, title string
-	limit       time.Duration
-	do          func(context.Context) error
-	done        func(*agent.Record) // what its success changes in the row
-}
-
-// run makes the attempt. When it returns nil the job is done and its row is
-// gone.
-func (a *attempt) run(ctx context.Context) error {
-	rec, err := a.c.record(ctx, a.job.WorkspaceID)
-	if err != nil {
-		return err
-	}
-	a.rec = rec
-	a.step.Title = "The work"              // until it comes to a step
-	if a.job.Attempts > a.c.cfg.Attempts { // each one ended with the agent
-		return fmt.Errorf("%w: %w", errInterrupted, agent.Errorf(agent.CodeInternal, "The work on this workspace was interrupted %d times. Try again.", a.c.cfg.Attempts))
-	}
-	if a.rec.Cloned, err = a.stillCloned(ctx); err != nil {
-		return err
-	}
-	var before *work
-	for i, w := range a.plan() {
-		if err := a.enter(ctx, i == 0, before, w); err != nil {
-			return err
-		}
-		if err := a.limited(ctx, w); err != nil {
-			return err
-		}
-		before = &w
-	}
-	return a.commit(ctx, before)
-}
-
-// stillCloned reports whether the work tree that was cloned once can be
-// there: not when the volume is gone, as after the restore of a database on
-// another disk.
-func (a *attempt) stillCloned(ctx context.Context) (bool, error) {
-	if !a.rec.Cloned || !provisions(a.job.Kind) {
-		return a.rec.Cloned, nil
-	}
-	refs, err := a.c.cfg.Inventory.List(ctx)
-	if err != nil {
-		return false, fmt.Errorf("look for the volume: %w", err)
-	}
-	return slices.ContainsFunc(refs, func(ref agent.ContainerRef) bool { return ref.ID == a.rec.ID && ref.HasHome }), nil
-}
-
-func (a *attempt) limited(ctx context.Context, w work) error {
-	ctx, cancel := context.WithTimeout(ctx, w.limit)
-	defer cancel()
-	if err := w.do(ctx); err != nil {
-		return fmt.Errorf("%s: %w", w.name, err)
-	}
-	return nil
-}
-
-// provisions reports whether jobs of a kind lead to a workspace that runs.
-func provisions(k agent.JobKind) bool { return k == agent.JobCreate || k == agent.JobStart }
-
-// plan lists the job's steps but the last, the commit.
-func (a *attempt) plan() []work {
-	switch a.job.Kind {
-	case agent.JobStop:
-		return a.stopPlan()
-	case agent.JobDelete:
-		return []work{{name: agent.StepRemove, title: "Deleting the files", limit: 10 * time.Minute, do: func(ctx context.Context) error {
-			return a.c.cfg.Runtime.Remove(ctx, a.rec.ID)
-		}}}
-	}
-	return a.provisionPlan()
-}
-
-func (a *attempt) provisionPlan() []work {
+// provisionSteps are those of kinds that lead to a workspace that runs.
+func (a *attempt) provisionSteps() []jobStep {
 	rt, id := a.c.cfg.Runtime, a.rec.ID
 	clone := a.clone()
-	steps := []work{
+	steps := []jobStep{
 		{name: agent.StepContainer, title: "Preparing the container", limit: 15 * time.Minute, do: func(ctx context.Context) error {
 			return rt.Create(ctx, agent.Container{ID: id, Name: a.rec.Name, Image: a.rec.Image, Port: a.rec.Port, Slot: a.rec.Slot})
 		}},
@@ -116,31 +28,17 @@ func (a *attempt) provisionPlan() []work {
 		}},
 	}
 	if clone.URL != "" && !a.rec.Cloned {
-		steps = append(steps, work{name: agent.StepClone, title: "Cloning the repository", limit: 30 * time.Minute, do: func(ctx context.Context) error {
+		steps = append(steps, jobStep{name: agent.StepClone, title: "Cloning the repository", limit: 30 * time.Minute, do: func(ctx context.Context) error {
 			return rt.Clone(ctx, id, clone)
-		}, done: func(rec *agent.Record) { rec.Cloned = true }})
-	}
-	return append(steps,
-		work{name: agent.StepHealth, title: "Waiting for the IDE", limit: a.c.cfg.HealthTimeout + time.Minute, do: a.health},
-		work{name: agent.StepPreferences, title: "Applying your preferences", limit: 2 * time.Minute, do: a.pushPreferences},
-	)
-}
-
-func (a *attempt) stopPlan() []work {
-	var steps []work
-	if a.rec.AutoSyncPrefs && a.rec.Status == agent.StatusStopping {
-		steps = append(steps, work{name: agent.StepPreferences, title: "Saving your preferences", limit: 2 * syncTimeout, do: func(ctx context.Context) error {
-			a.c.syncPreferences(ctx, a.rec, a.log)
-			return ctx.Err()
+		}, done: func(rec *agent.Record) {
+			rec.Cloned = true
+			a.c.tokens.forget(rec.ID)
 		}})
 	}
-	return append(steps, work{name: agent.StepStop, title: "Stopping the container", limit: a.c.cfg.StopGrace + 2*time.Minute, do: func(ctx context.Context) error {
-		err := a.c.cfg.Runtime.Stop(ctx, a.rec.ID, a.c.cfg.StopGrace)
-		if agent.ErrorCode(err) == agent.CodeNotFound {
-			return nil // what is not there is stopped
-		}
-		return err
-	}})
+	return append(steps,
+		jobStep{name: agent.StepHealth, title: "Waiting for the IDE", limit: a.c.cfg.HealthTimeout + time.Minute, do: a.health},
+		jobStep{name: agent.StepPreferences, title: "Applying your preferences", limit: 2 * time.Minute, do: a.pushPreferences},
+	)
 }
 
 // health waits until the IDE answers, or ends, or the time is over.
@@ -162,7 +60,7 @@ func (a *attempt) health(ctx context.Context) error {
 				return err
 			}
 		}
-		if !a.c.sleep(ctx, a.c.cfg.HealthInterval, nil) {
+		if !sleep(ctx, a.c.cfg.HealthInterval, nil) {
 			return a.unhealthy(ctx, err)
 		}
 	}
@@ -209,102 +107,22 @@ func (a *attempt) pushPreferences(ctx context.Context) error {
 	return nil
 }
 
-// enter stores that the step before is done and that w begins.
-func (a *attempt) enter(ctx context.Context, first bool, before *work, w work) error {
-	return a.c.update(ctx, func(ch *change) error {
-		j, err := ch.owned(a.job.ID, a.job.WorkspaceID, a.c.life)
-		if err != nil {
-			return err
-		}
-		if first {
-			err = ch.ClearSteps(a.rec.ID)
-		} else {
-			err = a.finish(ch, before)
-		}
-		if err != nil {
-			return err
-		}
-		a.step = agent.Step{WorkspaceID: a.rec.ID, Job: a.job.Kind, Name: w.name, Title: w.title, State: agent.StepRunning, StartedAt: ch.now}
-		if err := ch.step(a.step); err != nil {
-			return err
-		}
-		j.Step, j.UpdatedAt = w.name, ch.now
-		return ch.UpdateJob(j)
-	})
+// arriveRunning stores that the workspace runs.
+func (a *attempt) arriveRunning(ch *change) error {
+	return a.arriveAt(ch, a.address)
 }
 
-// finish stores that the present step is done, and what that means.
-func (a *attempt) finish(ch *change, w *work) error {
-	done := a.step
-	done.State, done.EndedAt = agent.StepDone, ch.now
-	if err := ch.step(done); err != nil || w.done == nil {
-		return err
-	}
+// arriveAt stores the state that the job's kind leads to, and the address of
+// the workspace in it.
+func (a *attempt) arriveAt(ch *change, address string) error {
 	rec, err := ch.Workspace(a.rec.ID)
 	if err != nil {
 		return err
 	}
-	w.done(&rec)
-	if w.name == agent.StepClone {
-		a.c.tokens.forget(rec.ID)
-	}
-	return ch.put(&rec)
-}
-
-// failStep stores that the present step failed.
-func (a *attempt) failStep(ch *change, text string) error {
-	if a.step.Name == "" {
-		return nil
-	}
-	failed := a.step
-	failed.State, failed.EndedAt, failed.Message = agent.StepFailed, ch.now, text
-	return ch.step(failed)
-}
-
-// commit is the last step of every job: one transaction after which the row
-// says what is, and the job is gone.
-func (a *attempt) commit(ctx context.Context, before *work) error {
-	return a.c.update(ctx, func(ch *change) error {
-		if _, err := ch.owned(a.job.ID, a.job.WorkspaceID, a.c.life); err != nil {
-			return err
-		}
-		if a.job.Kind == agent.JobDelete {
-			a.c.tokens.forget(a.rec.ID)
-			return ch.remove(a.rec.ID)
-		}
-		if err := a.finish(ch, before); err != nil {
-			return err
-		}
-		if err := ch.step(agent.Step{WorkspaceID: a.rec.ID, Job: a.job.Kind, Name: agent.StepCommit, Title: "Done", State: agent.StepDone, StartedAt: ch.now, EndedAt: ch.now}); err != nil {
-			return err
-		}
-		if err := ch.DeleteJob(a.job.ID); err != nil {
-			return err
-		}
-		return a.arrive(ch)
-	})
-}
-
-// arrive stores the state that the job was for.
-func (a *attempt) arrive(ch *change) error {
-	rec, err := ch.Workspace(a.rec.ID)
-	if err != nil {
+	if err := agent.Transition(rec.Status, a.kind.leadsTo); err != nil {
 		return err
 	}
-	to, address := agent.StatusRunning, a.address
-	if a.job.Kind == agent.JobStop {
-		if rec.Status != agent.StatusStopping {
-			return nil // a container was stopped that should not have run
-		}
-		to, address = agent.StatusStopped, ""
-		if err := ch.forgetPorts(rec.ID); err != nil {
-			return err
-		}
-	}
-	if err := agent.Transition(rec.Status, to); err != nil {
-		return err
-	}
-	rec.Status, rec.Address, rec.ErrorMessage = to, address, ""
+	rec.Status, rec.Address, rec.ErrorMessage = a.kind.leadsTo, address, ""
 	return ch.put(&rec)
 }
 

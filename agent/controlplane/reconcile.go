@@ -92,9 +92,9 @@ func (c *ControlPlane) reconcileLoop(ctx context.Context) {
 		wait := c.cfg.ReconcileEvery
 		if err := c.Reconcile(ctx); err != nil && ctx.Err() == nil {
 			c.cfg.Log.Warn("cannot compare workspaces and containers", "err", err)
-			wait = min(wait, c.backoff(c.view.outage()))
+			wait = min(wait, c.runner.backoff.after(c.view.outage()))
 		}
-		if !c.sleep(ctx, wait, c.recheck) {
+		if !sleep(ctx, wait, c.recheck) {
 			return
 		}
 	}
@@ -111,7 +111,7 @@ func (c *ControlPlane) Reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	refs, err := c.look(ctx)
+	refs, err := c.listContainers(ctx)
 	if err != nil {
 		return err
 	}
@@ -141,16 +141,17 @@ func (c *ControlPlane) Reconcile(ctx context.Context) error {
 	return nil
 }
 
-// look lists what the runtime holds. When it answers again after it did not,
+// listContainers lists what the runtime holds. When it answers again after it did not,
 // the jobs that wait for it are due.
-func (c *ControlPlane) look(ctx context.Context) ([]agent.ContainerRef, error) {
+func (c *ControlPlane) listContainers(ctx context.Context) ([]agent.ContainerRef, error) {
 	refs, err := c.cfg.Inventory.List(ctx)
-	returned := c.saw(ctx, err)
+	returned := c.noteAnswer(ctx, err)
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	if returned {
-		err = c.hurry(ctx)
+		c.cfg.Log.Info("the container runtime answers again")
+		err = c.runner.hurry(ctx)
 	}
 	return refs, err
 }
@@ -194,9 +195,9 @@ func (c *ControlPlane) records(ctx context.Context) (map[string]agent.Record, er
 	return recs, err
 }
 
-// saw remembers whether the runtime answered, and reports whether it does
+// noteAnswer remembers whether the runtime answered, and reports whether it does
 // again after it did not.
-func (c *ControlPlane) saw(ctx context.Context, err error) bool {
+func (c *ControlPlane) noteAnswer(ctx context.Context, err error) bool {
 	c.view.mu.Lock()
 	defer c.view.mu.Unlock()
 	if err != nil {
@@ -209,28 +210,6 @@ func (c *ControlPlane) saw(ctx context.Context, err error) bool {
 	returned := c.view.err != nil
 	c.view.err, c.view.failures, c.view.at = nil, 0, c.now()
 	return returned
-}
-
-// hurry makes the jobs due that wait for their next attempt: what they waited
-// for is over.
-func (c *ControlPlane) hurry(ctx context.Context) error {
-	c.cfg.Log.Info("the container runtime answers again")
-	return c.update(ctx, func(ch *change) error {
-		jobs, err := ch.Jobs("")
-		if err != nil {
-			return err
-		}
-		for _, j := range jobs {
-			if j.State != agent.JobQueued {
-				continue
-			}
-			j.RunAt, ch.jobs = ch.now, true
-			if err := ch.UpdateJob(j); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // agree brings one workspace into agreement with its container, as it was
@@ -249,13 +228,16 @@ func (c *ControlPlane) agree(ctx context.Context, seen agent.Record, container a
 		if err != nil || len(jobs) > 0 || rec.Status != seen.Status || !rec.UpdatedAt.Equal(seen.UpdatedAt) {
 			return err // a job sees to it, or it has moved on
 		}
+
+		kind, lost := c.kinds.during(rec.Status)
 		switch {
-		case rec.Status == agent.StatusCreating:
-			return c.enqueue(ch, agent.JobCreate, rec.ID)
-		case rec.Status == agent.StatusStopping, rec.Status == agent.StatusStopped && runs:
-			return c.enqueue(ch, agent.JobStop, rec.ID)
+		case lost: // the job that was to end this state is gone
+			return ch.enqueue(agent.Job{Kind: kind.name, WorkspaceID: rec.ID})
 		case rec.Status == agent.StatusRunning && !runs:
 			return c.recover(ch, rec)
+		case rec.Status == agent.StatusStopped && runs:
+			kind, _ = c.kinds.leadingTo(rec.Status)
+			return ch.enqueue(agent.Job{Kind: kind.name, WorkspaceID: rec.ID})
 		}
 		return nil
 	})
@@ -283,7 +265,7 @@ func (c *ControlPlane) restart(ch *change, rec agent.Record, why string) error {
 	if err := ch.put(&rec); err != nil {
 		return err
 	}
-	return c.enqueue(ch, agent.JobStart, rec.ID)
+	return ch.enqueue(agent.Job{Kind: agent.JobStart, WorkspaceID: rec.ID})
 }
 
 // restartAll is for the first moment after a boot: no row may go on saying that

@@ -2,10 +2,8 @@ package controlplane
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -17,25 +15,96 @@ import (
 // there are any: a clock that jumped delays a job no longer than this.
 const idleLook = 30 * time.Second
 
+// handBack bounds the write of a job's end.
+const handBack = 10 * time.Second
+
 // errInterrupted says that a job's attempts all ended with the agent.
 var errInterrupted = errors.New("interrupted too often")
 
 // errLost says that a job's lease is somebody else's now, or its row is gone.
 var errLost = errors.New("lease lost")
 
-// reclaim takes back the leases of lives that ended without handing them
+// Runner leases jobs, renews the leases while the jobs are worked on, and
+// stores what comes of an attempt: the job is done, waits for another attempt,
+// is given up, or goes for one that takes its place. It owns the columns of a
+// job's row that say so. What a job does is not its concern: that is the
+// [jobAttempt] which it is given.
+type Runner struct {
+	writer *writer
+	begin  func(agent.Job) jobAttempt
+	cancel func(*change, agent.Job) error // lets a job go for the one behind it
+	log    *slog.Logger
+
+	life        string // names this life in leases
+	concurrency int    // jobs that run at once
+	attempts    int    // of a job before it is parked
+	lease       time.Duration
+	backoff     backoff
+}
+
+// jobAttempt is one try at a job, as the runner sees it.
+type jobAttempt interface {
+	// run makes the attempt. When it returns nil the job is done and its row is
+	// gone. An error is errLost when the lease was found to be another's.
+	run(ctx context.Context) error
+	// done is told after run returned nil. ctx is that of [Runner.Run].
+	done(ctx context.Context)
+	// explain says what an error of run's means to the job.
+	explain(err error) failure
+	// settle stores, beside the job's row, what came of a failed attempt.
+	settle(ch *change, f failure, end attemptEnd) error
+}
+
+// attemptEnd is what becomes of a job after a failed attempt.
+type attemptEnd int
+
+// The ends of a failed attempt.
+const (
+	endRetried   attemptEnd = iota // the job is tried again later
+	endWaits                       // the same, and as often as it takes: the fault is elsewhere
+	endCancelled                   // the job goes: another one takes its place
+	endParked                      // the job is given up
+)
+
+// failure is what a failed attempt means.
+type failure struct {
+	text   string // a sentence for the user
+	step   string // name of the step that failed, for the log
+	cause  string // without secrets, for the log
+	final  bool   // trying again cannot help
+	outage int    // how often in a row what the job needs was found away; 0: the fault is the job's own
+}
+
+func (f failure) level() slog.Level {
+	if f.outage > 0 {
+		return slog.LevelWarn
+	}
+	return slog.LevelError
+}
+
+// newRunner makes a runner. begin makes an attempt at a job that was leased,
+// cancel lets a job go for another one.
+func newRunner(cfg Config, life string, w *writer, begin func(agent.Job) jobAttempt, cancel func(*change, agent.Job) error) *Runner {
+	return &Runner{
+		writer: w, begin: begin, cancel: cancel, log: cfg.Log, life: life,
+		concurrency: cfg.Concurrency, attempts: cfg.Attempts, lease: cfg.Lease,
+		backoff: backoff{cfg.Backoff, cfg.MaxBackoff, cfg.Random},
+	}
+}
+
+// Reclaim takes back the leases of lives that ended without handing them
 // back. This life holds the database's lock, so they cannot be alive. It does
 // not give up before ctx ends, and reports whether it succeeded.
-func (c *ControlPlane) reclaim(ctx context.Context) bool {
+func (r *Runner) Reclaim(ctx context.Context) bool {
 	for n := 1; ; n++ {
-		err := c.update(ctx, reclaimAll)
+		err := r.writer.update(ctx, reclaimAll)
 		if err == nil {
 			return true
 		}
 		if ctx.Err() == nil {
-			c.cfg.Log.Error("cannot take over jobs", "err", err)
+			r.log.Error("cannot take over jobs", "err", err)
 		}
-		if !c.sleep(ctx, c.backoff(n), nil) {
+		if !sleep(ctx, r.backoff.after(n), nil) {
 			return false
 		}
 	}
@@ -63,59 +132,48 @@ func release(j *agent.Job, at time.Time) {
 	j.State, j.RunAt, j.LeasedUntil, j.LeaseToken = agent.JobQueued, at, time.Time{}, ""
 }
 
-// runJobs leases jobs and works on them, at most Concurrency at once, until
-// ctx ends and those that run have handed their leases back.
-func (c *ControlPlane) runJobs(ctx context.Context) {
+// Run leases jobs and has them worked on, until ctx ends and those that run
+// have handed their leases back.
+func (r *Runner) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	slots := make(chan struct{}, c.cfg.Concurrency)
+	turns := make(chan struct{}, r.concurrency)
 	for failures := 0; ; {
 		select {
-		case slots <- struct{}{}:
+		case turns <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		job, wait, err := c.lease(ctx)
+
+		job, wait, err := r.next(ctx)
 		if err == nil && job.ID != "" {
 			wg.Go(func() {
-				defer wakeUp(c.wake) // what waited for this workspace may begin
-				defer func() { <-slots }()
-				c.work(ctx, job)
+				defer wakeUp(r.writer.jobs) // a job behind it may begin
+				defer func() { <-turns }()
+				r.work(ctx, job)
 			})
 			continue
 		}
-		<-slots
+		<-turns
+
 		if err != nil && ctx.Err() == nil {
-			c.cfg.Log.Error("cannot look for jobs", "err", err)
+			r.log.Error("cannot look for jobs", "err", err)
 			failures++
-			wait = c.backoff(failures)
+			wait = r.backoff.after(failures)
 		} else {
 			failures = 0
 		}
-		if !c.sleep(ctx, wait, c.wake) {
+		if !sleep(ctx, wait, r.writer.jobs) {
 			return
 		}
 	}
 }
 
-// sleep waits until d is over, wake receives, or ctx ends, and reports
-// whether ctx lives.
-func (c *ControlPlane) sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-wake:
-	case <-ctx.Done():
-	}
-	return ctx.Err() == nil
-}
-
-// lease takes the next job. Without one the id is "" and wait says when to
+// next leases the next job. Without one the id is "" and wait says when to
 // look again.
-func (c *ControlPlane) lease(ctx context.Context) (job agent.Job, wait time.Duration, err error) {
-	err = c.update(ctx, func(ch *change) error {
-		j, ok, due, err := ch.NextJob(agent.JobQuery{Now: ch.now, Horizon: c.horizon(), Holder: c.life})
+func (r *Runner) next(ctx context.Context) (job agent.Job, wait time.Duration, err error) {
+	err = r.writer.update(ctx, func(ch *change) error {
+		j, ok, due, err := ch.NextJob(agent.JobQuery{Now: ch.now, Horizon: r.horizon(), Holder: r.life})
 		if err != nil || !ok {
 			wait = idleLook
 			if due > 0 {
@@ -123,7 +181,7 @@ func (c *ControlPlane) lease(ctx context.Context) (job agent.Job, wait time.Dura
 			}
 			return err
 		}
-		j.State, j.LeaseToken, j.LeasedUntil, j.UpdatedAt = agent.JobLeased, c.life, ch.now.Add(c.cfg.Lease), ch.now
+		j.State, j.LeaseToken, j.LeasedUntil, j.UpdatedAt = agent.JobLeased, r.life, ch.now.Add(r.lease), ch.now
 		j.Attempts++
 		job = j
 		return ch.UpdateJob(j)
@@ -132,33 +190,43 @@ func (c *ControlPlane) lease(ctx context.Context) (job agent.Job, wait time.Dura
 }
 
 // horizon is further away than any time that a job can wait for.
-func (c *ControlPlane) horizon() time.Duration { return 2 * max(c.cfg.MaxBackoff, c.cfg.Lease) }
+func (r *Runner) horizon() time.Duration { return 2 * max(r.backoff.most, r.lease) }
 
 // work makes one attempt at a job and settles what came of it.
-func (c *ControlPlane) work(ctx context.Context, job agent.Job) {
-	a := &attempt{c: c, job: job, log: c.cfg.Log.With("workspace", job.WorkspaceID, "job", job.Kind, "attempt", job.Attempts)}
+func (r *Runner) work(ctx context.Context, job agent.Job) {
+	log := r.log.With("workspace", job.WorkspaceID, "job", job.Kind, "attempt", job.Attempts)
+	a := r.begin(job)
 	running, lose := context.WithCancelCause(ctx)
 	var beat sync.WaitGroup
-	beat.Go(func() { c.heartbeat(running, lose, job) })
-	err := a.run(running)
+	beat.Go(func() { r.heartbeat(running, lose, job) })
+	err := r.attempt(running, a, job)
 	lost := errors.Is(context.Cause(running), errLost)
 	lose(nil)
 	beat.Wait()
-	if err == nil || lost || errors.Is(err, errLost) {
-		if err != nil {
-			a.log.Warn("job went on elsewhere", "err", err)
-		} else if provisions(job.Kind) {
-			c.watch(ctx, job.WorkspaceID)
-		}
-		return
+
+	switch {
+	case err == nil:
+		a.done(ctx)
+	case lost, errors.Is(err, errLost):
+		log.Warn("job went on elsewhere", "err", err)
+	default:
+		r.settle(ctx, log, a, job, err)
 	}
-	a.settle(ctx, err)
+}
+
+// attempt runs an attempt, unless there were too many: none of those before
+// came to an end, or the job would not be here.
+func (r *Runner) attempt(ctx context.Context, a jobAttempt, job agent.Job) error {
+	if job.Attempts > r.attempts {
+		return fmt.Errorf("%w: %w", errInterrupted, agent.Errorf(agent.CodeInternal, "The work on this workspace was interrupted %d times. Try again.", r.attempts))
+	}
+	return a.run(ctx)
 }
 
 // heartbeat renews the lease until ctx ends, and ends the work when the lease
 // is lost.
-func (c *ControlPlane) heartbeat(ctx context.Context, lose context.CancelCauseFunc, job agent.Job) {
-	tick := time.NewTicker(c.cfg.Lease / 3)
+func (r *Runner) heartbeat(ctx context.Context, lose context.CancelCauseFunc, job agent.Job) {
+	tick := time.NewTicker(r.lease / 3)
 	defer tick.Stop()
 	for {
 		select {
@@ -166,12 +234,13 @@ func (c *ControlPlane) heartbeat(ctx context.Context, lose context.CancelCauseFu
 			return
 		case <-tick.C:
 		}
-		err := c.update(ctx, func(ch *change) error {
-			j, err := ch.owned(job.ID, job.WorkspaceID, c.life)
+
+		err := r.writer.update(ctx, func(ch *change) error {
+			j, err := ch.leased(job)
 			if err != nil {
 				return err
 			}
-			j.LeasedUntil, j.UpdatedAt = ch.now.Add(c.cfg.Lease), ch.now
+			j.LeasedUntil, j.UpdatedAt = ch.now.Add(r.lease), ch.now
 			return ch.UpdateJob(j)
 		})
 		switch {
@@ -179,21 +248,21 @@ func (c *ControlPlane) heartbeat(ctx context.Context, lose context.CancelCauseFu
 			lose(errLost)
 			return
 		case err != nil && ctx.Err() == nil:
-			c.cfg.Log.Warn("cannot renew a lease", "workspace", job.WorkspaceID, "err", err)
+			r.log.Warn("cannot renew a lease", "workspace", job.WorkspaceID, "err", err)
 		}
 	}
 }
 
-// owned reads a job that this life has leased, and is errLost otherwise: each
-// write of a job's asks it first, so that a runner that was thought dead
-// changes nothing.
-func (ch *change) owned(id, workspaceID, holder string) (agent.Job, error) {
-	jobs, err := ch.Jobs(workspaceID)
+// leased reads a job's row as long as it has the lease with which the job was
+// taken, and is errLost otherwise: each write for a job asks for it first, so
+// that a runner that was thought dead changes nothing.
+func (ch *change) leased(job agent.Job) (agent.Job, error) {
+	jobs, err := ch.Jobs(job.WorkspaceID)
 	if err != nil {
 		return agent.Job{}, err
 	}
 	for _, j := range jobs {
-		if j.ID == id && j.State == agent.JobLeased && j.LeaseToken == holder {
+		if j.ID == job.ID && j.State == agent.JobLeased && j.LeaseToken == job.LeaseToken {
 			return j, nil
 		}
 	}
@@ -202,148 +271,87 @@ func (ch *change) owned(id, workspaceID, holder string) (agent.Job, error) {
 
 // settle stores what came of an attempt that failed. It does not give up
 // before ctx ends: a job whose end is not stored would wait for ever.
-func (a *attempt) settle(ctx context.Context, err error) {
+func (r *Runner) settle(ctx context.Context, log *slog.Logger, a jobAttempt, job agent.Job, cause error) {
 	for n := 1; ; n++ {
 		// A little time is left for handing the lease back when ctx has ended.
 		write, cancel := context.WithTimeout(context.WithoutCancel(ctx), handBack)
-		failed := a.c.update(write, func(ch *change) error { return a.outcome(ctx, ch, err) })
+		err := r.writer.update(write, func(ch *change) error {
+			j, err := ch.leased(job)
+			if err != nil {
+				return err
+			}
+			j.UpdatedAt = ch.now
+			if ctx.Err() != nil { // interrupted, not failed
+				j.Attempts--
+				release(&j, ch.now)
+				return ch.UpdateJob(j)
+			}
+			f := a.explain(cause)
+			log.LogAttrs(ctx, f.level(), "job failed", slog.String("step", f.step), slog.String("err", f.cause))
+			return r.fail(ch, a, j, f)
+		})
 		cancel()
-		if failed == nil || errors.Is(failed, errLost) {
+		if err == nil || errors.Is(err, errLost) {
 			return
 		}
-		a.log.Error("cannot store how a job ended", "err", failed)
-		if !a.c.sleep(ctx, a.c.backoff(n), nil) {
+
+		log.Error("cannot store how a job ended", "err", err)
+		if !sleep(ctx, r.backoff.after(n), nil) {
 			return
 		}
 	}
 }
 
-// handBack bounds the write of a job's end.
-const handBack = 10 * time.Second
-
-// outcome decides what becomes of a job after err.
-func (a *attempt) outcome(ctx context.Context, ch *change, err error) error {
-	j, failed := ch.owned(a.job.ID, a.job.WorkspaceID, a.c.life)
-	if failed != nil {
-		return failed
-	}
-	j.UpdatedAt = ch.now
-	if ctx.Err() != nil { // interrupted, not failed
-		j.Attempts--
-		release(&j, ch.now)
-		return ch.UpdateJob(j)
-	}
-	f := a.explain(err)
-	a.log.LogAttrs(ctx, f.level(), "job failed", slog.String("step", a.step.Name), slog.String("err", a.c.tokens.scrub(j.WorkspaceID, err.Error())))
-	j.LastError = f.text
-	if err := a.failStep(ch, f.text); err != nil {
-		return err
-	}
-	jobs, failed := ch.liveJobs(j.WorkspaceID)
-	switch {
-	case failed != nil:
-		return failed
-	case len(jobs) > 1: // a deletion waits: it does all that is left to do
-		ch.jobs = true
-		return ch.DeleteJob(j.ID)
-	case f.waits:
-		return a.wait(ch, j)
-	case f.final || j.Attempts >= a.c.cfg.Attempts:
-		return a.park(ch, j)
-	}
-	release(&j, ch.now.Add(a.c.backoff(j.Attempts)))
-	ch.jobs = true
-	return ch.UpdateJob(j)
-}
-
-// wait puts off a job whose failure is not its own. The attempt does not
-// count, and the workspace says what it waits for.
-func (a *attempt) wait(ch *change, j agent.Job) error {
-	j.Attempts--
-	release(&j, ch.now.Add(a.c.backoff(a.c.view.outage())))
-	ch.jobs = true
-	if err := ch.UpdateJob(j); err != nil {
-		return err
-	}
-	rec, err := ch.Workspace(j.WorkspaceID)
-	if err != nil || rec.ErrorMessage == j.LastError {
-		return err
-	}
-	rec.ErrorMessage = j.LastError
-	return ch.put(&rec)
-}
-
-// park gives a job up: the workspace is in error and says why.
-func (a *attempt) park(ch *change, j agent.Job) error {
-	j.State, j.LeasedUntil, j.LeaseToken = agent.JobParked, time.Time{}, ""
-	if err := ch.UpdateJob(j); err != nil {
-		return err
-	}
-	rec, err := ch.Workspace(j.WorkspaceID)
+// fail decides what becomes of a job after a failed attempt, and stores that.
+func (r *Runner) fail(ch *change, a jobAttempt, j agent.Job, f failure) error {
+	jobs, err := ch.liveJobs(j.WorkspaceID)
 	if err != nil {
 		return err
 	}
-	rec.Status, rec.ErrorMessage, rec.Address = agent.StatusError, j.LastError, ""
-	return ch.put(&rec) // a clone's token is kept for another start
-}
+	j.LastError = f.text
 
-// backoff is the time before the next attempt after n of them: doubled each
-// time, up to a limit, and between half and all of that, so that jobs that
-// failed together do not come back together.
-func (c *ControlPlane) backoff(n int) time.Duration {
-	d := c.cfg.Backoff
-	for ; n > 1 && d < c.cfg.MaxBackoff; n-- {
-		d *= 2
+	end := endRetried
+	switch {
+	case len(jobs) > 1: // the job behind it does all that is left to do
+		end, ch.jobs = endCancelled, true
+		err = r.cancel(ch, j)
+	case f.outage > 0: // an attempt that does not count
+		end, ch.jobs = endWaits, true
+		j.Attempts--
+		release(&j, ch.now.Add(r.backoff.after(f.outage)))
+		err = ch.UpdateJob(j)
+	case f.final || j.Attempts >= r.attempts:
+		end = endParked
+		j.State, j.LeasedUntil, j.LeaseToken = agent.JobParked, time.Time{}, ""
+		err = ch.UpdateJob(j)
+	default:
+		ch.jobs = true
+		release(&j, ch.now.Add(r.backoff.after(j.Attempts)))
+		err = ch.UpdateJob(j)
 	}
-	d = max(min(d, c.cfg.MaxBackoff), 2*time.Millisecond)
-	var b [8]byte
-	if _, err := io.ReadFull(c.cfg.Random, b[:]); err != nil {
-		return d
+	if err != nil {
+		return err
 	}
-	return d/2 + time.Duration(binary.NativeEndian.Uint64(b[:])%uint64(d/2))
+	return a.settle(ch, f, end)
 }
 
-// failure is what a failed attempt means.
-type failure struct {
-	text  string // a sentence for the user
-	final bool   // trying again cannot help
-	waits bool   // not the job's fault: it waits, as long as it takes
-}
-
-func (f failure) level() slog.Level {
-	if f.waits {
-		return slog.LevelWarn
-	}
-	return slog.LevelError
-}
-
-// explain turns an error into what it means. Only texts of [agent.Error] are
-// for users.
-func (a *attempt) explain(err error) failure {
-	e, ok := errors.AsType[*agent.Error](err)
-	if !ok {
-		text := fmt.Sprintf("%s failed. The agent's log has the details.", a.step.Title)
-		if errors.Is(err, context.DeadlineExceeded) {
-			text = fmt.Sprintf("%s took too long.", a.step.Title)
+// hurry makes the jobs due that wait for their next attempt: what they waited
+// for is over.
+func (r *Runner) hurry(ctx context.Context) error {
+	return r.writer.update(ctx, func(ch *change) error {
+		jobs, err := ch.Jobs("")
+		if err != nil {
+			return err
 		}
-		return failure{text: text}
-	}
-	return failure{
-		text:  a.c.tokens.scrub(a.job.WorkspaceID, e.Message),
-		final: a.final(err, e.Code),
-		waits: e.Code == agent.CodeUnavailable,
-	}
-}
-
-// final reports whether trying again cannot help. A conflict is the user's
-// folder when it comes from the clone; from elsewhere it is a container that
-// ended meanwhile.
-func (a *attempt) final(err error, code string) bool {
-	switch code {
-	case agent.CodeValidation, agent.CodeTooLarge:
-		return true
-	case agent.CodeConflict:
-		return a.step.Name == agent.StepClone
-	}
-	return errors.Is(err, errInterrupted)
+		for _, j := range jobs {
+			if j.State != agent.JobQueued {
+				continue
+			}
+			j.RunAt, ch.jobs = ch.now, true
+			if err := ch.UpdateJob(j); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

@@ -3,8 +3,8 @@ package controlplane
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
-	"slices"
 
 	"github.com/rockpool/rootvm/agent"
 )
@@ -28,8 +28,8 @@ func (c *ControlPlane) CreateWorkspace(ctx context.Context, n agent.NewWorkspace
 		if err != nil {
 			return err
 		}
-		ch.tell(rec)
-		return c.enqueue(ch, agent.JobCreate, id)
+		ch.announce(rec)
+		return ch.enqueue(agent.Job{Kind: agent.JobCreate, WorkspaceID: id})
 	})
 	if err != nil {
 		c.tokens.forget(id)
@@ -87,36 +87,47 @@ func (c *ControlPlane) ListWorkspaces(ctx context.Context, after agent.Cursor, l
 
 // StartWorkspace implements [agent.Workspaces].
 func (c *ControlPlane) StartWorkspace(ctx context.Context, id string) (agent.Workspace, error) {
-	return c.transit(ctx, id, agent.StatusCreating, agent.JobStart)
+	return c.request(ctx, id, agent.Job{Kind: agent.JobStart})
 }
 
 // StopWorkspace implements [agent.Workspaces].
 func (c *ControlPlane) StopWorkspace(ctx context.Context, id string) (agent.Workspace, error) {
-	return c.transit(ctx, id, agent.StatusStopping, agent.JobStop)
+	return c.request(ctx, id, agent.Job{Kind: agent.JobStop})
 }
 
-// transit stores a new state and the job that belongs to it.
-func (c *ControlPlane) transit(ctx context.Context, id string, to agent.Status, kind agent.JobKind) (agent.Workspace, error) {
+// request stores a job that a user asks for, and the state of the workspace
+// that belongs to the job's kind. The state of the workspace must allow it.
+func (c *ControlPlane) request(ctx context.Context, id string, job agent.Job) (agent.Workspace, error) {
+	kind, ok := c.kinds.of(job.Kind)
+	if !ok {
+		return agent.Workspace{}, fmt.Errorf("request job: %w: %s", errUnknownKind, job.Kind)
+	}
+	job.WorkspaceID = id
 	var rec agent.Record
 	err := c.update(ctx, func(ch *change) (err error) {
 		if rec, err = ch.Workspace(id); err != nil {
 			return err
 		}
-		if err := agent.Transition(rec.Status, to); err != nil {
-			return err
+		if kind.during != "" {
+			if err := agent.Transition(rec.Status, kind.during); err != nil {
+				return err
+			}
 		}
 		jobs, err := ch.liveJobs(id)
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(jobs, isDelete) {
+		if c.kinds.anyRemoves(jobs) {
 			return agent.Errorf(agent.CodeConflict, "Workspace %q is being deleted", rec.Name)
 		}
-		rec.Status, rec.ErrorMessage = to, ""
-		if err := ch.put(&rec); err != nil {
-			return err
+
+		if kind.during != "" {
+			rec.Status, rec.ErrorMessage = kind.during, ""
+			if err := ch.put(&rec); err != nil {
+				return err
+			}
 		}
-		return c.enqueue(ch, kind, id)
+		return ch.enqueue(job)
 	})
 	return rec.Workspace, err
 }
@@ -133,17 +144,19 @@ func (c *ControlPlane) DeleteWorkspace(ctx context.Context, id string) error {
 			return err
 		}
 		jobs, err := ch.liveJobs(id)
-		if err != nil || slices.ContainsFunc(jobs, isDelete) {
+		if err != nil || c.kinds.anyRemoves(jobs) {
 			return err
 		}
+
 		for _, j := range jobs {
-			if j.State == agent.JobQueued {
-				if err := ch.DeleteJob(j.ID); err != nil {
-					return err
-				}
+			if j.State != agent.JobQueued {
+				continue
+			}
+			if err := c.kinds.cancel(ch, j); err != nil {
+				return err
 			}
 		}
-		return c.enqueue(ch, agent.JobDelete, id)
+		return ch.enqueue(agent.Job{Kind: agent.JobDelete, WorkspaceID: id})
 	})
 }
 

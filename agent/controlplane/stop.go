@@ -1,0 +1,40 @@
+package controlplane
+
+import (
+	"context"
+	"time"
+
+	"github.com/rockpool/rootvm/agent"
+)
+
+// stopSteps are those of a stop. The preferences of a workspace that was found
+// running although it should not are not asked for.
+func (a *attempt) stopSteps() []jobStep {
+	var steps []jobStep
+	if a.rec.AutoSyncPrefs && a.rec.Status == agent.StatusStopping {
+		steps = append(steps, jobStep{name: agent.StepPreferences, title: "Saving your preferences", limit: 2 * syncTimeout, do: func(ctx context.Context) error {
+			a.c.syncPreferences(ctx, a.rec, a.log)
+			return ctx.Err()
+		}})
+	}
+	return append(steps, jobStep{name: agent.StepStop, title: "Stopping the container", limit: a.c.cfg.StopGrace + 2*time.Minute, do: func(ctx context.Context) error {
+		err := a.c.cfg.Runtime.Stop(ctx, a.rec.ID, a.c.cfg.StopGrace)
+		if agent.ErrorCode(err) == agent.CodeNotFound {
+			return nil // what is not there is stopped
+		}
+		return err
+	}})
+}
+
+// arriveStopped stores that the workspace is stopped and has no ports any
+// more, unless only a container was stopped that should not have run.
+func (a *attempt) arriveStopped(ch *change) error {
+	rec, err := ch.Workspace(a.rec.ID)
+	if err != nil || rec.Status != a.kind.during {
+		return err
+	}
+	if err := ch.forgetPorts(rec.ID); err != nil {
+		return err
+	}
+	return a.arriveAt(ch, "")
+}
