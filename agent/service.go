@@ -54,29 +54,21 @@ type Preferences interface {
 	SavePreference(ctx context.Context, name, workspaceID string) (Preference, error)
 }
 
-// RouteRequest is a request that reached one of Caddy's servers for IDEs and
-// previews.
-type RouteRequest struct {
-	Preview bool   // asked the server for previews
-	Path    string // escaped path of the request, without the query
-}
-
-// Route says where such a request goes: to an upstream, or the browser
-// elsewhere. Exactly one of Upstream and Redirect is set.
+// Route is the way to a workspace's IDE or to a preview of an application in
+// it.
 type Route struct {
 	Workspace string // its name
 	Upstream  string // host:port to dial
-	Port      int    // of a preview: the application's port behind the upstream's /proxy/<port>/; else 0
-	Redirect  string // path to send the browser to: the same with a slash at its end
+	Port      int    // of a preview: the application's port; else 0
 }
 
-// Routes decides where requests go.
+// Routes knows the way to what runs.
 type Routes interface {
-	// Route returns where r goes. What is not there is [CodeNotFound]; a
-	// workspace that does not run is [CodeConflict]; a path that two programs
-	// could read differently (encoded names, dot segments, double slashes) is
-	// [CodeValidation]. It is asked for every request: it reads memory only.
-	Route(ctx context.Context, r RouteRequest) (Route, error)
+	// Route returns the way to the IDE of the workspace with this name, or with
+	// a port the way to that preview. A name or a registered port that is not
+	// there is [CodeNotFound]; a workspace that does not run is
+	// [CodeConflict]. It is asked for every request: it reads memory only.
+	Route(ctx context.Context, name string, port int) (Route, error)
 }
 
 // Watcher lets clients follow what changes.

@@ -1,6 +1,7 @@
 // Package client speaks the agent's HTTP API, typed: workspaces, ports,
-// settings, events, logs and the runtime API. It keeps no state but idle
-// connections, and imports only the domain and the standard library.
+// preferences, events, logs and the runtime API. It keeps no state but idle
+// connections, and imports only the domain and agent/api, where shapes and
+// paths are.
 //
 // What the agent refuses comes back as the [agent.Error] that it was there. An
 // agent that cannot be reached is an error with [ErrUnreachable] in its chain.
@@ -19,6 +20,7 @@ import (
 	"strings"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 // ErrUnreachable is in the chain of errors of requests that did not get an
@@ -56,33 +58,34 @@ func Unix(socket string) *Client {
 
 // request is one request to be sent.
 type request struct {
-	method, path string
-	query        url.Values
-	kind         string // of body
-	body         io.Reader
-	header       http.Header
+	api.Operation
+	parts  []string // what the operation's pattern leaves open
+	query  url.Values
+	kind   string // of body
+	body   io.Reader
+	header http.Header
 }
 
-// path joins escaped segments.
-func path(segments ...string) string {
-	var b strings.Builder
-	b.WriteString("/api")
-	for _, s := range segments {
-		b.WriteString("/" + url.PathEscape(s))
-	}
-	return b.String()
+// ask is a request for an operation.
+func ask(o api.Operation, parts ...string) request { return request{Operation: o, parts: parts} }
+
+// with adds query parameters.
+func (q request) with(query url.Values) request {
+	q.query = query
+	return q
 }
 
 // send sends q and returns the answer, which is a success. The caller closes
 // its body.
 func (c *Client) send(ctx context.Context, q request) (*http.Response, error) {
-	target := c.base + q.path
+	path := q.Path(q.parts...)
+	target := c.base + path
 	if len(q.query) > 0 {
 		target += "?" + q.query.Encode()
 	}
-	r, err := http.NewRequestWithContext(ctx, q.method, target, q.body)
+	r, err := http.NewRequestWithContext(ctx, q.Method, target, q.body)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", q.method, q.path, err)
+		return nil, fmt.Errorf("%s %s: %w", q.Method, path, err)
 	}
 	for name, values := range q.header {
 		r.Header[name] = values
@@ -95,7 +98,7 @@ func (c *Client) send(ctx context.Context, q request) (*http.Response, error) {
 	}
 	resp, err := c.http.Do(r)
 	if err != nil && ctx.Err() != nil {
-		return nil, fmt.Errorf("%s %s: %w", q.method, q.path, ctx.Err())
+		return nil, fmt.Errorf("%s %s: %w", q.Method, path, ctx.Err())
 	}
 	if err != nil {
 		return nil, unreachable{err}
@@ -123,20 +126,14 @@ func (u unreachable) Is(target error) bool { return target == ErrUnreachable }
 
 // fault reads an answer that is no success.
 func fault(resp *http.Response) error {
-	var body struct {
-		Error struct {
-			Code    string        `json:"code"`
-			Message string        `json:"message"`
-			Fields  []agent.Field `json:"fields"`
-		} `json:"error"`
-	}
+	var body api.Error
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&body); err != nil || body.Error.Code == "" {
 		if resp.StatusCode == http.StatusUnauthorized {
 			return agent.Errorf(agent.CodeUnauthorized, "The user name or the password is wrong")
 		}
 		return agent.Errorf(agent.CodeInternal, "The agent answers with status %d, which this client does not understand", resp.StatusCode)
 	}
-	return &agent.Error{Code: body.Error.Code, Message: body.Error.Message, Fields: body.Error.Fields}
+	return body.Domain()
 }
 
 // call sends in as JSON, unless it is nil, and reads the answer into out,
@@ -145,9 +142,9 @@ func (c *Client) call(ctx context.Context, q request, in, out any) error {
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return fmt.Errorf("%s %s: %w", q.method, q.path, err)
+			return fmt.Errorf("%s %s: %w", q.Method, q.Pattern, err)
 		}
-		q.kind, q.body = "application/json", bytes.NewReader(b)
+		q.kind, q.body = api.TypeJSON, bytes.NewReader(b)
 	}
 	resp, err := c.send(ctx, q)
 	if err != nil {
@@ -158,14 +155,14 @@ func (c *Client) call(ctx context.Context, q request, in, out any) error {
 		return nil
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
-		return fmt.Errorf("%s %s: read the answer: %w", q.method, q.path, err)
+		return fmt.Errorf("%s %s: read the answer: %w", q.Method, q.Pattern, err)
 	}
 	return nil
 }
 
 // Healthy returns nil when the agent says that it serves.
 func (c *Client) Healthy(ctx context.Context) error {
-	resp, err := c.send(ctx, request{method: http.MethodGet, path: path("health")})
+	resp, err := c.send(ctx, ask(api.Health))
 	if err != nil {
 		return err
 	}

@@ -3,17 +3,14 @@ package client
 import (
 	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"net/http"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 // Event is one server-sent event.
@@ -29,11 +26,13 @@ type Event struct {
 // silently with ctx.
 func (c *Client) Events(ctx context.Context, lastID string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		header := http.Header{"Accept": {"text/event-stream"}}
+		header := http.Header{"Accept": {api.TypeEvents}}
 		if lastID != "" {
-			header.Set("Last-Event-ID", lastID)
+			header.Set(api.HeaderLastEventID, lastID)
 		}
-		resp, err := c.send(ctx, request{method: http.MethodGet, path: path("events"), header: header})
+		q := ask(api.Events)
+		q.header = header
+		resp, err := c.send(ctx, q)
 		if err != nil {
 			if ctx.Err() == nil {
 				yield(Event{}, err)
@@ -84,37 +83,9 @@ func readEvents(r io.Reader, yield func(Event) bool) error {
 
 // decodeEvent understands one event.
 func decodeEvent(id, name, data string) (Event, error) {
-	if name == "reset" {
+	if name == api.EventReset {
 		return Event{Reset: true}, nil
 	}
-	var d struct {
-		WorkspaceID string     `json:"workspaceId"`
-		Workspace   *workspace `json:"workspace"`
-		Step        *step      `json:"step"`
-		Name        string     `json:"name"`
-		At          time.Time  `json:"at"`
-	}
-	if err := json.Unmarshal([]byte(data), &d); err != nil {
-		return Event{}, fmt.Errorf("read event %q: %w", id, err)
-	}
-	i := strings.LastIndexByte(id, '-')
-	if i < 0 {
-		return Event{}, errors.New("read events: an event without an id")
-	}
-	seq, err := strconv.ParseUint(id[i+1:], 10, 64)
-	if err != nil {
-		return Event{}, fmt.Errorf("read event %q: %w", id, err)
-	}
-	e := Event{ID: id, Event: agent.Event{
-		Seq: seq, Epoch: id[:i], Kind: agent.EventKind(name), WorkspaceID: d.WorkspaceID, Name: d.Name, At: d.At,
-	}}
-	if d.Workspace != nil {
-		w := d.Workspace.domain()
-		e.Workspace = &w
-	}
-	if d.Step != nil {
-		s := agent.Step(*d.Step)
-		e.Step = &s
-	}
-	return e, nil
+	e, err := api.DecodeEvent(id, name, data)
+	return Event{ID: id, Event: e}, err
 }

@@ -5,11 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 // Runtime is the agent's runtime, over HTTP. It implements [agent.Runtime].
@@ -20,75 +20,54 @@ var _ agent.Runtime = Runtime{}
 // Runtime returns the agent's runtime.
 func (c *Client) Runtime() Runtime { return Runtime{c} }
 
-// post asks for one method's effect.
-func (r Runtime) post(ctx context.Context, id, method string, in any) error {
-	return r.c.call(ctx, request{method: http.MethodPost, path: path("runtime", id, method)}, in, nil)
-}
-
-// get asks for one method's result.
-func (r Runtime) get(ctx context.Context, id, method string, out any) error {
-	return r.c.call(ctx, request{method: http.MethodGet, path: path("runtime", id, method)}, nil, out)
-}
-
 // Create implements [agent.Runtime].
 func (r Runtime) Create(ctx context.Context, c agent.Container) error {
-	return r.post(ctx, c.ID, "create", struct {
-		Name  string `json:"name"`
-		Image string `json:"image"`
-		Port  int    `json:"port"`
-		Slot  int    `json:"slot"`
-	}{c.Name, c.Image, c.Port, c.Slot})
+	body := api.NewContainer{Name: c.Name, Image: c.Image, Port: c.Port, Slot: c.Slot}
+	return r.c.call(ctx, ask(api.CreateContainer, c.ID), body, nil)
 }
 
 // Start implements [agent.Runtime].
-func (r Runtime) Start(ctx context.Context, id string) error { return r.post(ctx, id, "start", nil) }
+func (r Runtime) Start(ctx context.Context, id string) error {
+	return r.c.call(ctx, ask(api.StartContainer, id), nil, nil)
+}
 
 // Stop implements [agent.Runtime].
 func (r Runtime) Stop(ctx context.Context, id string, grace time.Duration) error {
-	return r.post(ctx, id, "stop", map[string]float64{"graceSeconds": grace.Seconds()})
+	return r.c.call(ctx, ask(api.StopContainer, id), api.Stop{GraceSeconds: grace.Seconds()}, nil)
 }
 
 // Remove implements [agent.Runtime].
-func (r Runtime) Remove(ctx context.Context, id string) error { return r.post(ctx, id, "remove", nil) }
+func (r Runtime) Remove(ctx context.Context, id string) error {
+	return r.c.call(ctx, ask(api.RemoveContainer, id), nil, nil)
+}
 
 // Status implements [agent.Runtime].
 func (r Runtime) Status(ctx context.Context, id string) (agent.ContainerStatus, error) {
-	var out struct {
-		Status agent.ContainerStatus `json:"status"`
-	}
-	err := r.get(ctx, id, "status", &out)
+	var out api.ContainerStatus
+	err := r.c.call(ctx, ask(api.GetContainerStatus, id), nil, &out)
 	return out.Status, err
 }
 
 // Address implements [agent.Runtime].
 func (r Runtime) Address(ctx context.Context, id string) (string, error) {
-	var out struct {
-		Address string `json:"address"`
-	}
-	err := r.get(ctx, id, "address", &out)
+	var out api.Address
+	err := r.c.call(ctx, ask(api.GetAddress, id), nil, &out)
 	return out.Address, err
 }
 
 // Configure implements [agent.Runtime].
 func (r Runtime) Configure(ctx context.Context, id string, c agent.IDEConfig) error {
-	return r.post(ctx, id, "configure", struct {
-		Name   string `json:"name"`
-		Folder string `json:"folder,omitempty"`
-	}(c))
+	return r.c.call(ctx, ask(api.ConfigureIDE, id), api.IDEConfig(c), nil)
 }
 
 // Clone implements [agent.Runtime].
 func (r Runtime) Clone(ctx context.Context, id string, c agent.Clone) error {
-	return r.post(ctx, id, "clone", struct {
-		URL    string `json:"url"`
-		Folder string `json:"folder"`
-		Token  string `json:"token,omitempty"`
-	}(c))
+	return r.c.call(ctx, ask(api.CloneRepository, id), api.Clone(c), nil)
 }
 
 // ReadFile implements [agent.Runtime].
 func (r Runtime) ReadFile(ctx context.Context, id, file string) ([]byte, error) {
-	resp, err := r.c.send(ctx, request{method: http.MethodGet, path: path("runtime", id, "readFile"), query: url.Values{"path": {file}}})
+	resp, err := r.c.send(ctx, ask(api.ReadFile, id).with(url.Values{api.QueryPath: {file}}))
 	if err != nil {
 		return nil, err
 	}
@@ -102,8 +81,7 @@ func (r Runtime) ReadFile(ctx context.Context, id, file string) ([]byte, error) 
 
 // WriteFile implements [agent.Runtime].
 func (r Runtime) WriteFile(ctx context.Context, id, file string, content []byte) error {
-	return r.c.call(ctx, request{
-		method: http.MethodPut, path: path("runtime", id, "writeFile"), query: url.Values{"path": {file}},
-		kind: "application/octet-stream", body: bytes.NewReader(content),
-	}, nil, nil)
+	q := ask(api.WriteFile, id).with(url.Values{api.QueryPath: {file}})
+	q.kind, q.body = api.TypeBytes, bytes.NewReader(content)
+	return r.c.call(ctx, q, nil, nil)
 }

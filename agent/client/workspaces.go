@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 // The client offers the control plane's use cases with their own signatures.
@@ -19,53 +18,23 @@ var (
 	_ agent.Preferences = (*Client)(nil)
 )
 
-// workspace is a workspace on the wire.
-type workspace struct {
-	ID            string       `json:"id"`
-	Name          string       `json:"name"`
-	Status        agent.Status `json:"status"`
-	Image         string       `json:"image"`
-	Description   string       `json:"description"`
-	RepositoryID  string       `json:"repositoryId"`
-	VMIP          string       `json:"vmIp"`
-	ErrorMessage  string       `json:"errorMessage"`
-	AutoSyncPrefs bool         `json:"autoSyncPrefs"`
-	CreatedAt     time.Time    `json:"createdAt"`
-	UpdatedAt     time.Time    `json:"updatedAt"`
-}
-
-func (w workspace) domain() agent.Workspace {
-	return agent.Workspace{
-		ID: w.ID, Name: w.Name, Status: w.Status, Image: w.Image, Description: w.Description,
-		RepositoryID: w.RepositoryID, AutoSyncPrefs: w.AutoSyncPrefs, Address: w.VMIP,
-		ErrorMessage: w.ErrorMessage, CreatedAt: w.CreatedAt, UpdatedAt: w.UpdatedAt,
-	}
-}
-
 // one asks for one workspace.
 func (c *Client) one(ctx context.Context, q request, in any) (agent.Workspace, error) {
-	var w workspace
+	var w api.Workspace
 	if err := c.call(ctx, q, in, &w); err != nil {
 		return agent.Workspace{}, err
 	}
-	return w.domain(), nil
+	return w.Domain(), nil
 }
 
 // CreateWorkspace asks for a workspace. It returns as soon as that is stored.
 func (c *Client) CreateWorkspace(ctx context.Context, n agent.NewWorkspace) (agent.Workspace, error) {
-	return c.one(ctx, request{method: http.MethodPost, path: path("workspaces")}, struct {
-		Name          string `json:"name"`
-		Image         string `json:"image"`
-		Description   string `json:"description,omitempty"`
-		RepositoryID  string `json:"repositoryId,omitempty"`
-		AutoSyncPrefs bool   `json:"autoSyncPrefs,omitempty"`
-		Token         string `json:"token,omitempty"`
-	}(n))
+	return c.one(ctx, ask(api.CreateWorkspace), api.NewWorkspace(n))
 }
 
 // Workspace returns the workspace with this id.
 func (c *Client) Workspace(ctx context.Context, id string) (agent.Workspace, error) {
-	return c.one(ctx, request{method: http.MethodGet, path: path("workspaces", id)}, nil)
+	return c.one(ctx, ask(api.GetWorkspace, id), nil)
 }
 
 // WorkspaceByName looks through the list.
@@ -90,94 +59,66 @@ func (c *Client) WorkspaceByName(ctx context.Context, name string) (agent.Worksp
 
 // ListWorkspaces returns a page, newest first, and the place of the next one.
 func (c *Client) ListWorkspaces(ctx context.Context, after agent.Cursor, limit int) ([]agent.Workspace, agent.Cursor, error) {
-	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	query := url.Values{api.QueryLimit: {strconv.Itoa(limit)}}
 	if after.ID != "" {
-		query.Set("cursor", after.Encode())
+		query.Set(api.QueryCursor, after.Encode())
 	}
-	var page struct {
-		Items      []workspace `json:"items"`
-		NextCursor string      `json:"nextCursor"`
-	}
-	if err := c.call(ctx, request{method: http.MethodGet, path: path("workspaces"), query: query}, nil, &page); err != nil {
+	var page api.WorkspaceList
+	if err := c.call(ctx, ask(api.ListWorkspaces).with(query), nil, &page); err != nil {
 		return nil, agent.Cursor{}, err
 	}
 	next, err := agent.DecodeCursor(page.NextCursor)
 	if err != nil {
 		return nil, agent.Cursor{}, err
 	}
-	items := make([]agent.Workspace, len(page.Items))
-	for i, w := range page.Items {
-		items[i] = w.domain()
-	}
-	return items, next, nil
+	return api.List(page.Items, api.Workspace.Domain), next, nil
 }
 
 // StartWorkspace asks for a start. It returns as soon as that is stored.
 func (c *Client) StartWorkspace(ctx context.Context, id string) (agent.Workspace, error) {
-	return c.one(ctx, request{method: http.MethodPost, path: path("workspaces", id, "start")}, nil)
+	return c.one(ctx, ask(api.StartWorkspace, id), nil)
 }
 
 // StopWorkspace asks for a stop. It returns as soon as that is stored.
 func (c *Client) StopWorkspace(ctx context.Context, id string) (agent.Workspace, error) {
-	return c.one(ctx, request{method: http.MethodPost, path: path("workspaces", id, "stop")}, nil)
+	return c.one(ctx, ask(api.StopWorkspace, id), nil)
 }
 
 // DeleteWorkspace asks for a deletion. It returns as soon as that is stored.
 func (c *Client) DeleteWorkspace(ctx context.Context, id string) error {
-	return c.call(ctx, request{method: http.MethodDelete, path: path("workspaces", id)}, nil, nil)
-}
-
-// step is a step on the wire.
-type step struct {
-	WorkspaceID string          `json:"workspaceId"`
-	Job         agent.JobKind   `json:"job"`
-	Name        string          `json:"name"`
-	Title       string          `json:"title"`
-	State       agent.StepState `json:"state"`
-	StartedAt   time.Time       `json:"startedAt"`
-	EndedAt     time.Time       `json:"endedAt"`
-	Message     string          `json:"message"`
+	return c.call(ctx, ask(api.DeleteWorkspace, id), nil, nil)
 }
 
 // Steps returns what the workspace's last job did.
 func (c *Client) Steps(ctx context.Context, id string) ([]agent.Step, error) {
-	var list []step
-	if err := c.call(ctx, request{method: http.MethodGet, path: path("workspaces", id, "steps")}, nil, &list); err != nil {
+	var list []api.Step
+	if err := c.call(ctx, ask(api.ListSteps, id), nil, &list); err != nil {
 		return nil, err
 	}
-	steps := make([]agent.Step, len(list))
-	for i, s := range list {
-		steps[i] = agent.Step(s)
-	}
-	return steps, nil
+	return api.List(list, api.Step.Domain), nil
 }
 
 // Usage returns what a running workspace uses.
 func (c *Client) Usage(ctx context.Context, id string) (agent.Usage, error) {
-	var u struct {
-		CPU         float64 `json:"cpu"`
-		Memory      int64   `json:"memory"`
-		MemoryLimit int64   `json:"memoryLimit"`
-		Pids        int     `json:"pids"`
-	}
-	err := c.call(ctx, request{method: http.MethodGet, path: path("workspaces", id, "usage")}, nil, &u)
+	var u api.Usage
+	err := c.call(ctx, ask(api.GetUsage, id), nil, &u)
 	return agent.Usage(u), err
 }
 
 // Logs copies what the workspace's processes wrote to w.
 func (c *Client) Logs(ctx context.Context, id string, tail int, follow bool, w io.Writer) error {
-	return c.copyLog(ctx, id, "container", tail, follow, w)
+	return c.copyLog(ctx, id, api.LogContainer, tail, follow, w)
 }
 
 // StepLog copies what the workspace's jobs did to w, a line for each change.
 func (c *Client) StepLog(ctx context.Context, id string, tail int, follow bool, w io.Writer) error {
-	return c.copyLog(ctx, id, "steps", tail, follow, w)
+	return c.copyLog(ctx, id, api.LogSteps, tail, follow, w)
 }
 
 func (c *Client) copyLog(ctx context.Context, id, source string, tail int, follow bool, w io.Writer) error {
-	resp, err := c.send(ctx, request{method: http.MethodGet, path: path("workspaces", id, "logs"), query: url.Values{
-		"source": {source}, "tail": {strconv.Itoa(tail)}, "follow": {strconv.FormatBool(follow)},
-	}})
+	resp, err := c.send(ctx, ask(api.GetLogs, id).with(url.Values{
+		api.QuerySource: {source}, api.QueryTail: {strconv.Itoa(tail)}, api.QueryFollow: {strconv.FormatBool(follow)},
+	}))
 	if err != nil {
 		return err
 	}
@@ -188,72 +129,47 @@ func (c *Client) copyLog(ctx context.Context, id, source string, tail int, follo
 	return nil
 }
 
-// port is a port on the wire.
-type port struct {
-	WorkspaceID string    `json:"workspaceId"`
-	Port        int       `json:"port"`
-	Label       string    `json:"label"`
-	CreatedAt   time.Time `json:"createdAt"`
-}
-
 // ListPorts returns the ports of a workspace.
 func (c *Client) ListPorts(ctx context.Context, id string) ([]agent.Port, error) {
-	var list []port
-	if err := c.call(ctx, request{method: http.MethodGet, path: path("workspaces", id, "ports")}, nil, &list); err != nil {
+	var list []api.Port
+	if err := c.call(ctx, ask(api.ListPorts, id), nil, &list); err != nil {
 		return nil, err
 	}
-	ports := make([]agent.Port, len(list))
-	for i, p := range list {
-		ports[i] = agent.Port(p)
-	}
-	return ports, nil
+	return api.List(list, api.Port.Domain), nil
 }
 
 // AddPort registers a port.
 func (c *Client) AddPort(ctx context.Context, id string, n agent.NewPort) (agent.Port, error) {
-	var p port
-	err := c.call(ctx, request{method: http.MethodPost, path: path("workspaces", id, "ports")}, struct {
-		Port  int    `json:"port"`
-		Label string `json:"label,omitempty"`
-	}(n), &p)
-	return agent.Port(p), err
+	var p api.Port
+	err := c.call(ctx, ask(api.AddPort, id), api.NewPort(n), &p)
+	return p.Domain(), err
 }
 
 // RemovePort takes a port back.
 func (c *Client) RemovePort(ctx context.Context, id string, port int) error {
-	return c.call(ctx, request{method: http.MethodDelete, path: path("workspaces", id, "ports", strconv.Itoa(port))}, nil, nil)
-}
-
-// preference is a preference on the wire.
-type preference struct {
-	Name      string    `json:"name"`
-	Blob      string    `json:"blob"`
-	UpdatedAt time.Time `json:"updatedAt"`
+	return c.call(ctx, ask(api.RemovePort, id, strconv.Itoa(port)), nil, nil)
 }
 
 // ListPreferences returns those that are stored.
 func (c *Client) ListPreferences(ctx context.Context) ([]agent.Preference, error) {
-	var list []preference
-	if err := c.call(ctx, request{method: http.MethodGet, path: path("settings")}, nil, &list); err != nil {
+	var list []api.Preference
+	if err := c.call(ctx, ask(api.ListPreferences), nil, &list); err != nil {
 		return nil, err
 	}
-	prefs := make([]agent.Preference, len(list))
-	for i, p := range list {
-		prefs[i] = agent.Preference(p)
-	}
-	return prefs, nil
+	return api.List(list, api.Preference.Domain), nil
 }
 
 // Preference returns one preference.
 func (c *Client) Preference(ctx context.Context, name string) (agent.Preference, error) {
-	var p preference
-	err := c.call(ctx, request{method: http.MethodGet, path: path("settings", name)}, nil, &p)
-	return agent.Preference(p), err
+	var p api.Preference
+	err := c.call(ctx, ask(api.GetPreference, name), nil, &p)
+	return p.Domain(), err
 }
 
 // SavePreference stores the preference's file of a running workspace.
 func (c *Client) SavePreference(ctx context.Context, name, workspaceID string) (agent.Preference, error) {
-	var p preference
-	err := c.call(ctx, request{method: http.MethodPut, path: path("settings", name), query: url.Values{"workspaceId": {workspaceID}}}, nil, &p)
-	return agent.Preference(p), err
+	var p api.Preference
+	q := ask(api.SavePreference, name).with(url.Values{api.QueryWorkspaceID: {workspaceID}})
+	err := c.call(ctx, q, nil, &p)
+	return p.Domain(), err
 }

@@ -430,7 +430,7 @@ func TestReconcile(t *testing.T) {
 		if ports, _ := p.ListPorts(ctx, runs.ID); len(ports) != 1 {
 			t.Errorf("ports: %v", ports)
 		}
-		if r, err := p.Route(ctx, agent.RouteRequest{Preview: true, Path: "/workspace/runs/port/3000/"}); err != nil || r.Upstream != runs.Address {
+		if r, err := p.Route(ctx, "runs", 3000); err != nil || r.Upstream != runs.Address {
 			t.Errorf("route: %+v, %v", r, err)
 		}
 		if status, _ := p.rt.Status(ctx, stops.ID); status != agent.ContainerStopped || p.status(stops.ID) != agent.StatusStopped {
@@ -474,7 +474,7 @@ func TestControlPlane_Rebooted(t *testing.T) {
 		if p.status(runs.ID) != agent.StatusCreating || p.status(stops.ID) != agent.StatusStopped {
 			t.Errorf("after the boot: %s and %s", p.status(runs.ID), p.status(stops.ID))
 		}
-		if r, err := p.Route(t.Context(), agent.RouteRequest{Path: "/workspace/runs/"}); agent.ErrorCode(err) != agent.CodeConflict {
+		if r, err := p.Route(t.Context(), "runs", 0); agent.ErrorCode(err) != agent.CodeConflict {
 			t.Errorf("route: %+v, %v", r, err)
 		}
 		time.Sleep(time.Minute)

@@ -1,108 +1,145 @@
 package http
 
 import (
+	"cmp"
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
-// handler answers one method of one route, or returns why not.
+// handler answers one operation, or returns why not.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
-// methods are the handlers of one route by method.
-type methods map[string]handler
-
-// route is one path and what can be asked of it.
+// route is an operation and what answers it.
 type route struct {
-	pattern string
-	query   []string // the parameters it knows: others are a fault; nil: it takes any
-	methods methods
+	api.Operation
+	handle handler
 }
-
-// none is for routes without parameters.
-var none = []string{}
 
 // routes is the whole surface of the dashboard's server.
 func (s *Server) routes() []route {
-	get := func(h handler) methods { return methods{http.MethodGet: h} }
-	post := func(h handler) methods { return methods{http.MethodPost: h} }
-	put := func(h handler) methods { return methods{http.MethodPut: h} }
 	return []route{
-		{"/api/health", nil, get(s.health)},
-		{"/api/ping", none, get(s.ping)},
-		{"/api/openapi.json", none, get(s.openAPI)},
-		{"/api/metrics", none, get(s.metrics)},
-		{"/api/events", none, get(s.events)},
-		{"/api/auth/me", none, get(s.me)},
-		{"/api/auth/logout", none, methods{http.MethodGet: s.logout, http.MethodPost: s.logout}},
-		{"/api/auth/github", nil, get(s.github)},
+		{api.Health, s.health},
+		{api.Ping, acknowledge},
+		{api.OpenAPI, openAPI},
+		{api.Metrics, s.metrics},
+		{api.Events, s.events},
+		{api.GetMe, s.me},
+		{api.Logout, acknowledge},
+		{api.LogoutByLink, acknowledge},
+		{api.Login, enter},
 
-		{"/api/workspaces", []string{"limit", "cursor"}, methods{http.MethodGet: s.listWorkspaces, http.MethodPost: s.createWorkspace}},
-		{"/api/workspaces/{id}", none, methods{http.MethodGet: s.workspace, http.MethodDelete: s.deleteWorkspace}},
-		{"/api/workspaces/{id}/start", none, post(s.startWorkspace)},
-		{"/api/workspaces/{id}/stop", none, post(s.stopWorkspace)},
-		{"/api/workspaces/{id}/steps", none, get(s.steps)},
-		{"/api/workspaces/{id}/usage", none, get(s.usage)},
-		{"/api/workspaces/{id}/logs", []string{"follow", "tail", "source"}, get(s.logs)},
-		{"/api/workspaces/{id}/ports", none, methods{http.MethodGet: s.listPorts, http.MethodPost: s.addPort}},
-		{"/api/workspaces/{id}/ports/{port}", none, methods{http.MethodDelete: s.removePort}},
+		{api.ListWorkspaces, s.listWorkspaces},
+		{api.CreateWorkspace, s.createWorkspace},
+		{api.GetWorkspace, s.workspace},
+		{api.DeleteWorkspace, s.deleteWorkspace},
+		{api.StartWorkspace, s.startWorkspace},
+		{api.StopWorkspace, s.stopWorkspace},
+		{api.ListSteps, s.listSteps},
+		{api.GetUsage, s.usage},
+		{api.GetLogs, s.logs},
+		{api.ListPorts, s.listPorts},
+		{api.AddPort, s.addPort},
+		{api.RemovePort, s.removePort},
 
-		{"/api/settings", none, get(s.listSettings)},
-		{"/api/settings/{name}", []string{"workspaceId"}, methods{http.MethodGet: s.setting, http.MethodPut: s.saveSetting}},
+		{api.ListPreferences, s.listPreferences},
+		{api.GetPreference, s.preference},
+		{api.SavePreference, s.savePreference},
 
-		{"/api/github/repos", []string{"sort", "page", "per_page"}, get(s.listRepositories)},
-		{"/api/github/repos/search", []string{"q", "page", "per_page"}, get(s.searchRepositories)},
+		{api.ListRepositories, s.listRepositories},
+		{api.SearchRepositories, s.searchRepositories},
 
-		{"/api/runtime/{id}/create", none, post(s.runtimeCreate)},
-		{"/api/runtime/{id}/start", none, post(s.runtimeStart)},
-		{"/api/runtime/{id}/stop", none, post(s.runtimeStop)},
-		{"/api/runtime/{id}/remove", none, post(s.runtimeRemove)},
-		{"/api/runtime/{id}/status", none, get(s.runtimeStatus)},
-		{"/api/runtime/{id}/address", none, get(s.runtimeAddress)},
-		{"/api/runtime/{id}/configure", none, post(s.runtimeConfigure)},
-		{"/api/runtime/{id}/clone", none, post(s.runtimeClone)},
-		{"/api/runtime/{id}/readFile", []string{"path"}, get(s.runtimeReadFile)},
-		{"/api/runtime/{id}/writeFile", []string{"path"}, put(s.runtimeWriteFile)},
+		{api.CreateContainer, s.createContainer},
+		{api.StartContainer, s.startContainer},
+		{api.StopContainer, s.stopContainer},
+		{api.RemoveContainer, s.removeContainer},
+		{api.GetContainerStatus, s.containerStatus},
+		{api.GetAddress, s.containerAddress},
+		{api.ConfigureIDE, s.configureIDE},
+		{api.CloneRepository, s.cloneRepository},
+		{api.ReadFile, s.readFile},
+		{api.WriteFile, s.writeFile},
 
-		{"/app", nil, get(s.enter)},
-		{"/app/", nil, methods{http.MethodGet: s.dashboard, http.MethodPost: s.dashboard}},
-		{"/workspace/", nil, get(s.toIDE)},
+		{page(http.MethodGet, "/app"), enter},
+		{page(http.MethodGet, "/app/"), s.dashboard},
+		{page(http.MethodPost, "/app/"), s.dashboard},
+		{page(http.MethodGet, "/workspace/"), s.Gateway.ToIDE},
 	}
 }
 
-// route registers a route.
-func (s *Server) route(mux *http.ServeMux, rt route) {
-	allow := make([]string, 0, len(rt.methods)+1)
-	for name := range rt.methods {
-		allow = append(allow, name)
+// page is an operation of the pages, which is no part of the API.
+func page(method, pattern string) api.Operation {
+	return api.Operation{Method: method, Pattern: pattern, AnyQuery: true}
+}
+
+// endpoint is a pattern and all that can be asked of it.
+type endpoint struct {
+	pattern string
+	methods map[string]handler
+	query   []string // the parameters that one of its operations knows
+	any     bool     // it takes parameters that nobody knows
+}
+
+// endpoints groups routes by their pattern.
+func endpoints(routes []route) []*endpoint {
+	var list []*endpoint
+	known := map[string]*endpoint{}
+	for _, rt := range routes {
+		p := known[rt.Pattern]
+		if p == nil {
+			p = &endpoint{pattern: rt.Pattern, methods: map[string]handler{}}
+			known[rt.Pattern] = p
+			list = append(list, p)
+		}
+		p.methods[rt.Method] = rt.handle
+		p.query = append(p.query, rt.Query...)
+		p.any = p.any || rt.AnyQuery
 	}
-	if rt.methods[http.MethodGet] != nil {
-		allow = append(allow, http.MethodHead)
+	return list
+}
+
+// allow lists the methods of an endpoint.
+func (p *endpoint) allow() string {
+	names := slices.Collect(maps.Keys(p.methods))
+	if p.methods[http.MethodGet] != nil {
+		names = append(names, http.MethodHead)
 	}
-	slices.Sort(allow)
-	mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) {
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// register has mux answer what can be asked of an endpoint.
+func (s *Server) register(mux *http.ServeMux, p *endpoint) {
+	allow := p.allow()
+	mux.HandleFunc(p.pattern, func(w http.ResponseWriter, r *http.Request) {
 		if rec, ok := w.(*recorder); ok {
-			rec.route = rt.pattern
+			rec.route = p.pattern
 		}
 		method := r.Method
 		if method == http.MethodHead {
 			method = http.MethodGet
 		}
-		h := rt.methods[method]
-		if h == nil {
-			w.Header().Set("Allow", strings.Join(allow, ", "))
+		handle := p.methods[method]
+		if handle == nil {
+			w.Header().Set("Allow", allow)
 			s.fail(w, r, agent.Errorf(agent.CodeMethodNotAllowed, "Method %s is not allowed for %s", r.Method, r.URL.Path))
 			return
 		}
-		if err := checkQuery(r, rt.query); err != nil {
-			s.fail(w, r, err)
-			return
+
+		var err error
+		if !p.any {
+			err = checkQuery(r, p.query)
 		}
-		if err := h(w, r); err != nil {
+		if err == nil {
+			err = handle(w, r)
+		}
+		if err != nil {
 			s.fail(w, r, err)
 		}
 	})
@@ -130,37 +167,30 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) ping(w http.ResponseWriter, _ *http.Request) error {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	_, _ = io.WriteString(w, `{"status":"ok"}`)
-	return nil
+// acknowledge says yes. A logout has nothing to end: the browser keeps basic
+// credentials until it is closed.
+func acknowledge(w http.ResponseWriter, _ *http.Request) error {
+	return api.WriteJSON(w, http.StatusOK, api.Acknowledgement{Status: "ok"})
 }
 
-type user struct {
-	ID       int    `json:"id"`
-	Username string `json:"username"`
-}
-
-// me tells whom Caddy let in. There is one user, and its id is 0.
+// me tells whom Caddy let in.
 func (s *Server) me(w http.ResponseWriter, r *http.Request) error {
-	name := r.Header.Get(userHeader)
-	if name == "" {
-		name = s.Username
-	}
-	s.json(w, http.StatusOK, map[string]user{"user": {Username: name}})
-	return nil
+	name := cmp.Or(r.Header.Get(api.HeaderUser), s.Username)
+	return api.WriteJSON(w, http.StatusOK, api.Me{User: api.User{Username: name}})
 }
 
-// logout has nothing to end: the browser keeps basic credentials until it is
-// closed.
-func (s *Server) logout(w http.ResponseWriter, _ *http.Request) error {
-	s.json(w, http.StatusOK, map[string]string{"status": "ok"})
-	return nil
-}
-
-// github is where clients begin a login; with basic credentials that is over
-// already.
-func (s *Server) github(w http.ResponseWriter, r *http.Request) error {
+// enter sends a browser to the dashboard's first page. It is also where
+// clients begin a login: with basic credentials that is over already.
+func enter(w http.ResponseWriter, r *http.Request) error {
 	http.Redirect(w, r, "/app/workspaces", http.StatusFound)
+	return nil
+}
+
+// dashboard answers below /app/.
+func (s *Server) dashboard(w http.ResponseWriter, r *http.Request) error {
+	if s.Dashboard == nil {
+		return s.Gateway.NotFound(w, r)
+	}
+	s.Dashboard.ServeHTTP(w, r)
 	return nil
 }

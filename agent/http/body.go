@@ -8,10 +8,13 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"reflect"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 // maxDepth bounds how deep a body's objects and arrays may nest.
@@ -29,8 +32,8 @@ type fields struct {
 func readBody(r *http.Request) (*fields, error) {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := params["charset"]
-	if err != nil || kind != "application/json" || charset != "" && !equalFold(charset, "utf-8") {
-		return nil, agent.Errorf(agent.CodeUnsupportedMedia, "The body must be JSON: send Content-Type: application/json")
+	if err != nil || kind != api.TypeJSON || charset != "" && !equalFold(charset, "utf-8") {
+		return nil, agent.Errorf(agent.CodeUnsupportedMedia, "The body must be JSON: send Content-Type: "+api.TypeJSON)
 	}
 	b, err := readAll(r)
 	if err != nil {
@@ -92,39 +95,54 @@ func checkDepth(b []byte) error {
 	return nil
 }
 
-// readOnly refuses members that only the agent sets.
-func (f *fields) readOnly(names ...string) {
-	for _, name := range names {
-		if _, ok := f.members[name]; ok {
-			f.fault(name, "is read-only")
-		}
-	}
-}
-
 func (f *fields) fault(name, message string) {
 	f.faults = append(f.faults, agent.Field{Path: name, Message: message})
 }
 
-// member reads one member, which may be absent or null unless it is required.
-func member[T any](f *fields, name, kind string, required bool) T {
-	var value T
+// readOnly is a shape of a body with members that only the agent sets.
+type readOnly interface{ ReadOnly() []string }
+
+// decode reads a shape of package api, member by member. Each may be absent or
+// null unless it is required: its tag says so by having no omitempty.
+func decode[T any](f *fields) T {
+	var shape T
+	if s, ok := any(shape).(readOnly); ok {
+		for _, name := range s.ReadOnly() {
+			if _, sent := f.members[name]; sent {
+				f.fault(name, "is read-only")
+			}
+		}
+	}
+
+	value := reflect.ValueOf(&shape).Elem()
+	for i := range value.NumField() {
+		name, options, _ := strings.Cut(value.Type().Field(i).Tag.Get("json"), ",")
+		f.member(name, options != "omitempty", value.Field(i))
+	}
+	return shape
+}
+
+// member reads one member into a field of a shape.
+func (f *fields) member(name string, required bool, to reflect.Value) {
 	raw, ok := f.members[name]
 	if !ok || string(raw) == "null" {
 		if required {
 			f.fault(name, "is required")
 		}
-		return value
+		return
 	}
-	if err := json.Unmarshal(raw, &value); err != nil {
-		f.fault(name, "must be "+kind)
+	if err := json.Unmarshal(raw, to.Addr().Interface()); err != nil {
+		f.fault(name, "must be "+kindNames[to.Kind()])
 	}
-	return value
 }
 
-func (f *fields) text(name string) string         { return member[string](f, name, "a string", false) }
-func (f *fields) requiredText(name string) string { return member[string](f, name, "a string", true) }
-func (f *fields) flag(name string) bool           { return member[bool](f, name, "true or false", false) }
-func (f *fields) number(name string) int          { return member[int](f, name, "a whole number", true) }
+// kindNames say what a member must be.
+var kindNames = map[reflect.Kind]string{
+	reflect.String:  "a string",
+	reflect.Bool:    "true or false",
+	reflect.Int:     "a whole number",
+	reflect.Float64: "a number",
+}
 
 // err returns the faults as one error whose text names the first, and nil when
 // there are none.

@@ -1,12 +1,12 @@
 package http
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 // statuses is the one table from error code to HTTP status.
@@ -22,20 +22,6 @@ var statuses = map[string]int{
 	agent.CodeInternal:         http.StatusInternalServerError,
 	agent.CodeUnavailable:      http.StatusServiceUnavailable,
 	agent.CodeNoSpace:          http.StatusInsufficientStorage,
-}
-
-// errorBody is the shape of every error. Message is there twice for clients
-// that look in either place.
-type errorBody struct {
-	Error   errorDetail `json:"error"`
-	Message string      `json:"message"`
-	Status  int         `json:"status"`
-}
-
-type errorDetail struct {
-	Code    string        `json:"code"`
-	Message string        `json:"message"`
-	Fields  []agent.Field `json:"fields,omitempty"`
 }
 
 // fail answers with err. What is not an [agent.Error] goes to the log and is
@@ -60,35 +46,28 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "5")
 	}
-	s.json(w, status, errorBody{
-		Error:   errorDetail{Code: e.Code, Message: e.Message, Fields: e.Fields},
-		Message: e.Message,
-		Status:  status,
-	})
+	if err := api.WriteJSON(w, status, api.FromError(e, status)); err != nil {
+		s.Log.Error("cannot answer", "err", err)
+	}
 }
 
-func (s *Server) json(w http.ResponseWriter, status int, v any) {
-	b, err := json.Marshal(v)
+// or fails with what an answer returned, if it is a fault.
+func (s *Server) or(w http.ResponseWriter, r *http.Request, err error) {
 	if err != nil {
-		s.Log.Error("encode answer", "err", err)
-		http.Error(w, "internal error", http.StatusInternalServerError)
-		return
+		s.fail(w, r, err)
 	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = w.Write(b)
 }
 
 // notFound answers for a path nobody serves: JSON under the dashboard's /api,
 // else a page.
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
-	if !toDashboard(r) {
-		s.noWorkspace(w, r)
+	if !api.ToDashboard(r) {
+		s.or(w, r, s.Gateway.NoWorkspace(w, r))
 		return
 	}
 	if r.URL.Path == "/api" || strings.HasPrefix(r.URL.Path, "/api/") {
 		s.fail(w, r, agent.Errorf(agent.CodeNotFound, "Route %s %s not found", r.Method, r.URL.Path))
 		return
 	}
-	s.page(w, r, http.StatusNotFound, pageNotFound())
+	s.or(w, r, s.Gateway.NotFound(w, r))
 }

@@ -2,15 +2,12 @@ package http
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 // defaultHeartbeat is shorter than what proxies take for a dead connection.
@@ -20,16 +17,14 @@ const defaultHeartbeat = 15 * time.Second
 // written.
 const writeLimit = 30 * time.Second
 
-// events streams what happens as server-sent events
-// (https://html.spec.whatwg.org/multipage/server-sent-events.html). An event's
-// id is "<epoch>-<seq>". A client without one, or with one of another life of
-// the agent, is first told "reset": read everything anew.
+// events streams what happens, as [api.Event] says.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
-	epoch, after, err := parseEventID(r.Header.Get("Last-Event-ID"))
-	if err != nil {
-		return err
+	last := r.Header.Get(api.HeaderLastEventID)
+	epoch, after, ok := api.ParseEventID(last)
+	if last != "" && !ok {
+		return invalid(api.HeaderLastEventID, "must be the id of an event")
 	}
-	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Content-Type", api.TypeEvents)
 	w.Header().Set("X-Accel-Buffering", "no")
 	if r.Method == http.MethodHead {
 		return nil
@@ -50,7 +45,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 func opening(reset bool) []byte {
 	b := []byte("retry: 1000\n\n")
 	if reset {
-		b = append(b, "event: reset\ndata: {}\n\n"...)
+		b = append(b, "event: "+api.EventReset+"\ndata: {}\n\n"...)
 	}
 	return b
 }
@@ -74,7 +69,7 @@ func (s *Server) copyEvents(ctx context.Context, out *stream, events <-chan agen
 				return // too slow: the client comes back with its last id
 			}
 			var err error
-			if frame, err = eventFrame(e); err != nil {
+			if frame, err = api.EventFrame(e); err != nil {
 				s.Log.Error("encode event", "err", err)
 				return
 			}
@@ -84,31 +79,6 @@ func (s *Server) copyEvents(ctx context.Context, out *stream, events <-chan agen
 			return
 		}
 	}
-}
-
-// eventFrame is one event on the wire. JSON has no line ends, so the data is
-// one line.
-func eventFrame(e agent.Event) ([]byte, error) {
-	data, err := json.Marshal(shapeEvent(e))
-	if err != nil {
-		return nil, err
-	}
-	return fmt.Appendf(nil, "id: %s-%d\nevent: %s\ndata: %s\n\n", e.Epoch, e.Seq, e.Kind, data), nil
-}
-
-// parseEventID reads an id that a client brings back; "" is a new client.
-func parseEventID(id string) (epoch string, seq uint64, err error) {
-	if id == "" {
-		return "", 0, nil
-	}
-	i := strings.LastIndexByte(id, '-')
-	if i > 0 {
-		seq, err = strconv.ParseUint(id[i+1:], 10, 64)
-	}
-	if i <= 0 || err != nil {
-		return "", 0, invalid("Last-Event-ID", "must be the id of an event")
-	}
-	return id[:i], seq, nil
 }
 
 // stream writes to a client at once, and gives up on one that does not read.

@@ -1,26 +1,30 @@
 package http
 
-import "net/http"
+import (
+	"maps"
+	"net/http"
+	"slices"
+)
 
-// Route is a route of the server, for tests.
+// Route is a path of the server and all that can be asked of it, for tests.
 type Route struct {
 	Pattern string
-	Query   []string // nil: any
+	Query   []string
 	Methods []string
 }
 
 // Routes lists what the dashboard's server is registered for.
 func Routes() []Route {
 	var out []Route
-	for _, r := range (&Server{}).routes() {
-		rt := Route{Pattern: r.pattern, Query: r.query}
-		for m := range r.methods {
-			rt.Methods = append(rt.Methods, m)
-		}
-		out = append(out, rt)
+	for _, p := range endpoints((&Server{Gateway: noGateway{}}).routes()) {
+		out = append(out, Route{Pattern: p.pattern, Query: p.query, Methods: slices.Collect(maps.Keys(p.methods))})
 	}
 	return out
 }
+
+type noGateway struct{ Gateway }
+
+func (noGateway) ToIDE(http.ResponseWriter, *http.Request) error { return nil }
 
 // DecodeWorkspace and DecodePort read bodies as the handlers do.
 func DecodeWorkspace(b []byte) error {

@@ -31,7 +31,6 @@ type fake struct {
 	tokens     []string
 	fail       error // what every method returns
 	logs       func(ctx context.Context, w io.Writer) error
-	route      func(agent.RouteRequest) (agent.Route, error)
 	slow       bool // event streams end at once
 }
 
@@ -262,26 +261,15 @@ func (f *fake) SavePreference(ctx context.Context, name, key string) (agent.Pref
 	return p, nil
 }
 
-func (f *fake) Route(_ context.Context, r agent.RouteRequest) (agent.Route, error) {
-	if f.fail != nil {
-		return agent.Route{}, f.fail
+func (f *fake) Route(_ context.Context, name string, port int) (agent.Route, error) {
+	w, err := f.find(func(w agent.Workspace) bool { return w.Name == name }, name)
+	if err != nil {
+		return agent.Route{}, err
 	}
-	if f.route != nil {
-		return f.route(r)
+	if w.Status != agent.StatusRunning {
+		return agent.Route{}, agent.Errorf(agent.CodeConflict, "Workspace %q is not running", name)
 	}
-	name, _, slash := strings.Cut(strings.TrimPrefix(r.Path, "/workspace/"), "/")
-	for _, w := range f.workspaces {
-		switch {
-		case w.Name != name:
-		case !slash:
-			return agent.Route{Redirect: r.Path + "/"}, nil
-		case w.Status != agent.StatusRunning:
-			return agent.Route{}, agent.Errorf(agent.CodeConflict, "Workspace %q is not running", name)
-		default:
-			return agent.Route{Upstream: w.Address}, nil
-		}
-	}
-	return agent.Route{}, agent.Errorf(agent.CodeNotFound, "Workspace %q not found", name)
+	return agent.Route{Workspace: name, Upstream: w.Address, Port: port}, nil
 }
 
 func (f *fake) Events(ctx context.Context, life string, after uint64) (<-chan agent.Event, bool) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 // guard holds what is true for every request: no path that means another one
@@ -16,7 +17,7 @@ import (
 func (s *Server) guard(next http.Handler) http.Handler {
 	origins := http.NewCrossOriginProtection()
 	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.fail(w, r, errCrossOrigin())
+		s.fail(w, r, api.CrossOrigin())
 	}))
 	protected := origins.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -41,10 +42,6 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		r.Body = http.MaxBytesReader(rec, r.Body, MaxBody)
 		protected.ServeHTTP(rec, r)
 	})
-}
-
-func errCrossOrigin() error {
-	return agent.Errorf(agent.CodeForbidden, "Requests from other sites are refused")
 }
 
 // recorder remembers what became of a request.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 const (
@@ -23,20 +24,20 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q := r.URL.Query()
-	tail, err := number(q, "tail", defaultTail)
+	tail, err := number(q, api.QueryTail, defaultTail)
 	if err == nil && (tail < 0 || tail > maxTail) {
-		err = invalid("tail", fmt.Sprintf("must be a number from 0 to %d", maxTail))
+		err = invalid(api.QueryTail, fmt.Sprintf("must be a number from 0 to %d", maxTail))
 	}
 	if err != nil {
 		return err
 	}
-	follow, err := boolean(q, "follow")
+	follow, err := boolean(q, api.QueryFollow)
 	if err != nil {
 		return err
 	}
-	source := q.Get("source")
-	if source != "" && source != "container" && source != "steps" {
-		return invalid("source", "must be container or steps")
+	source := q.Get(api.QuerySource)
+	if source != "" && source != api.LogContainer && source != api.LogSteps {
+		return invalid(api.QuerySource, "must be "+api.LogContainer+" or "+api.LogSteps)
 	}
 	if _, err := s.ControlPlane.Workspace(r.Context(), id); err != nil {
 		return err
@@ -52,7 +53,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusOK)
 		_ = out.c.Flush()
 	}
-	if source == "steps" {
+	if source == api.LogSteps {
 		err = s.stepLog(ctx, id, tail, follow, out)
 	} else {
 		err = s.ControlPlane.Logs(ctx, id, tail, follow, out)

@@ -3,16 +3,18 @@ package http
 import (
 	_ "embed"
 	"net/http"
+
+	"github.com/rockpool/rootvm/agent/api"
 )
 
-// openAPI is the description of every route under /api.
+// document is the description of every route under /api.
 //
 //go:embed openapi.json
-var openAPI []byte
+var document []byte
 
 // openAPI serves the description.
-func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) error {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	_, _ = w.Write(openAPI)
+func openAPI(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Content-Type", api.TypeJSON+"; charset=utf-8")
+	_, _ = w.Write(document)
 	return nil
 }

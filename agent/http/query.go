@@ -23,7 +23,7 @@ func parseQuery(r *http.Request) (url.Values, error) {
 // checkQuery refuses parameters that are not in known, parameters given
 // twice, and a query that does not decode.
 func checkQuery(r *http.Request, known []string) error {
-	if known == nil || r.URL.RawQuery == "" {
+	if r.URL.RawQuery == "" {
 		return nil
 	}
 	values, err := parseQuery(r)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 const (
@@ -17,11 +18,11 @@ const (
 
 // repositoryQuery reads the page that a client wants.
 func repositoryQuery(q url.Values) (agent.RepositoryQuery, error) {
-	page, err := number(q, "page", 1)
+	page, err := number(q, api.QueryPage, 1)
 	if err != nil {
 		return agent.RepositoryQuery{}, err
 	}
-	size, err := number(q, "per_page", defaultRepositories)
+	size, err := number(q, api.QueryPerPage, defaultRepositories)
 	if err != nil {
 		return agent.RepositoryQuery{}, err
 	}
@@ -34,16 +35,18 @@ func (s *Server) listRepositories(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
-	q.Sort = values.Get("sort")
+	q.Sort = values.Get(api.QuerySort)
 	if !slices.Contains([]string{"", "created", "updated", "pushed", "full_name"}, q.Sort) {
-		return invalid("sort", "must be created, updated, pushed or full_name")
+		return invalid(api.QuerySort, "must be created, updated, pushed or full_name")
 	}
 	page, err := s.Repositories.ListRepositories(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	s.json(w, http.StatusOK, repositoryList{Items: list(page.Items, shapeRepository), NextPage: optional(page.NextPage)})
-	return nil
+	return api.WriteJSON(w, http.StatusOK, api.RepositoryList{
+		Items:    api.List(page.Items, api.FromRepository),
+		NextPage: api.PageNumber(page.NextPage),
+	})
 }
 
 func (s *Server) searchRepositories(w http.ResponseWriter, r *http.Request) error {
@@ -52,21 +55,20 @@ func (s *Server) searchRepositories(w http.ResponseWriter, r *http.Request) erro
 	if err != nil {
 		return err
 	}
-	q.Text = strings.TrimSpace(values.Get("q"))
+	q.Text = strings.TrimSpace(values.Get(api.QueryText))
 	if q.Text == "" {
-		return invalid("q", "is required")
+		return invalid(api.QueryText, "is required")
 	}
 	if len(q.Text) > maxSearch {
-		return invalid("q", "must be at most 256 bytes long")
+		return invalid(api.QueryText, "must be at most 256 bytes long")
 	}
 	page, err := s.Repositories.SearchRepositories(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	s.json(w, http.StatusOK, repositoryList{
-		Items:      list(page.Items, shapeRepository),
-		TotalCount: &page.Total,
-		NextPage:   optional(page.NextPage),
+	return api.WriteJSON(w, http.StatusOK, api.RepositorySearch{
+		Items:      api.List(page.Items, api.FromRepository),
+		TotalCount: page.Total,
+		NextPage:   api.PageNumber(page.NextPage),
 	})
-	return nil
 }

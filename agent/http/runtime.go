@@ -1,6 +1,7 @@
 package http
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 // maxGrace bounds how long a client may let a container take to stop.
@@ -19,21 +21,13 @@ var workspacePattern = regexp.MustCompile(`^[a-z0-9-]{3,63}$`)
 // The runtime API is [agent.Runtime] over HTTP, method by method. A method
 // without a result answers 204.
 
-func (s *Server) runtimeCreate(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) createContainer(w http.ResponseWriter, r *http.Request) error {
 	id, f, err := runtimeBody(r)
 	if err != nil {
 		return err
 	}
-	c := agent.Container{
-		ID:    id,
-		Name:  f.requiredText("name"),
-		Image: f.text("image"),
-		Port:  f.number("port"),
-		Slot:  f.number("slot"),
-	}
-	if c.Image == "" {
-		c.Image = agent.DefaultImage
-	}
+	body := decode[api.NewContainer](f)
+	c := agent.Container{ID: id, Name: body.Name, Image: cmp.Or(body.Image, agent.DefaultImage), Port: body.Port, Slot: body.Slot}
 	check(f, "name", workspacePattern.MatchString(c.Name), "must be 3 to 63 characters of a-z, 0-9 and dashes")
 	check(f, "port", c.Port >= 1024 && c.Port <= 65535, "must be a number from 1024 to 65535")
 	check(f, "slot", agent.ValidSlot(c.Slot), fmt.Sprintf("must be a number from 0 to %d", agent.ContainerSlots-1))
@@ -75,7 +69,7 @@ func done(w http.ResponseWriter, err error) error {
 	return nil
 }
 
-func (s *Server) runtimeStart(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) startContainer(w http.ResponseWriter, r *http.Request) error {
 	id, err := workspaceID(r)
 	if err != nil {
 		return err
@@ -83,12 +77,12 @@ func (s *Server) runtimeStart(w http.ResponseWriter, r *http.Request) error {
 	return done(w, s.Runtime.Start(r.Context(), id))
 }
 
-func (s *Server) runtimeStop(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) stopContainer(w http.ResponseWriter, r *http.Request) error {
 	id, f, err := runtimeBody(r)
 	if err != nil {
 		return err
 	}
-	seconds := member[float64](f, "graceSeconds", "a number", true)
+	seconds := decode[api.Stop](f).GraceSeconds
 	grace := time.Duration(seconds * float64(time.Second))
 	check(f, "graceSeconds", seconds >= 0 && seconds <= maxGrace.Seconds(), "must be a number from 0 to 300")
 	if err := f.err(); err != nil {
@@ -97,7 +91,7 @@ func (s *Server) runtimeStop(w http.ResponseWriter, r *http.Request) error {
 	return done(w, s.Runtime.Stop(r.Context(), id, grace))
 }
 
-func (s *Server) runtimeRemove(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) removeContainer(w http.ResponseWriter, r *http.Request) error {
 	id, err := workspaceID(r)
 	if err != nil {
 		return err
@@ -105,7 +99,7 @@ func (s *Server) runtimeRemove(w http.ResponseWriter, r *http.Request) error {
 	return done(w, s.Runtime.Remove(r.Context(), id))
 }
 
-func (s *Server) runtimeStatus(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) containerStatus(w http.ResponseWriter, r *http.Request) error {
 	id, err := workspaceID(r)
 	if err != nil {
 		return err
@@ -114,11 +108,10 @@ func (s *Server) runtimeStatus(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.json(w, http.StatusOK, map[string]agent.ContainerStatus{"status": status})
-	return nil
+	return api.WriteJSON(w, http.StatusOK, api.ContainerStatus{Status: status})
 }
 
-func (s *Server) runtimeAddress(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) containerAddress(w http.ResponseWriter, r *http.Request) error {
 	id, err := workspaceID(r)
 	if err != nil {
 		return err
@@ -127,16 +120,15 @@ func (s *Server) runtimeAddress(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.json(w, http.StatusOK, map[string]string{"address": address})
-	return nil
+	return api.WriteJSON(w, http.StatusOK, api.Address{Address: address})
 }
 
-func (s *Server) runtimeConfigure(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) configureIDE(w http.ResponseWriter, r *http.Request) error {
 	id, f, err := runtimeBody(r)
 	if err != nil {
 		return err
 	}
-	c := agent.IDEConfig{Name: f.requiredText("name"), Folder: f.text("folder")}
+	c := agent.IDEConfig(decode[api.IDEConfig](f))
 	check(f, "name", workspacePattern.MatchString(c.Name), "must be 3 to 63 characters of a-z, 0-9 and dashes")
 	check(f, "folder", c.Folder == "" || absolute(c.Folder), "must be an absolute path")
 	if err := f.err(); err != nil {
@@ -153,12 +145,12 @@ func plain(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f })
 }
 
-func (s *Server) runtimeClone(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) cloneRepository(w http.ResponseWriter, r *http.Request) error {
 	id, f, err := runtimeBody(r)
 	if err != nil {
 		return err
 	}
-	c := agent.Clone{URL: f.requiredText("url"), Folder: f.requiredText("folder"), Token: f.text("token")}
+	c := agent.Clone(decode[api.Clone](f))
 	// The rules for a workspace's repository and token hold here as well.
 	asked := agent.NewWorkspace{Name: "name", RepositoryID: c.URL, Token: c.Token}
 	check(f, "url", strings.HasPrefix(c.URL, "https://") && agent.ErrorCode(asked.Validate()) == "", "must be an https address without credentials, and the token printable")
@@ -174,14 +166,14 @@ func filePath(r *http.Request) (id, path string, err error) {
 	if id, err = workspaceID(r); err != nil {
 		return "", "", err
 	}
-	path = r.URL.Query().Get("path")
+	path = r.URL.Query().Get(api.QueryPath)
 	if path == "" || !plain(path) {
-		return "", "", invalid("path", "must be the path of a file, absolute or relative to the home directory")
+		return "", "", invalid(api.QueryPath, "must be the path of a file, absolute or relative to the home directory")
 	}
 	return id, path, nil
 }
 
-func (s *Server) runtimeReadFile(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) readFile(w http.ResponseWriter, r *http.Request) error {
 	id, path, err := filePath(r)
 	if err != nil {
 		return err
@@ -190,19 +182,19 @@ func (s *Server) runtimeReadFile(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Type", api.TypeBytes)
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(content)
 	return nil
 }
 
-func (s *Server) runtimeWriteFile(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) writeFile(w http.ResponseWriter, r *http.Request) error {
 	id, path, err := filePath(r)
 	if err != nil {
 		return err
 	}
-	if kind := r.Header.Get("Content-Type"); kind != "application/octet-stream" {
-		return agent.Errorf(agent.CodeUnsupportedMedia, "The body must be the file's bytes: send Content-Type: application/octet-stream")
+	if kind := r.Header.Get("Content-Type"); kind != api.TypeBytes {
+		return agent.Errorf(agent.CodeUnsupportedMedia, "The body must be the file's bytes: send Content-Type: "+api.TypeBytes)
 	}
 	content, err := readAll(r)
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package http is the agent's HTTP API and the few pages it answers itself,
-// served on a unix socket behind Caddy, which has checked the credentials.
-// It keeps no state and imports only the domain. openapi.json describes every
-// route under /api.
+// Package http serves the agent's HTTP API, and what others answer beside it,
+// on a unix socket behind Caddy, which has checked the credentials. It keeps no
+// state and imports only the domain and agent/api, where the shapes and paths
+// are. openapi.json describes every route under /api.
 package http
 
 import (
@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
-	"github.com/rockpool/rootvm/guest"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 // MaxBody bounds a request's body, in bytes.
@@ -38,6 +38,19 @@ type Metrics interface {
 	Request(route, method string, status int, took time.Duration)
 }
 
+// Gateway answers what is neither the API nor the dashboard. An error is a
+// fault of the agent's own, and nothing was written.
+type Gateway interface {
+	// Decide answers at [api.RoutePath] where a request goes.
+	Decide(w http.ResponseWriter, r *http.Request) error
+	// NoWorkspace answers for an IDE or a preview that is not there.
+	NoWorkspace(w http.ResponseWriter, r *http.Request) error
+	// NotFound answers for a page that is not there.
+	NotFound(w http.ResponseWriter, r *http.Request) error
+	// ToIDE sends a browser from the dashboard's server to that of the IDEs.
+	ToIDE(w http.ResponseWriter, r *http.Request) error
+}
+
 // Server has what the handlers need. All fields but Dashboard and Heartbeat
 // must be set.
 type Server struct {
@@ -46,59 +59,38 @@ type Server struct {
 	Runtime      agent.Runtime
 	Repositories agent.Repositories
 	Metrics      Metrics
+	Gateway      Gateway
 	// Dashboard answers what is below /app/, with the path as the browser
 	// asked for it. Without one there is a page that says that nothing is
 	// there.
 	Dashboard http.Handler
-	Ports     guest.Ports // on the host, to build addresses a browser can use
-	Username  string      // of requests that came past Caddy
+	Username  string // of requests that came past Caddy
 	Version   string
 	Heartbeat time.Duration // between two signs of life on a quiet stream; 0 is 15 seconds
 	Log       *slog.Logger
 }
 
-// Headers that Caddy sets and that it removes from what clients send.
-const (
-	serverHeader   = "X-Rockpool-Server"   // which of Caddy's servers was asked
-	userHeader     = "X-Rockpool-User"     // whom Caddy let in
-	upstreamHeader = "X-Rockpool-Upstream" // our answer to it: where a request goes
-)
-
-// Caddy's three servers. Only the dashboard's has the API. The others are
-// origins of their own, so that neither an IDE nor an application in a preview
-// can speak to the API as the user.
-const (
-	serverDashboard = "srv0"
-	serverIDE       = "srv1"
-	serverPreview   = "srv2"
-)
-
 // Handler returns the whole surface: /api/… as JSON and /app/… as pages for
-// the dashboard's server; for the other two the decision where a request goes,
-// and pages. A request without a server's name came from inside, by the
-// socket, and is treated as one to the dashboard.
+// the dashboard's server; for the other two servers what the gateway answers.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, r := range s.routes() {
-		s.route(mux, r)
+	for _, p := range endpoints(s.routes()) {
+		s.register(mux, p)
 	}
 	mux.HandleFunc("/", s.notFound)
 	return s.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case toDashboard(r):
+		case api.ToDashboard(r):
 			mux.ServeHTTP(w, r)
-		case r.URL.Path == routePath:
-			s.decide(w, r)
+		case r.URL.Path == api.RoutePath:
+			if rec, ok := w.(*recorder); ok {
+				rec.route = api.RoutePath
+			}
+			s.or(w, r, s.Gateway.Decide(w, r))
 		default:
-			s.noWorkspace(w, r)
+			s.or(w, r, s.Gateway.NoWorkspace(w, r))
 		}
 	}))
-}
-
-// toDashboard reports whether r is for the server that has the API.
-func toDashboard(r *http.Request) bool {
-	name := r.Header.Get(serverHeader)
-	return name == "" || name == serverDashboard
 }
 
 // Listen makes the unix socket at path, for the owner and the group. A socket

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 )
 
 // workspaceID returns the id in the path. What cannot be one is not found.
@@ -18,11 +19,11 @@ func workspaceID(r *http.Request) (string, error) {
 
 func (s *Server) listWorkspaces(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	limit, err := number(q, "limit", agent.DefaultPageSize)
+	limit, err := number(q, api.QueryLimit, agent.DefaultPageSize)
 	if err != nil {
 		return err
 	}
-	after, err := agent.DecodeCursor(q.Get("cursor"))
+	after, err := agent.DecodeCursor(q.Get(api.QueryCursor))
 	if err != nil {
 		return err
 	}
@@ -30,8 +31,7 @@ func (s *Server) listWorkspaces(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.json(w, http.StatusOK, workspaceList{Items: list(items, shapeWorkspace), NextCursor: next.Encode()})
-	return nil
+	return api.WriteJSON(w, http.StatusOK, api.WorkspaceList{Items: api.List(items, api.FromWorkspace), NextCursor: next.Encode()})
 }
 
 func (s *Server) createWorkspace(w http.ResponseWriter, r *http.Request) error {
@@ -47,25 +47,17 @@ func (s *Server) createWorkspace(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", "/api/workspaces/"+created.ID)
-	s.json(w, http.StatusCreated, shapeWorkspace(created))
-	return nil
+	w.Header().Set("Location", api.GetWorkspace.Path(created.ID))
+	return api.WriteJSON(w, http.StatusCreated, api.FromWorkspace(created))
 }
 
 // newWorkspace reads the body of a request for a workspace.
 func newWorkspace(f *fields) (agent.NewWorkspace, error) {
-	f.readOnly("id", "status", "vmIp", "containerIp", "errorMessage", "createdAt", "updatedAt")
-	n := agent.NewWorkspace{
-		Name:          f.requiredText("name"),
-		Image:         f.requiredText("image"),
-		Description:   f.text("description"),
-		RepositoryID:  f.text("repositoryId"),
-		AutoSyncPrefs: f.flag("autoSyncPrefs"),
-		Token:         f.text("token"),
-	}
+	body := decode[api.NewWorkspace](f)
 	if err := f.err(); err != nil {
-		return n, err
+		return agent.NewWorkspace{}, err
 	}
+	n := agent.NewWorkspace(body)
 	return n, n.Validate()
 }
 
@@ -78,8 +70,7 @@ func (s *Server) workspace(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.json(w, http.StatusOK, shapeWorkspace(found))
-	return nil
+	return api.WriteJSON(w, http.StatusOK, api.FromWorkspace(found))
 }
 
 func (s *Server) deleteWorkspace(w http.ResponseWriter, r *http.Request) error {
@@ -103,8 +94,7 @@ func (s *Server) startWorkspace(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.json(w, http.StatusOK, shapeWorkspace(changed))
-	return nil
+	return api.WriteJSON(w, http.StatusOK, api.FromWorkspace(changed))
 }
 
 func (s *Server) stopWorkspace(w http.ResponseWriter, r *http.Request) error {
@@ -116,11 +106,10 @@ func (s *Server) stopWorkspace(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.json(w, http.StatusOK, shapeWorkspace(changed))
-	return nil
+	return api.WriteJSON(w, http.StatusOK, api.FromWorkspace(changed))
 }
 
-func (s *Server) steps(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) listSteps(w http.ResponseWriter, r *http.Request) error {
 	id, err := workspaceID(r)
 	if err != nil {
 		return err
@@ -129,8 +118,7 @@ func (s *Server) steps(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.json(w, http.StatusOK, list(steps, shapeStep))
-	return nil
+	return api.WriteJSON(w, http.StatusOK, api.List(steps, api.FromStep))
 }
 
 func (s *Server) usage(w http.ResponseWriter, r *http.Request) error {
@@ -142,8 +130,7 @@ func (s *Server) usage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.json(w, http.StatusOK, usageShape{CPU: u.CPU, Memory: u.Memory, MemoryLimit: u.MemoryLimit, Pids: u.Pids})
-	return nil
+	return api.WriteJSON(w, http.StatusOK, api.Usage(u))
 }
 
 func (s *Server) listPorts(w http.ResponseWriter, r *http.Request) error {
@@ -155,8 +142,7 @@ func (s *Server) listPorts(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.json(w, http.StatusOK, list(ports, shapePort))
-	return nil
+	return api.WriteJSON(w, http.StatusOK, api.List(ports, api.FromPort))
 }
 
 func (s *Server) addPort(w http.ResponseWriter, r *http.Request) error {
@@ -176,17 +162,16 @@ func (s *Server) addPort(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.json(w, http.StatusCreated, shapePort(added))
-	return nil
+	return api.WriteJSON(w, http.StatusCreated, api.FromPort(added))
 }
 
 // newPort reads the body of a request for a port.
 func newPort(f *fields) (agent.NewPort, error) {
-	f.readOnly("workspaceId", "createdAt")
-	n := agent.NewPort{Port: f.number("port"), Label: f.text("label")}
+	body := decode[api.NewPort](f)
 	if err := f.err(); err != nil {
-		return n, err
+		return agent.NewPort{}, err
 	}
+	n := agent.NewPort(body)
 	return n, n.Validate()
 }
 

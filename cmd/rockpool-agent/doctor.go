@@ -17,27 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 	"github.com/rockpool/rootvm/agent/client"
 	"github.com/rockpool/rootvm/agent/slots"
 	"github.com/rockpool/rootvm/agent/sqlite"
 )
-
-// verdict is how a part is doing.
-type verdict string
-
-const (
-	fine verdict = "ok"
-	warn verdict = "warn"
-	bad  verdict = "fail"
-)
-
-// finding is what was found about one part, and what to do about it.
-type finding struct {
-	Part    string  `json:"part"`
-	Verdict verdict `json:"verdict"`
-	Text    string  `json:"text"`
-	Do      string  `json:"do,omitempty"`
-}
 
 // doctorOptions say where the parts are.
 type doctorOptions struct {
@@ -92,7 +76,7 @@ func doctor(ctx context.Context, args []string, s streams, env func(string) stri
 	}
 	failed := 0
 	for _, f := range findings {
-		if f.Verdict == bad {
+		if f.Verdict == api.VerdictFail {
 			failed++
 		}
 	}
@@ -102,7 +86,7 @@ func doctor(ctx context.Context, args []string, s streams, env func(string) stri
 	return nil
 }
 
-func printFindings(w io.Writer, findings []finding) error {
+func printFindings(w io.Writer, findings []api.Finding) error {
 	for _, f := range findings {
 		line := fmt.Sprintf("%-4s  %-9s  %s", f.Verdict, f.Part, oneLine(f.Text))
 		if f.Do != "" {
@@ -116,24 +100,24 @@ func printFindings(w io.Writer, findings []finding) error {
 }
 
 // examine looks at the parts one after another.
-func examine(ctx context.Context, o doctorOptions) []finding {
+func examine(ctx context.Context, o doctorOptions) []api.Finding {
 	c := client.Unix(o.socket)
-	looks := []func(context.Context) finding{
-		func(ctx context.Context) finding { return lookAtDatabase(ctx, o.database) },
-		func(ctx context.Context) finding { return lookAtAgent(ctx, c) },
-		func(ctx context.Context) finding { return lookAtCaddy(ctx, o.probe) },
-		func(context.Context) finding { return lookAtSpace("state", filepath.Dir(o.database)) },
+	looks := []func(context.Context) api.Finding{
+		func(ctx context.Context) api.Finding { return lookAtDatabase(ctx, o.database) },
+		func(ctx context.Context) api.Finding { return lookAtAgent(ctx, c) },
+		func(ctx context.Context) api.Finding { return lookAtCaddy(ctx, o.probe) },
+		func(context.Context) api.Finding { return lookAtSpace("state", filepath.Dir(o.database)) },
 	}
 	if o.engine.runtime == runtimePodman {
 		looks = append(looks,
-			func(ctx context.Context) finding { return lookAtPodman(ctx, o.engine.podman) },
-			func(context.Context) finding { return lookAtImage(o.image) },
-			func(context.Context) finding { return lookAtSlots(o.slots) },
-			func(context.Context) finding { return lookAtSpace("storage", o.storage) },
-			func(ctx context.Context) finding { return lookForOrphans(ctx, o.engine, c) },
+			func(ctx context.Context) api.Finding { return lookAtPodman(ctx, o.engine.podman) },
+			func(context.Context) api.Finding { return lookAtImage(o.image) },
+			func(context.Context) api.Finding { return lookAtSlots(o.slots) },
+			func(context.Context) api.Finding { return lookAtSpace("storage", o.storage) },
+			func(ctx context.Context) api.Finding { return lookForOrphans(ctx, o.engine, c) },
 		)
 	}
-	findings := make([]finding, 0, len(looks))
+	findings := make([]api.Finding, 0, len(looks))
 	for _, look := range looks {
 		limited, cancel := context.WithTimeout(ctx, lookTime)
 		findings = append(findings, look(limited))
@@ -142,15 +126,25 @@ func examine(ctx context.Context, o doctorOptions) []finding {
 	return findings
 }
 
-func lookAtDatabase(ctx context.Context, path string) finding {
-	f := finding{Part: "database", Verdict: fine, Text: path}
+// broken is a part that does not work, and what to do about it.
+func broken(part, text, do string) api.Finding {
+	return api.Finding{Part: part, Verdict: api.VerdictFail, Text: text, Do: do}
+}
+
+// doubtful is a part that somebody should look at, and how.
+func doubtful(part, text, do string) api.Finding {
+	return api.Finding{Part: part, Verdict: api.VerdictWarn, Text: text, Do: do}
+}
+
+func lookAtDatabase(ctx context.Context, path string) api.Finding {
+	f := api.Finding{Part: "database", Verdict: api.VerdictOK, Text: path}
 	if _, err := os.Stat(path); err != nil {
-		f.Verdict, f.Text, f.Do = warn, err.Error(), "the agent makes it when it starts: sudo systemctl start rockpool-agent"
+		f.Verdict, f.Text, f.Do = api.VerdictWarn, err.Error(), "the agent makes it when it starts: sudo systemctl start rockpool-agent"
 		return f
 	}
 	db, err := sqlite.Open(ctx, path)
 	if err != nil {
-		f.Verdict, f.Text, f.Do = bad, err.Error(), "restore a backup: rockpool-agent restore FILE"
+		f.Verdict, f.Text, f.Do = api.VerdictFail, err.Error(), "restore a backup: rockpool-agent restore FILE"
 		if passes(err) {
 			f.Do = "end that; the agent then goes on by itself"
 		}
@@ -165,28 +159,28 @@ func lookAtDatabase(ctx context.Context, path string) finding {
 		return err
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
-		f.Verdict, f.Text, f.Do = bad, err.Error(), "see the agent's log: sudo journalctl -u rockpool-agent"
+		f.Verdict, f.Text, f.Do = api.VerdictFail, err.Error(), "see the agent's log: sudo journalctl -u rockpool-agent"
 		return f
 	}
 	f.Text += fmt.Sprintf(" is sound; jobs: %d waiting, %d at work, %d given up", jobs[agent.JobQueued], jobs[agent.JobLeased], jobs[agent.JobParked])
 	if jobs[agent.JobParked] > 0 {
-		f.Verdict, f.Do = warn, "start or delete the workspaces in state error: rockpool-agent ws list"
+		f.Verdict, f.Do = api.VerdictWarn, "start or delete the workspaces in state error: rockpool-agent ws list"
 	}
 	return f
 }
 
-func lookAtAgent(ctx context.Context, c *client.Client) finding {
+func lookAtAgent(ctx context.Context, c *client.Client) api.Finding {
 	if err := c.Healthy(ctx); err != nil {
-		return finding{"agent", bad, err.Error(), "sudo systemctl restart rockpool-agent; sudo journalctl -u rockpool-agent"}
+		return broken("agent", err.Error(), "sudo systemctl restart rockpool-agent; sudo journalctl -u rockpool-agent")
 	}
-	return finding{Part: "agent", Verdict: fine, Text: "answers"}
+	return api.Finding{Part: "agent", Verdict: api.VerdictOK, Text: "answers"}
 }
 
-func lookAtCaddy(ctx context.Context, url string) finding {
+func lookAtCaddy(ctx context.Context, url string) api.Finding {
 	if err := (probe{url}).Ready(ctx); err != nil {
-		return finding{"caddy", bad, err.Error(), "sudo systemctl restart rockpool-caddy; sudo journalctl -u rockpool-caddy"}
+		return broken("caddy", err.Error(), "sudo systemctl restart rockpool-caddy; sudo journalctl -u rockpool-caddy")
 	}
-	return finding{Part: "caddy", Verdict: fine, Text: url + " leads to the agent"}
+	return api.Finding{Part: "caddy", Verdict: api.VerdictOK, Text: url + " leads to the agent"}
 }
 
 // How little free space is a fault, and how little is worth a word, in bytes.
@@ -195,20 +189,20 @@ const (
 	little    = 2 << 30
 )
 
-func lookAtSpace(part, dir string) finding {
+func lookAtSpace(part, dir string) api.Finding {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return finding{part, bad, fmt.Sprintf("%s: %v", dir, err), "sudo systemctl status rockpool-setup; sudo journalctl -u rockpool-setup"}
+		return broken(part, fmt.Sprintf("%s: %v", dir, err), "sudo systemctl status rockpool-setup; sudo journalctl -u rockpool-setup")
 	}
 	free, size := int64(st.Bavail)*st.Bsize, int64(st.Blocks)*st.Bsize
-	f := finding{Part: part, Verdict: fine, Text: fmt.Sprintf("%s has %.1f of %.1f GiB free", dir, gib(free), gib(size))}
+	f := api.Finding{Part: part, Verdict: api.VerdictOK, Text: fmt.Sprintf("%s has %.1f of %.1f GiB free", dir, gib(free), gib(size))}
 	switch {
 	case free < tooLittle:
-		f.Verdict = bad
+		f.Verdict = api.VerdictFail
 	case free < little:
-		f.Verdict = warn
+		f.Verdict = api.VerdictWarn
 	}
-	if f.Verdict != fine {
+	if f.Verdict != api.VerdictOK {
 		f.Do = "delete workspaces that are not needed any more (rockpool-agent ws rm NAME), or make the data disk larger"
 	}
 	return f
@@ -218,7 +212,7 @@ func gib(bytes int64) float64 { return float64(bytes) / (1 << 30) }
 
 // lookAtPodman asks the service for a sign of life, which starts it when it
 // sleeps.
-func lookAtPodman(ctx context.Context, socket string) finding {
+func lookAtPodman(ctx context.Context, socket string) api.Finding {
 	do := "sudo systemctl restart user@$(id -u rockpool); sudo -u rockpool podman info"
 	h := &nethttp.Client{Transport: &nethttp.Transport{
 		DisableKeepAlives: true,
@@ -229,39 +223,39 @@ func lookAtPodman(ctx context.Context, socket string) finding {
 	}}
 	req, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodGet, "http://podman/_ping", nil)
 	if err != nil {
-		return finding{"podman", bad, err.Error(), do}
+		return broken("podman", err.Error(), do)
 	}
 	resp, err := h.Do(req)
 	if err != nil {
-		return finding{"podman", bad, err.Error(), do}
+		return broken("podman", err.Error(), do)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != nethttp.StatusOK {
-		return finding{"podman", bad, "it answers " + resp.Status, do}
+		return broken("podman", "it answers " + resp.Status, do)
 	}
-	return finding{Part: "podman", Verdict: fine, Text: "answers, API " + resp.Header.Get("Libpod-API-Version")}
+	return api.Finding{Part: "podman", Verdict: api.VerdictOK, Text: "answers, API " + resp.Header.Get("Libpod-API-Version")}
 }
 
-func lookAtImage(dir string) finding {
+func lookAtImage(dir string) api.Finding {
 	do := "build the VM's image again with a workspace image (mage workspace:image, mage rootvm:build), or name an image of your own for each workspace"
 	for _, name := range []string{"config.json", "digest", "rootfs"} {
 		_, err := os.Stat(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
-			return finding{"image", bad, "the VM carries no workspace image: there is no " + filepath.Join(dir, name), do}
+			return broken("image", "the VM carries no workspace image: there is no " + filepath.Join(dir, name), do)
 		}
 		if err != nil {
-			return finding{"image", bad, err.Error(), do}
+			return broken("image", err.Error(), do)
 		}
 	}
 	digest, err := os.ReadFile(filepath.Join(dir, "digest"))
 	if err != nil {
-		return finding{"image", bad, err.Error(), do}
+		return broken("image", err.Error(), do)
 	}
-	return finding{Part: "image", Verdict: fine, Text: agent.DefaultImage + " " + strings.TrimSpace(string(digest))}
+	return api.Finding{Part: "image", Verdict: api.VerdictOK, Text: agent.DefaultImage + " " + strings.TrimSpace(string(digest))}
 }
 
 // lookAtSlots does not connect: that would start a program as root.
-func lookAtSlots(socket string) finding {
+func lookAtSlots(socket string) api.Finding {
 	do := "sudo systemctl restart rockpool-slots.socket"
 	st, err := os.Stat(socket)
 	if err == nil && st.Mode().Type() != fs.ModeSocket {
@@ -271,15 +265,15 @@ func lookAtSlots(socket string) finding {
 		err = unix.Access(socket, unix.W_OK)
 	}
 	if err != nil {
-		return finding{"slots", bad, err.Error(), do}
+		return broken("slots", err.Error(), do)
 	}
-	return finding{Part: "slots", Verdict: fine, Text: socket + " is there"}
+	return api.Finding{Part: "slots", Verdict: api.VerdictOK, Text: socket + " is there"}
 }
 
 // lookForOrphans compares what the runtime holds with what the agent knows.
-func lookForOrphans(ctx context.Context, o engineOptions, c *client.Client) finding {
-	unknown := func(err error) finding {
-		return finding{"orphans", warn, "cannot be looked for: " + err.Error(), "solve what is wrong with podman and the agent first"}
+func lookForOrphans(ctx context.Context, o engineOptions, c *client.Client) api.Finding {
+	unknown := func(err error) api.Finding {
+		return doubtful("orphans", "cannot be looked for: " + err.Error(), "solve what is wrong with podman and the agent first")
 	}
 	e, closeEngine, err := openEngine(o, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -305,9 +299,9 @@ func lookForOrphans(ctx context.Context, o engineOptions, c *client.Client) find
 		}
 	}
 	if orphans != nil {
-		return finding{"orphans", warn,
+		return doubtful("orphans",
 			fmt.Sprintf("%d containers or volumes without a workspace: %s", len(orphans), strings.Join(orphans, " ")),
-			"after looking into them: sudo -u rockpool podman rm NAME; sudo -u rockpool podman volume rm NAME-home"}
+			"after looking into them: sudo -u rockpool podman rm NAME; sudo -u rockpool podman volume rm NAME-home")
 	}
-	return finding{Part: "orphans", Verdict: fine, Text: fmt.Sprintf("none among %d containers", len(refs))}
+	return api.Finding{Part: "orphans", Verdict: api.VerdictOK, Text: fmt.Sprintf("none among %d containers", len(refs))}
 }

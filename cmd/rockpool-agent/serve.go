@@ -23,6 +23,7 @@ import (
 	"github.com/rockpool/rootvm/agent/boot"
 	"github.com/rockpool/rootvm/agent/channel"
 	"github.com/rockpool/rootvm/agent/controlplane"
+	"github.com/rockpool/rootvm/agent/gateway"
 	"github.com/rockpool/rootvm/agent/github"
 	"github.com/rockpool/rootvm/agent/http"
 	"github.com/rockpool/rootvm/agent/metrics"
@@ -171,8 +172,8 @@ func (d *daemonParts) server(ctx context.Context) (*http.Server, error) {
 		Runtime:      d.engine,
 		Repositories: repositories,
 		Metrics:      d.metrics,
+		Gateway:      &gateway.Gateway{Routes: d.plane, Workspaces: d.plane, Ports: d.config.Ports},
 		Dashboard:    pages,
-		Ports:        d.config.Ports,
 		Username:     d.config.Credentials.Username,
 		Version:      version,
 		Log:          d.log,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 	"github.com/rockpool/rootvm/agent/client"
 	"github.com/rockpool/rootvm/agent/setup"
 	"github.com/rockpool/rootvm/guest"
@@ -107,11 +108,7 @@ func (w *ws) list(ctx context.Context, args []string) error {
 		return err
 	}
 	if w.json {
-		shapes := make([]wsShape, len(all))
-		for i, found := range all {
-			shapes[i] = w.shape(found)
-		}
-		return writeJSON(w.out, shapes)
+		return writeJSON(w.out, api.List(all, w.line))
 	}
 	if len(all) == 0 {
 		_, err := fmt.Fprintln(w.out, "no workspaces yet: rockpool-agent ws create NAME")
@@ -236,7 +233,7 @@ func (w *ws) finish(ctx context.Context, found agent.Workspace, noWait bool) err
 		return fmt.Errorf("workspace %s: %s", found.Name, found.ErrorMessage)
 	}
 	if w.json {
-		return writeJSON(w.out, w.shape(found))
+		return writeJSON(w.out, w.line(found))
 	}
 	line := fmt.Sprintf("%s is %s", found.Name, found.Status)
 	if found.Status == agent.StatusRunning {
@@ -324,27 +321,9 @@ func (w *ws) url(name string) string {
 	return fmt.Sprintf("http://localhost:%d/workspace/%s/", config.Ports.IDE, name)
 }
 
-// wsShape is a workspace as programs read it.
-type wsShape struct {
-	ID           string       `json:"id"`
-	Name         string       `json:"name"`
-	Status       agent.Status `json:"status"`
-	Image        string       `json:"image"`
-	Description  string       `json:"description"`
-	RepositoryID string       `json:"repositoryId"`
-	Address      string       `json:"address"`
-	ErrorMessage string       `json:"errorMessage"`
-	URL          string       `json:"url"`
-	CreatedAt    time.Time    `json:"createdAt"`
-	UpdatedAt    time.Time    `json:"updatedAt"`
-}
-
-func (w *ws) shape(found agent.Workspace) wsShape {
-	return wsShape{
-		ID: found.ID, Name: found.Name, Status: found.Status, Image: found.Image, Description: found.Description,
-		RepositoryID: found.RepositoryID, Address: found.Address, ErrorMessage: found.ErrorMessage,
-		URL: w.url(found.Name), CreatedAt: found.CreatedAt, UpdatedAt: found.UpdatedAt,
-	}
+// line is a workspace as programs read it.
+func (w *ws) line(found agent.Workspace) api.WorkspaceLine {
+	return api.LineOf(found, w.url(found.Name))
 }
 
 func writeJSON(w io.Writer, v any) error {

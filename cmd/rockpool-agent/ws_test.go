@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 	"github.com/rockpool/rootvm/agent/client"
 	"github.com/rockpool/rootvm/agent/http"
 	"github.com/rockpool/rootvm/agent/metrics"
@@ -54,7 +55,7 @@ func TestWorkspaces(t *testing.T) {
 	p.want(t, exitUsage, "ws create x", "name must be 3 to 63 characters")
 	p.want(t, exitOK, "ws create --json -description d second", `"status": "running"`)
 	p.want(t, exitOK, "ws list", "first", "second", "running")
-	var list []wsShape
+	var list []api.WorkspaceLine
 	if err := json.Unmarshal([]byte(p.want(t, exitOK, "ws list -json", "[")), &list); err != nil || len(list) != 2 || list[0].Name != "second" || list[0].Description != "d" || list[1].RepositoryID != "me/x" {
 		t.Errorf("list %+v, %v", list, err)
 	}

@@ -1,7 +1,13 @@
-package http
+// Package gateway decides where a request of an IDE or a preview goes, for
+// Caddy, which asks before it forwards one, and has the pages for requests that
+// go nowhere. It keeps no state: what runs where is asked of the control plane,
+// for every request. It imports only the
+// domain, agent/api and the guest's ports.
+package gateway
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -10,50 +16,56 @@ import (
 	"strings"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
+	"github.com/rockpool/rootvm/guest"
 )
 
-// routePath is where Caddy's forward_auth asks where a request goes. Caddy
-// forwards nothing else to the agent from the servers for IDEs and previews,
-// and the name of the server, which it alone can set, is what opens this path.
-const routePath = "/internal/route"
+// Workspaces is asked for the state of a workspace that does not serve.
+type Workspaces interface {
+	WorkspaceByName(ctx context.Context, name string) (agent.Workspace, error)
+}
 
-// decide answers 200 and the upstream in a header, or what the browser gets
-// instead.
-func (s *Server) decide(w http.ResponseWriter, r *http.Request) {
-	if rec, ok := w.(*recorder); ok {
-		rec.route = routePath
-	}
+// Gateway answers Caddy. All fields must be set.
+type Gateway struct {
+	Routes     agent.Routes
+	Workspaces Workspaces
+	Ports      guest.Ports // on the host, to build addresses that a browser can use
+}
+
+// Decide answers the question of Caddy's forward_auth at [api.RoutePath]: 200
+// and the upstream in a header, or what the browser gets instead. An error is
+// a fault of the agent's own; then nothing was written.
+func (g *Gateway) Decide(w http.ResponseWriter, r *http.Request) error {
 	asked, err := url.ParseRequestURI(r.Header.Get("X-Forwarded-Uri"))
 	if err != nil || r.Method != http.MethodGet || !climbsNowhere(asked) {
-		s.noWorkspace(w, r)
-		return
+		return g.NoWorkspace(w, r)
 	}
 	if foreign(r, asked) {
-		s.refuse(w, r, http.StatusForbidden, errCrossOrigin(), content{
+		return g.refuse(w, r, http.StatusForbidden, api.CrossOrigin(), content{
 			Title: "Refused", Text: []string{"Another site asked your browser to do this."}, Back: true,
 		})
-		return
 	}
-	preview := r.Header.Get(serverHeader) == serverPreview
+
+	preview := r.Header.Get(api.HeaderServer) == api.ServerPreview
 	if m := editorsProxy.FindStringSubmatch(asked.Path); m != nil && !preview {
-		s.toPreview(w, r, asked, m)
-		return
+		return g.toPreview(w, r, asked, m)
 	}
-	route, err := s.ControlPlane.Route(r.Context(), agent.RouteRequest{Preview: preview, Path: asked.EscapedPath()})
+	to, err := g.Destination(r.Context(), preview, asked.EscapedPath())
 	switch {
 	case err != nil:
-		s.noRoute(w, r, asked, err)
-	case route.Redirect != "":
-		to := "/" + strings.TrimLeft(route.Redirect, "/") // never another host
+		return g.noRoute(w, r, asked, err)
+	case to.Redirect != "":
+		location := "/" + strings.TrimLeft(to.Redirect, "/") // never another host
 		if asked.RawQuery != "" {
-			to += "?" + asked.RawQuery
+			location += "?" + asked.RawQuery
 		}
-		w.Header().Set("Location", to)
+		w.Header().Set("Location", location)
 		w.WriteHeader(http.StatusFound)
 	default:
-		w.Header().Set(upstreamHeader, route.Upstream)
+		w.Header().Set(api.HeaderUpstream, to.Upstream)
 		w.WriteHeader(http.StatusOK)
 	}
+	return nil
 }
 
 // editorsProxy are the paths at which code-server itself passes requests on to
@@ -63,16 +75,16 @@ var editorsProxy = regexp.MustCompile(`(?is)^/workspace/([^/]+)/+(?:abs)?proxy(?
 // toPreview sends a browser that was given code-server's address of a port to
 // the server for previews: what an application sends must not come from the
 // origin of the IDEs. m is a match of editorsProxy.
-func (s *Server) toPreview(w http.ResponseWriter, r *http.Request, asked *url.URL, m []string) {
+func (g *Gateway) toPreview(w http.ResponseWriter, r *http.Request, asked *url.URL, m []string) error {
 	method := r.Header.Get("X-Forwarded-Method")
 	if _, err := strconv.ParseUint(m[2], 10, 16); err != nil || r.Header.Get("Sec-WebSocket-Key") != "" || method != http.MethodGet && method != http.MethodHead {
-		s.noWorkspace(w, r)
-		return
+		return g.NoWorkspace(w, r)
 	}
-	to := s.address(r, s.Ports.Preview)
+	to := g.address(r, g.Ports.Preview)
 	to.Path, to.RawQuery = fmt.Sprintf("/workspace/%s/port/%s%s", m[1], m[2], cmp.Or(m[3], "/")), asked.RawQuery
 	w.Header().Set("Location", to.String())
 	w.WriteHeader(http.StatusFound)
+	return nil
 }
 
 // climbsNowhere reports whether no segment of the path is "." or "..": Caddy
@@ -106,26 +118,25 @@ func foreign(r *http.Request, asked *url.URL) bool {
 }
 
 // noRoute says why a request goes nowhere.
-func (s *Server) noRoute(w http.ResponseWriter, r *http.Request, asked *url.URL, err error) {
+func (g *Gateway) noRoute(w http.ResponseWriter, r *http.Request, asked *url.URL, err error) error {
 	switch agent.ErrorCode(err) {
 	case agent.CodeNotFound, agent.CodeValidation:
-		s.refuse(w, r, http.StatusNotFound, err, missing(asked.Path))
+		return g.refuse(w, r, http.StatusNotFound, err, missing(asked.Path))
 	case agent.CodeConflict, agent.CodeUnavailable:
 		w.Header().Set("Retry-After", "2")
-		s.refuse(w, r, http.StatusServiceUnavailable, err, s.resting(r, asked.Path, err))
-	default:
-		s.fail(w, r, fmt.Errorf("decide route: %w", err))
+		return g.refuse(w, r, http.StatusServiceUnavailable, err, g.resting(r, asked.Path, err))
 	}
+	return fmt.Errorf("decide route: %w", err)
 }
 
 // resting is the page for a workspace that exists and does not serve.
-func (s *Server) resting(r *http.Request, path string, err error) content {
+func (g *Gateway) resting(r *http.Request, path string, err error) content {
 	c := content{Title: "This workspace is not available", Text: []string{err.Error()}, Back: true}
 	m := workspacePath.FindStringSubmatch(path)
 	if m == nil {
 		return c
 	}
-	found, lookup := s.ControlPlane.WorkspaceByName(r.Context(), m[1])
+	found, lookup := g.Workspaces.WorkspaceByName(r.Context(), m[1])
 	if lookup != nil {
 		return c
 	}
@@ -158,20 +169,15 @@ func missing(path string) content {
 
 // refuse answers with a page where a person may be looking, and with JSON
 // where a program asked.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, err error, c content) {
+func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, status int, err error, c content) error {
 	if wantsPage(r) {
-		s.page(w, r, status, c)
-		return
+		return g.page(w, r, status, c)
 	}
 	code := agent.ErrorCode(err)
 	if status == http.StatusServiceUnavailable {
 		code = agent.CodeUnavailable
 	}
-	s.json(w, status, errorBody{
-		Error:   errorDetail{Code: code, Message: err.Error()},
-		Message: err.Error(),
-		Status:  status,
-	})
+	return api.WriteJSON(w, status, api.FromError(&agent.Error{Code: code, Message: err.Error()}, status))
 }
 
 var pageType = regexp.MustCompile(`(?i)text/html|application/xhtml\+xml`)

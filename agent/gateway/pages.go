@@ -1,4 +1,4 @@
-package http
+package gateway
 
 import (
 	"bytes"
@@ -26,39 +26,29 @@ type content struct {
 	Refresh int
 }
 
-// enter sends a browser to the dashboard's first page.
-func (s *Server) enter(w http.ResponseWriter, r *http.Request) error {
-	http.Redirect(w, r, "/app/workspaces", http.StatusFound)
-	return nil
-}
-
-// dashboard answers below /app/.
-func (s *Server) dashboard(w http.ResponseWriter, r *http.Request) error {
-	if s.Dashboard == nil {
-		s.page(w, r, http.StatusNotFound, pageNotFound())
-		return nil
-	}
-	s.Dashboard.ServeHTTP(w, r)
-	return nil
-}
-
 var (
 	previewPath   = regexp.MustCompile(`^/workspace/([^/]+)/port/([^/]+)(/|$)`)
 	workspacePath = regexp.MustCompile(`^/workspace/([^/]+)(/|$)`)
 )
 
-// toIDE sends a browser that asked the dashboard's server for a workspace to
+// ToIDE sends a browser that asked the dashboard's server for a workspace to
 // the server for IDEs.
-func (s *Server) toIDE(w http.ResponseWriter, r *http.Request) error {
-	to := s.address(r, s.Ports.IDE)
+func (g *Gateway) ToIDE(w http.ResponseWriter, r *http.Request) error {
+	to := g.address(r, g.Ports.IDE)
 	to.Path, to.RawPath, to.RawQuery = r.URL.Path, r.URL.RawPath, r.URL.RawQuery
 	http.Redirect(w, r, to.String(), http.StatusFound)
 	return nil
 }
 
-// noWorkspace answers for an IDE or a preview that is not there.
-func (s *Server) noWorkspace(w http.ResponseWriter, r *http.Request) {
-	s.page(w, r, http.StatusNotFound, missing(r.URL.Path))
+// NoWorkspace answers for an IDE or a preview that is not there. An error is a
+// fault of the page's; then nothing was written.
+func (g *Gateway) NoWorkspace(w http.ResponseWriter, r *http.Request) error {
+	return g.page(w, r, http.StatusNotFound, missing(r.URL.Path))
+}
+
+// NotFound answers for a page that is not there, as NoWorkspace does.
+func (g *Gateway) NotFound(w http.ResponseWriter, r *http.Request) error {
+	return g.page(w, r, http.StatusNotFound, pageNotFound())
 }
 
 func pageNotFound() content {
@@ -66,33 +56,33 @@ func pageNotFound() content {
 }
 
 // page writes a page that stands alone: no script, no other origin.
-func (s *Server) page(w http.ResponseWriter, r *http.Request, status int, c content) {
+func (g *Gateway) page(w http.ResponseWriter, r *http.Request, status int, c content) error {
 	var b bytes.Buffer
 	data := struct {
 		content
 		Dashboard string
-	}{c, s.dashboardURL(r)}
+	}{c, g.dashboardURL(r)}
 	if err := pageTemplate.Execute(&b, data); err != nil {
-		s.fail(w, r, fmt.Errorf("render page: %w", err))
-		return
+		return fmt.Errorf("render page: %w", err)
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes())
+	return nil
 }
 
 // dashboardURL is the dashboard's address for the browser that sent r.
-func (s *Server) dashboardURL(r *http.Request) string {
-	u := s.address(r, s.Ports.Dashboard)
+func (g *Gateway) dashboardURL(r *http.Request) string {
+	u := g.address(r, g.Ports.Dashboard)
 	u.Path = "/app/workspaces"
 	return u.String()
 }
 
 // address is the root of one of Caddy's servers as the browser that sent r
 // sees it: the same host name, that server's port on the host.
-func (s *Server) address(r *http.Request, port int) url.URL {
+func (g *Gateway) address(r *http.Request, port int) url.URL {
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h

@@ -1,0 +1,42 @@
+package api
+
+import "github.com/rockpool/rootvm/agent"
+
+// The runtime API is [agent.Runtime], method by method. The workspace's id is
+// in the path. A method without a result answers 204.
+
+// NewContainer is the body of [CreateContainer].
+type NewContainer struct {
+	Name  string `json:"name"`
+	Image string `json:"image,omitempty"`
+	Port  int    `json:"port"`
+	Slot  int    `json:"slot"`
+}
+
+// Stop is the body of [StopContainer].
+type Stop struct {
+	GraceSeconds float64 `json:"graceSeconds"`
+}
+
+// IDEConfig is the body of [ConfigureIDE].
+type IDEConfig struct {
+	Name   string `json:"name"`
+	Folder string `json:"folder,omitempty"`
+}
+
+// Clone is the body of [CloneRepository].
+type Clone struct {
+	URL    string `json:"url"`
+	Folder string `json:"folder"`
+	Token  string `json:"token,omitempty"`
+}
+
+// ContainerStatus is the answer of [GetContainerStatus].
+type ContainerStatus struct {
+	Status agent.ContainerStatus `json:"status"`
+}
+
+// Address is the answer of [GetAddress].
+type Address struct {
+	Address string `json:"address"`
+}
