@@ -66,8 +66,11 @@ const (
 	TypeEvents = "text/event-stream"
 )
 
-// The operations. A new one is a line here, a handler in package http, a
-// method of package client and its description in openapi.json.
+// Operations stand beside their shapes. A new one is a line in this package, a
+// handler with its line in package http, a method of package client, and its
+// description in openapi.json.
+
+// The operations on the agent itself, and on who asks.
 var (
 	Health  = Operation{Method: http.MethodGet, Pattern: "/api/health", AnyQuery: true}
 	Ping    = Operation{Method: http.MethodGet, Pattern: "/api/ping"}
@@ -79,35 +82,23 @@ var (
 	Logout       = Operation{Method: http.MethodPost, Pattern: "/api/auth/logout"}
 	LogoutByLink = Operation{Method: http.MethodGet, Pattern: "/api/auth/logout"}
 	Login        = Operation{Method: http.MethodGet, Pattern: "/api/auth/github", AnyQuery: true}
-
-	ListWorkspaces  = Operation{Method: http.MethodGet, Pattern: "/api/workspaces", Query: []string{QueryLimit, QueryCursor}}
-	CreateWorkspace = Operation{Method: http.MethodPost, Pattern: "/api/workspaces"}
-	GetWorkspace    = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}"}
-	DeleteWorkspace = Operation{Method: http.MethodDelete, Pattern: "/api/workspaces/{id}"}
-	StartWorkspace  = Operation{Method: http.MethodPost, Pattern: "/api/workspaces/{id}/start"}
-	StopWorkspace   = Operation{Method: http.MethodPost, Pattern: "/api/workspaces/{id}/stop"}
-	ListSteps       = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/steps"}
-	GetUsage        = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/usage"}
-	GetLogs         = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/logs", Query: []string{QueryFollow, QueryTail, QuerySource}}
-	ListPorts       = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/ports"}
-	AddPort         = Operation{Method: http.MethodPost, Pattern: "/api/workspaces/{id}/ports"}
-	RemovePort      = Operation{Method: http.MethodDelete, Pattern: "/api/workspaces/{id}/ports/{port}"}
-
-	ListPreferences = Operation{Method: http.MethodGet, Pattern: "/api/settings"}
-	GetPreference   = Operation{Method: http.MethodGet, Pattern: "/api/settings/{name}"}
-	SavePreference  = Operation{Method: http.MethodPut, Pattern: "/api/settings/{name}", Query: []string{QueryWorkspaceID}}
-
-	ListRepositories   = Operation{Method: http.MethodGet, Pattern: "/api/github/repos", Query: []string{QuerySort, QueryPage, QueryPerPage}}
-	SearchRepositories = Operation{Method: http.MethodGet, Pattern: "/api/github/repos/search", Query: []string{QueryText, QueryPage, QueryPerPage}}
-
-	CreateContainer    = Operation{Method: http.MethodPost, Pattern: "/api/runtime/{id}/create"}
-	StartContainer     = Operation{Method: http.MethodPost, Pattern: "/api/runtime/{id}/start"}
-	StopContainer      = Operation{Method: http.MethodPost, Pattern: "/api/runtime/{id}/stop"}
-	RemoveContainer    = Operation{Method: http.MethodPost, Pattern: "/api/runtime/{id}/remove"}
-	GetContainerStatus = Operation{Method: http.MethodGet, Pattern: "/api/runtime/{id}/status"}
-	GetAddress         = Operation{Method: http.MethodGet, Pattern: "/api/runtime/{id}/address"}
-	ConfigureIDE       = Operation{Method: http.MethodPost, Pattern: "/api/runtime/{id}/configure"}
-	CloneRepository    = Operation{Method: http.MethodPost, Pattern: "/api/runtime/{id}/clone"}
-	ReadFile           = Operation{Method: http.MethodGet, Pattern: "/api/runtime/{id}/readFile", Query: []string{QueryPath}}
-	WriteFile          = Operation{Method: http.MethodPut, Pattern: "/api/runtime/{id}/writeFile", Query: []string{QueryPath}}
 )
+
+// In bodies a member without omitempty is required, though it may be empty.
+// Answers have all their members.
+
+// Acknowledgement is the answer of [Ping] and of a logout.
+type Acknowledgement struct {
+	Status string `json:"status"` // "ok"
+}
+
+// Me is whom Caddy let in.
+type Me struct {
+	User User `json:"user"`
+}
+
+// User is a user. There is one, and its id is 0.
+type User struct {
+	ID       int    `json:"id"`
+	Username string `json:"username"`
+}

@@ -1,9 +1,25 @@
 package api
 
-import "github.com/rockpool/rootvm/agent"
+import (
+	"net/http"
+
+	"github.com/rockpool/rootvm/agent"
+)
 
 // The runtime API is [agent.Runtime], method by method. The workspace's id is
 // in the path. A method without a result answers 204.
+var (
+	CreateContainer    = Operation{Method: http.MethodPost, Pattern: "/api/runtime/{id}/create"}
+	StartContainer     = Operation{Method: http.MethodPost, Pattern: "/api/runtime/{id}/start"}
+	StopContainer      = Operation{Method: http.MethodPost, Pattern: "/api/runtime/{id}/stop"}
+	RemoveContainer    = Operation{Method: http.MethodPost, Pattern: "/api/runtime/{id}/remove"}
+	GetContainerStatus = Operation{Method: http.MethodGet, Pattern: "/api/runtime/{id}/status"}
+	GetAddress         = Operation{Method: http.MethodGet, Pattern: "/api/runtime/{id}/address"}
+	ConfigureIDE       = Operation{Method: http.MethodPost, Pattern: "/api/runtime/{id}/configure"}
+	CloneRepository    = Operation{Method: http.MethodPost, Pattern: "/api/runtime/{id}/clone"}
+	ReadFile           = Operation{Method: http.MethodGet, Pattern: "/api/runtime/{id}/readFile", Query: []string{QueryPath}}
+	WriteFile          = Operation{Method: http.MethodPut, Pattern: "/api/runtime/{id}/writeFile", Query: []string{QueryPath}}
+)
 
 // NewContainer is the body of [CreateContainer].
 type NewContainer struct {

@@ -22,55 +22,29 @@ type route struct {
 	handle handler
 }
 
-// routes is the whole surface of the dashboard's server.
+// routes is the whole surface of the dashboard's server. Those of one noun
+// stand beside their handlers.
 func (s *Server) routes() []route {
-	return []route{
-		{api.Health, s.health},
-		{api.Ping, acknowledge},
-		{api.OpenAPI, openAPI},
-		{api.Metrics, s.metrics},
-		{api.Events, s.events},
-		{api.GetMe, s.me},
-		{api.Logout, acknowledge},
-		{api.LogoutByLink, acknowledge},
-		{api.Login, enter},
-
-		{api.ListWorkspaces, s.listWorkspaces},
-		{api.CreateWorkspace, s.createWorkspace},
-		{api.GetWorkspace, s.workspace},
-		{api.DeleteWorkspace, s.deleteWorkspace},
-		{api.StartWorkspace, s.startWorkspace},
-		{api.StopWorkspace, s.stopWorkspace},
-		{api.ListSteps, s.listSteps},
-		{api.GetUsage, s.usage},
-		{api.GetLogs, s.logs},
-		{api.ListPorts, s.listPorts},
-		{api.AddPort, s.addPort},
-		{api.RemovePort, s.removePort},
-
-		{api.ListPreferences, s.listPreferences},
-		{api.GetPreference, s.preference},
-		{api.SavePreference, s.savePreference},
-
-		{api.ListRepositories, s.listRepositories},
-		{api.SearchRepositories, s.searchRepositories},
-
-		{api.CreateContainer, s.createContainer},
-		{api.StartContainer, s.startContainer},
-		{api.StopContainer, s.stopContainer},
-		{api.RemoveContainer, s.removeContainer},
-		{api.GetContainerStatus, s.containerStatus},
-		{api.GetAddress, s.containerAddress},
-		{api.ConfigureIDE, s.configureIDE},
-		{api.CloneRepository, s.cloneRepository},
-		{api.ReadFile, s.readFile},
-		{api.WriteFile, s.writeFile},
-
-		{page(http.MethodGet, "/app"), enter},
-		{page(http.MethodGet, "/app/"), s.dashboard},
-		{page(http.MethodPost, "/app/"), s.dashboard},
-		{page(http.MethodGet, "/workspace/"), s.Gateway.ToIDE},
-	}
+	return slices.Concat(
+		[]route{
+			{api.Health, s.health},
+			{api.Ping, acknowledge},
+			{api.OpenAPI, openAPI},
+			{api.Metrics, s.metrics},
+			{api.Events, s.events},
+			{api.GetMe, s.me},
+			{api.Logout, acknowledge},
+			{api.LogoutByLink, acknowledge},
+			{api.Login, enter},
+		},
+		s.workspaceRoutes(), s.portRoutes(), s.preferenceRoutes(), s.repositoryRoutes(), s.runtimeRoutes(),
+		[]route{
+			{page(http.MethodGet, "/app"), enter},
+			{page(http.MethodGet, "/app/"), s.dashboard},
+			{page(http.MethodPost, "/app/"), s.dashboard},
+			{page(http.MethodGet, "/workspace/"), s.Gateway.ToIDE},
+		},
+	)
 }
 
 // page is an operation of the pages, which is no part of the API.

@@ -8,6 +8,15 @@ import (
 	"github.com/rockpool/rootvm/agent/api"
 )
 
+// preferenceRoutes are the operations on preferences.
+func (s *Server) preferenceRoutes() []route {
+	return []route{
+		{api.ListPreferences, s.listPreferences},
+		{api.GetPreference, s.preference},
+		{api.SavePreference, s.savePreference},
+	}
+}
+
 // preferenceName returns the preference that the path names.
 func preferenceName(r *http.Request) (string, error) {
 	name := r.PathValue("name")

@@ -16,6 +16,14 @@ const (
 	maxSearch           = 256 // GitHub refuses longer ones
 )
 
+// repositoryRoutes are the operations on repositories.
+func (s *Server) repositoryRoutes() []route {
+	return []route{
+		{api.ListRepositories, s.listRepositories},
+		{api.SearchRepositories, s.searchRepositories},
+	}
+}
+
 // repositoryQuery reads the page that a client wants.
 func repositoryQuery(q url.Values) (agent.RepositoryQuery, error) {
 	page, err := number(q, api.QueryPage, 1)

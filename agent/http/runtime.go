@@ -18,8 +18,22 @@ const maxGrace = 5 * time.Minute
 // workspacePattern is what a workspace's name looks like.
 var workspacePattern = regexp.MustCompile(`^[a-z0-9-]{3,63}$`)
 
-// The runtime API is [agent.Runtime] over HTTP, method by method. A method
-// without a result answers 204.
+// runtimeRoutes are the operations on containers: [agent.Runtime] over HTTP,
+// method by method. A method without a result answers 204.
+func (s *Server) runtimeRoutes() []route {
+	return []route{
+		{api.CreateContainer, s.createContainer},
+		{api.StartContainer, s.startContainer},
+		{api.StopContainer, s.stopContainer},
+		{api.RemoveContainer, s.removeContainer},
+		{api.GetContainerStatus, s.containerStatus},
+		{api.GetAddress, s.containerAddress},
+		{api.ConfigureIDE, s.configureIDE},
+		{api.CloneRepository, s.cloneRepository},
+		{api.ReadFile, s.readFile},
+		{api.WriteFile, s.writeFile},
+	}
+}
 
 func (s *Server) createContainer(w http.ResponseWriter, r *http.Request) error {
 	id, f, err := runtimeBody(r)

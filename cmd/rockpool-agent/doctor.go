@@ -231,7 +231,7 @@ func lookAtPodman(ctx context.Context, socket string) api.Finding {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != nethttp.StatusOK {
-		return broken("podman", "it answers " + resp.Status, do)
+		return broken("podman", "it answers "+resp.Status, do)
 	}
 	return api.Finding{Part: "podman", Verdict: api.VerdictOK, Text: "answers, API " + resp.Header.Get("Libpod-API-Version")}
 }
@@ -241,7 +241,7 @@ func lookAtImage(dir string) api.Finding {
 	for _, name := range []string{"config.json", "digest", "rootfs"} {
 		_, err := os.Stat(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
-			return broken("image", "the VM carries no workspace image: there is no " + filepath.Join(dir, name), do)
+			return broken("image", "the VM carries no workspace image: there is no "+filepath.Join(dir, name), do)
 		}
 		if err != nil {
 			return broken("image", err.Error(), do)
@@ -273,7 +273,7 @@ func lookAtSlots(socket string) api.Finding {
 // lookForOrphans compares what the runtime holds with what the agent knows.
 func lookForOrphans(ctx context.Context, o engineOptions, c *client.Client) api.Finding {
 	unknown := func(err error) api.Finding {
-		return doubtful("orphans", "cannot be looked for: " + err.Error(), "solve what is wrong with podman and the agent first")
+		return doubtful("orphans", "cannot be looked for: "+err.Error(), "solve what is wrong with podman and the agent first")
 	}
 	e, closeEngine, err := openEngine(o, slog.New(slog.DiscardHandler))
 	if err != nil {

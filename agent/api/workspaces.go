@@ -1,13 +1,24 @@
 package api
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
 )
 
-// In bodies a member without omitempty is required, though it may be empty.
-// Answers have all their members.
+// The operations on workspaces.
+var (
+	ListWorkspaces  = Operation{Method: http.MethodGet, Pattern: "/api/workspaces", Query: []string{QueryLimit, QueryCursor}}
+	CreateWorkspace = Operation{Method: http.MethodPost, Pattern: "/api/workspaces"}
+	GetWorkspace    = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}"}
+	DeleteWorkspace = Operation{Method: http.MethodDelete, Pattern: "/api/workspaces/{id}"}
+	StartWorkspace  = Operation{Method: http.MethodPost, Pattern: "/api/workspaces/{id}/start"}
+	StopWorkspace   = Operation{Method: http.MethodPost, Pattern: "/api/workspaces/{id}/stop"}
+	ListSteps       = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/steps"}
+	GetUsage        = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/usage"}
+	GetLogs         = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/logs", Query: []string{QueryFollow, QueryTail, QuerySource}}
+)
 
 // Workspace is an [agent.Workspace]. The address is there twice, for clients
 // that look in either place.
@@ -82,50 +93,6 @@ func (NewWorkspace) ReadOnly() []string {
 	return []string{"id", "status", "vmIp", "containerIp", "errorMessage", "createdAt", "updatedAt"}
 }
 
-// Port is an [agent.Port].
-type Port struct {
-	WorkspaceID string `json:"workspaceId"`
-	Port        int    `json:"port"`
-	Label       Text   `json:"label"`
-	CreatedAt   Time   `json:"createdAt"`
-}
-
-// FromPort is p on the wire.
-func FromPort(p agent.Port) Port {
-	return Port{WorkspaceID: p.WorkspaceID, Port: p.Port, Label: Text(p.Label), CreatedAt: Time(p.CreatedAt)}
-}
-
-// Domain is the port that p stands for.
-func (p Port) Domain() agent.Port {
-	return agent.Port{WorkspaceID: p.WorkspaceID, Port: p.Port, Label: string(p.Label), CreatedAt: time.Time(p.CreatedAt)}
-}
-
-// NewPort is the body of [AddPort].
-type NewPort struct {
-	Port  int    `json:"port"`
-	Label string `json:"label,omitempty"`
-}
-
-// ReadOnly are the members of a [Port] that nobody may send.
-func (NewPort) ReadOnly() []string { return []string{"workspaceId", "createdAt"} }
-
-// Preference is an [agent.Preference].
-type Preference struct {
-	Name      string `json:"name"`
-	Blob      string `json:"blob"`
-	UpdatedAt Time   `json:"updatedAt"`
-}
-
-// FromPreference is p on the wire.
-func FromPreference(p agent.Preference) Preference {
-	return Preference{Name: p.Name, Blob: p.Blob, UpdatedAt: Time(p.UpdatedAt)}
-}
-
-// Domain is the preference that p stands for.
-func (p Preference) Domain() agent.Preference {
-	return agent.Preference{Name: p.Name, Blob: p.Blob, UpdatedAt: time.Time(p.UpdatedAt)}
-}
-
 // Step is an [agent.Step].
 type Step struct {
 	WorkspaceID string          `json:"workspaceId"`
@@ -172,68 +139,4 @@ type Usage struct {
 	Memory      int64   `json:"memory"`
 	MemoryLimit int64   `json:"memoryLimit"`
 	Pids        int     `json:"pids"`
-}
-
-// Acknowledgement is the answer of [Ping] and of a logout.
-type Acknowledgement struct {
-	Status string `json:"status"` // "ok"
-}
-
-// Me is whom Caddy let in.
-type Me struct {
-	User User `json:"user"`
-}
-
-// User is a user. There is one, and its id is 0.
-type User struct {
-	ID       int    `json:"id"`
-	Username string `json:"username"`
-}
-
-// Repository is an [agent.Repository], with the names that GitHub's own API
-// uses.
-type Repository struct {
-	FullName      string `json:"full_name"`
-	Owner         string `json:"owner"`
-	OwnerType     string `json:"owner_type"`
-	OwnerAvatar   string `json:"owner_avatar"`
-	Description   Text   `json:"description"`
-	Private       bool   `json:"private"`
-	DefaultBranch string `json:"default_branch"`
-	UpdatedAt     Time   `json:"updated_at"`
-}
-
-// FromRepository is r on the wire.
-func FromRepository(r agent.Repository) Repository {
-	return Repository{
-		FullName:      r.FullName,
-		Owner:         r.Owner,
-		OwnerType:     r.OwnerType,
-		OwnerAvatar:   r.OwnerAvatar,
-		Description:   Text(r.Description),
-		Private:       r.Private,
-		DefaultBranch: r.DefaultBranch,
-		UpdatedAt:     Time(r.UpdatedAt),
-	}
-}
-
-// RepositoryList is a page of repositories.
-type RepositoryList struct {
-	Items    []Repository `json:"items"`
-	NextPage *int         `json:"next_page"` // null on the last page
-}
-
-// RepositorySearch is a page of repositories that were searched for.
-type RepositorySearch struct {
-	Items      []Repository `json:"items"`
-	TotalCount int          `json:"total_count"`
-	NextPage   *int         `json:"next_page"` // null on the last page
-}
-
-// PageNumber is the number of a page, null for 0.
-func PageNumber(n int) *int {
-	if n == 0 {
-		return nil
-	}
-	return &n
 }
