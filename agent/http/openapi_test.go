@@ -17,6 +17,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/legacy"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/api"
 	"github.com/rockpool/rootvm/agent/http"
 )
 
@@ -227,7 +228,44 @@ func calls() []call {
 	}
 }
 
-// do sends c to h.
+// place says where the document describes a shape of package api: a schema by
+// its name, or the body or the answer of an operation that is at no other.
+type place struct {
+	schema, body, answer string
+	members              []string // of the description, down to the shape
+	shape                any
+}
+
+func places() []place {
+	return []place{
+		{schema: "Workspace", shape: api.Workspace{}},
+		{schema: "WorkspaceList", shape: api.WorkspaceList{}},
+		{schema: "NewWorkspace", shape: api.NewWorkspace{}},
+		{schema: "Port", shape: api.Port{}},
+		{schema: "NewPort", shape: api.NewPort{}},
+		{schema: "Preference", shape: api.Preference{}},
+		{schema: "Step", shape: api.Step{}},
+		{schema: "Usage", shape: api.Usage{}},
+		{schema: "Event", shape: api.Event{}},
+		{schema: "Repository", shape: api.Repository{}},
+		{schema: "RepositoryList", shape: api.RepositoryList{}},
+		{schema: "RepositorySearch", shape: api.RepositorySearch{}},
+		{schema: "Error", shape: api.Error{}},
+		{schema: "Error", members: []string{"error"}, shape: api.ErrorDetail{}},
+		{answer: "ping", shape: api.Acknowledgement{}},
+		{answer: "logout", shape: api.Acknowledgement{}},
+		{answer: "me", shape: api.Me{}},
+		{answer: "me", members: []string{"user"}, shape: api.User{}},
+		{body: "runtimeCreate", shape: api.NewContainer{}},
+		{body: "runtimeStop", shape: api.Stop{}},
+		{body: "runtimeConfigure", shape: api.IDEConfig{}},
+		{body: "runtimeClone", shape: api.Clone{}},
+		{answer: "runtimeStatus", shape: api.ContainerStatus{}},
+		{answer: "runtimeAddress", shape: api.Address{}},
+	}
+}
+
+// request is c for a handler.
 func (c call) request() *nethttp.Request {
 	r := httptest.NewRequest(c.method, "http://box.local:9080"+c.target, strings.NewReader(c.body))
 	switch {
