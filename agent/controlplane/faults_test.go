@@ -333,10 +333,10 @@ func TestRunner_UnknownKind(t *testing.T) {
 			return nil
 		})
 		must(t, p.db.Update(t.Context(), func(tx agent.Tx) error {
-			return tx.InsertJob(agent.Job{ID: "later", Kind: "snapshot", Payload: `{"name":"one"}`, WorkspaceID: ws.ID, State: agent.JobQueued})
+			return tx.InsertJob(agent.Job{ID: "later", Kind: "of a later release", Payload: `{"name":"one"}`, WorkspaceID: ws.ID, State: agent.JobQueued})
 		}))
 		got := p.wait(ws.ID, agent.StatusError)
-		if want := `This release does not know the work "snapshot" that was asked for.`; !strings.HasPrefix(got.ErrorMessage, want) {
+		if want := `This release does not know the work "of a later release" that was asked for.`; !strings.HasPrefix(got.ErrorMessage, want) {
 			t.Errorf("message: %q, want %q", got.ErrorMessage, want)
 		}
 		if creates != 0 {
