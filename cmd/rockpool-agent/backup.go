@@ -11,33 +11,43 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/rockpool/rootvm/agent/sqlite"
 )
 
 // standard is the name of standard input or output.
 const standard = "-"
 
-// parseFile reads the database's flag and the name of one file.
-func parseFile(command string, args []string, s streams, env func(string) string) (database, file string, err error) {
-	set := newSettings(command, env)
-	set.text(&database, "database", "ROCKPOOL_DATABASE", defaultDatabase, "SQLite file")
-	words, err := parseMixed(set.FlagSet, args, s)
-	switch {
-	case err != nil:
-		return "", "", err
-	case len(words) != 1:
-		return "", "", usageError{fmt.Errorf("name one file, or %s", standard)}
+func (p *program) backupCommand() *cobra.Command {
+	return p.fileCommand("backup", "copy the database to a file, also while it is in use", backup)
+}
+
+func (p *program) restoreCommand() *cobra.Command {
+	return p.fileCommand("restore", "replace the database by a backup, while the agent is stopped", restore)
+}
+
+// fileCommand is a command with the database's flag and the name of one file.
+func (p *program) fileCommand(verb, usage string, run func(ctx context.Context, database, file string, s streams) error) *cobra.Command {
+	var database string
+	c := &cobra.Command{
+		Use:   verb + " FILE",
+		Short: usage,
+		Args: func(_ *cobra.Command, words []string) error {
+			if len(words) != 1 {
+				return usageError{fmt.Errorf("name one file, or %s", standard)}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, words []string) error { return run(c.Context(), database, words[0], p.streams) },
 	}
-	return database, words[0], nil
+	envFlags{c.Flags(), p.env}.text(&database, "database", "ROCKPOOL_DATABASE", defaultDatabase, "SQLite file")
+	return c
 }
 
 // backup writes a copy of the database, which may be in use, to a file that
 // must not exist, or to standard output.
-func backup(ctx context.Context, args []string, s streams, env func(string) string) error {
-	database, file, err := parseFile("backup", args, s, env)
-	if err != nil {
-		return err
-	}
+func backup(ctx context.Context, database, file string, s streams) error {
 	if file == standard {
 		return writeBackup(ctx, database, s)
 	}
@@ -57,7 +67,7 @@ func backup(ctx context.Context, args []string, s streams, env func(string) stri
 // writeBackup copies the database to s.out, as the agent's user.
 func writeBackup(ctx context.Context, database string, s streams) error {
 	if needsAgentUser(database) {
-		return asAgentUser(ctx, s, "backup", "-database", database, standard)
+		return asAgentUser(ctx, s, "backup", "--database", database, standard)
 	}
 	if _, err := os.Stat(database); err != nil {
 		return fmt.Errorf("back up: %w", err)
@@ -91,11 +101,7 @@ func copyBackup(ctx context.Context, database, tmp string, w io.Writer) error {
 
 // restore replaces the database by a backup, from a file or standard input.
 // The old one is kept beside it.
-func restore(ctx context.Context, args []string, s streams, env func(string) string) error {
-	database, file, err := parseFile("restore", args, s, env)
-	if err != nil {
-		return err
-	}
+func restore(ctx context.Context, database, file string, s streams) error {
 	from := s
 	if file != standard {
 		in, err := os.Open(file)
@@ -106,7 +112,7 @@ func restore(ctx context.Context, args []string, s streams, env func(string) str
 		from.in = in
 	}
 	if needsAgentUser(filepath.Dir(database)) {
-		return asAgentUser(ctx, from, "restore", "-database", database, standard)
+		return asAgentUser(ctx, from, "restore", "--database", database, standard)
 	}
 	unlock, err := lock(database + ".lock")
 	if err != nil {

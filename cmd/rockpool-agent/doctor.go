@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/agent"
@@ -38,34 +39,49 @@ type doctorOptions struct {
 // lookTime bounds one look.
 const lookTime = 5 * time.Second
 
-func parseDoctor(args []string, s streams, env func(string) string) (doctorOptions, error) {
-	var o doctorOptions
-	var delay string
-	fs := newSettings("doctor", env)
-	fs.text(&o.database, "database", "ROCKPOOL_DATABASE", defaultDatabase, "SQLite file")
-	fs.text(&o.socket, "socket", "ROCKPOOL_SOCKET", defaultSocket, "unix socket of the agent")
-	fs.text(&o.probe, "probe", "ROCKPOOL_PROBE_URL", defaultProbe, "address that answers OK when the VM serves")
-	fs.engine(&o.engine, &delay)
-	fs.text(&o.image, "image", "ROCKPOOL_IMAGE_DIR", filepath.Dir(slots.Rootfs), "directory of the workspace image that the VM carries")
-	fs.text(&o.slots, "slots", "ROCKPOOL_SLOTS_SOCKET", slots.Socket, "unix socket that makes views of the image")
-	fs.text(&o.storage, "storage", "ROCKPOOL_STORAGE", "/home/rockpool/.local/share/containers", "directory of the containers")
-	fs.BoolVar(&o.json, "json", false, "print JSON")
-	if err := parse(fs.FlagSet, args, s); err != nil {
-		return o, err
+// doctorFlags are the doctor's flags.
+type doctorFlags struct {
+	doctorOptions
+	engine engineFlags
+}
+
+func (f *doctorFlags) add(flags envFlags) {
+	flags.text(&f.database, "database", "ROCKPOOL_DATABASE", defaultDatabase, "SQLite file")
+	flags.text(&f.socket, "socket", "ROCKPOOL_SOCKET", defaultSocket, "unix socket of the agent")
+	flags.text(&f.probe, "probe", "ROCKPOOL_PROBE_URL", defaultProbe, "address that answers OK when the VM serves")
+	f.engine.add(flags)
+	flags.text(&f.image, "image", "ROCKPOOL_IMAGE_DIR", filepath.Dir(slots.Rootfs), "directory of the workspace image that the VM carries")
+	flags.text(&f.slots, "slots", "ROCKPOOL_SLOTS_SOCKET", slots.Socket, "unix socket that makes views of the image")
+	flags.text(&f.storage, "storage", "ROCKPOOL_STORAGE", "/home/rockpool/.local/share/containers", "directory of the containers")
+	flags.BoolVar(&f.json, "json", false, "print JSON")
+}
+
+func (p *program) doctorCommand() *cobra.Command {
+	var flags doctorFlags
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "look at everything that the agent needs, and say what to do",
+		Args:  noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			o := flags.doctorOptions
+			var err error
+			if o.engine, err = flags.engine.options(); err != nil {
+				return err
+			}
+			if needsAgentUser(o.database) || needsAgentUser(filepath.Dir(o.database)) {
+				return asAgentUser(c.Context(), p.streams, p.args...)
+			}
+			return doctor(c.Context(), o, p.streams)
+		},
 	}
-	return o, parseEngine(&o.engine, delay)
+	flags.add(envFlags{c.Flags(), p.env})
+	return c
 }
 
 // doctor looks at every part. It fails when one of them does.
-func doctor(ctx context.Context, args []string, s streams, env func(string) string) error {
-	o, err := parseDoctor(args, s, env)
-	if err != nil {
-		return err
-	}
-	if needsAgentUser(o.database) || needsAgentUser(filepath.Dir(o.database)) {
-		return asAgentUser(ctx, s, append([]string{"doctor"}, args...)...)
-	}
+func doctor(ctx context.Context, o doctorOptions, s streams) error {
 	findings := examine(ctx, o)
+	var err error
 	if o.json {
 		err = writeJSON(s.out, findings)
 	} else {
@@ -74,6 +90,7 @@ func doctor(ctx context.Context, args []string, s streams, env func(string) stri
 	if err != nil {
 		return err
 	}
+
 	failed := 0
 	for _, f := range findings {
 		if f.Verdict == api.VerdictFail {

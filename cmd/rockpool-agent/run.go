@@ -1,17 +1,17 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/client"
@@ -45,27 +45,11 @@ type streams struct {
 	out, err io.Writer
 }
 
-// command is one subcommand.
-type command struct {
-	name, usage string
-	run         commandFunc
-}
-
-// commandFunc runs a command in this process.
-type commandFunc func(ctx context.Context, args []string, s streams, env func(string) string) error
-
-func commands() []command {
-	return []command{
-		{"serve", "the daemon: API and pages on a unix socket, the channel to the host", serve},
-		{"setup", "as root, early on each boot: disks, accounts, keys, credentials", setUp},
-		{"mount-share", "as root: mount the host's directory at /mnt/rockpool", mountShare},
-		{"ws", "list, create, start, stop and delete workspaces, read their logs", reachingAgent("ws", workspaces)},
-		{"doctor", "look at everything that the agent needs, and say what to do", doctor},
-		{"backup", "copy the database to a file, also while it is in use", backup},
-		{"restore", "replace the database by a backup, while the agent is stopped", restore},
-		{"slot", "as root, for rockpool-slots.socket: make a view of the workspace image", makeView},
-		{"version", "print the version", printVersion},
-	}
+// program is one run of the command line: what its commands have to work with.
+type program struct {
+	streams
+	args []string // as they were given, for another process that does the same
+	env  func(string) string
 }
 
 // run is the program. Ordinary messages go to stdout and a fault, in one
@@ -73,33 +57,144 @@ func commands() []command {
 func run(ctx context.Context, args []string, in io.Reader, out, err io.Writer, env func(string) string) int {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	s := streams{in: in, out: out, err: err}
-	if len(args) == 0 {
-		usage(s.err)
-		return exitUsage
-	}
-	if args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
-		usage(s.out)
-		return exitOK
-	}
-	for _, c := range commands() {
-		if c.name == args[0] {
-			return report(s, c.name, c.run(ctx, args[1:], s, env))
-		}
-	}
-	fmt.Fprintf(s.err, "rockpool-agent: unknown command %q: see rockpool-agent help\n", args[0])
-	return exitUsage
+	p := &program{streams: streams{in: in, out: out, err: err}, args: args, env: env}
+	verb, failed := p.execute(ctx)
+	return report(p.streams, verb, failed)
 }
 
-// report prints a fault and returns the exit code for it.
-func report(s streams, name string, err error) int {
-	if err == nil || errors.Is(err, flag.ErrHelp) {
+// root is the program without a command.
+func (p *program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:               "rockpool-agent",
+		Short:             "Everything of Rockpool that runs inside the Root VM.",
+		Args:              cobra.ArbitraryArgs, // a command that is not there is told by group
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.SetOut(p.out)
+	root.SetErr(p.err)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetHelpCommand(helpCommand())
+	root.AddCommand(
+		p.serveCommand(), p.setupCommand(), p.mountShareCommand(), p.wsCommand(), p.doctorCommand(),
+		p.backupCommand(), p.restoreCommand(), p.slotCommand(), p.versionCommand(),
+	)
+	return root
+}
+
+// helpCommand prints what there is to know of a command.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [command]",
+		Short: "say what a command does, and with which flags",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, words []string) error {
+			asked, rest, err := c.Root().Find(words)
+			if err != nil || len(rest) > 0 {
+				return usageError{fmt.Errorf("unknown command %q: see rockpool-agent help", strings.Join(words, " "))}
+			}
+			asked.InitDefaultHelpFlag()
+			return asked.Help()
+		},
+	}
+}
+
+// execute runs the command that the arguments name, and returns its verb.
+func (p *program) execute(ctx context.Context) (verb string, err error) {
+	root := p.root()
+	root.InitDefaultHelpCmd()
+	c, rest, err := root.Find(p.args)
+	if err != nil {
+		return "", usageError{err}
+	}
+	path := strings.Fields(c.CommandPath())[1:]
+	if len(path) > 0 {
+		verb = path[0]
+	}
+	if c.HasSubCommands() {
+		return verb, p.group(c, rest)
+	}
+
+	rest, err = twoDashes(c, rest)
+	if err != nil {
+		return verb, err
+	}
+	root.SetArgs(append(path, rest...))
+	return verb, root.ExecuteContext(ctx)
+}
+
+// group answers for a command that only has others, of which rest names none.
+func (p *program) group(c *cobra.Command, rest []string) error {
+	c.InitDefaultHelpFlag()
+	switch {
+	case len(rest) == 0 && !c.HasParent(): // the usage is the fault's text
+		c.SetOut(p.err)
+		return errors.Join(c.Help(), exitCode(exitUsage))
+	case len(rest) == 0:
+		return errors.Join(c.Help(), usageError{fmt.Errorf("a command is missing: see %s help", c.CommandPath())})
+	case slices.Contains([]string{"help", "-h", "-help", "--help"}, rest[0]):
+		return c.Help()
+	}
+	return usageError{fmt.Errorf("unknown command %q: see %s help", rest[0], c.CommandPath())}
+}
+
+// twoDashes spells flags as pflag wants them. Those of the standard library,
+// which came before, were content with one dash, and so are units, scripts and
+// habits.
+func twoDashes(c *cobra.Command, args []string) ([]string, error) {
+	c.InitDefaultHelpFlag()
+	c.InheritedFlags() // brings them together with its own
+	spelled := make([]string, 0, len(args))
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			return append(spelled, args[i:]...), nil
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			spelled = append(spelled, arg)
+			continue
+		}
+
+		name, value, hasValue := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
+		flag := c.Flags().Lookup(name)
+		if flag == nil && len(name) == 1 {
+			flag = c.Flags().ShorthandLookup(name)
+		}
+		if flag == nil {
+			return nil, usageError{fmt.Errorf("flag provided but not defined: -%s", name)}
+		}
+		if !hasValue && flag.NoOptDefVal == "" { // the next argument is its value, whatever it looks like
+			if i++; i == len(args) {
+				return nil, usageError{fmt.Errorf("flag needs an argument: -%s", name)}
+			}
+			value, hasValue = args[i], true
+		}
+		if hasValue {
+			value = "=" + value
+		}
+		spelled = append(spelled, "--"+flag.Name+value)
+	}
+	return spelled, nil
+}
+
+// noArguments is for commands that take flags only.
+func noArguments(_ *cobra.Command, words []string) error {
+	if len(words) > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", words[0])}
+	}
+	return nil
+}
+
+// report prints a fault of a command and returns the exit code for it.
+func report(s streams, verb string, err error) int {
+	if err == nil {
 		return exitOK
 	}
 	if code, ok := errors.AsType[exitCode](err); ok {
 		return int(code) // the other process has said it
 	}
-	fmt.Fprintf(s.err, "rockpool-agent %s: %s\n", name, oneLine(err.Error()))
+	fmt.Fprintf(s.err, "%s: %s\n", strings.TrimSpace("rockpool-agent "+verb), oneLine(err.Error()))
 	switch {
 	case isA[usageError](err):
 		return exitUsage
@@ -121,78 +216,25 @@ func report(s streams, name string, err error) int {
 	return exitFailure
 }
 
-// reachingAgent is a command that is run as the agent's user when the socket
-// is not this user's to use.
-func reachingAgent(name string, run commandFunc) commandFunc {
-	return func(ctx context.Context, args []string, s streams, env func(string) string) error {
-		socket := cmp.Or(env("ROCKPOOL_SOCKET"), defaultSocket)
-		if os.Geteuid() != 0 && needsAgentUser(socket) {
-			return asAgentUser(ctx, s, append([]string{name}, args...)...)
-		}
-		return run(ctx, args, s, env)
-	}
-}
-
 func isA[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
 }
 
+// oneLine is a text without line ends.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
+// usageError is a fault in how the program was called.
 type usageError struct{ error }
 
-// parse reads flags; what is wrong with them is one line.
-func parse(fs *flag.FlagSet, args []string, s streams) error {
-	fs.SetOutput(io.Discard)
-	err := fs.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		fs.SetOutput(s.out)
-		fs.Usage()
-		return err
+func (p *program) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version",
+		Args:  noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(p.out, "rockpool-agent %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+			return err
+		},
 	}
-	if err == nil && fs.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	if err != nil {
-		return usageError{err}
-	}
-	return nil
-}
-
-// parseMixed reads flags and words in any order, and returns the words.
-func parseMixed(fs *flag.FlagSet, args []string, s streams) ([]string, error) {
-	fs.SetOutput(io.Discard)
-	var words []string
-	for {
-		err := fs.Parse(args)
-		if errors.Is(err, flag.ErrHelp) {
-			fs.SetOutput(s.out)
-			fs.Usage()
-			return nil, err
-		}
-		if err != nil {
-			return nil, usageError{err}
-		}
-		if fs.NArg() == 0 {
-			return words, nil
-		}
-		words = append(words, fs.Arg(0))
-		args = fs.Args()[1:]
-	}
-}
-
-func usage(w io.Writer) {
-	fmt.Fprint(w, "Usage: rockpool-agent <command> [flags]\n\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-12s %s\n", c.name, c.usage)
-	}
-}
-
-func printVersion(_ context.Context, args []string, s streams, _ func(string) string) error {
-	if err := parse(flag.NewFlagSet("version", flag.ContinueOnError), args, s); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(s.out, "rockpool-agent %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version())
-	return err
 }

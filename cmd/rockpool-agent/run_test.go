@@ -12,6 +12,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // buffer may be written and read at the same time.
@@ -58,6 +61,18 @@ func (p place) env(name string) string {
 		"RUNTIME":             "stub",
 		"ROCKPOOL_STUB_PAGES": "0",
 	}[name]
+}
+
+// options are what the daemon is told by the environment.
+func (p place) options(t *testing.T) serveOptions {
+	t.Helper()
+	var flags serveFlags
+	flags.add(envFlags{pflag.NewFlagSet("serve", pflag.ContinueOnError), p.env})
+	o, err := flags.options()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
 }
 
 func (p place) get(t *testing.T, path string) string {
@@ -203,6 +218,66 @@ func TestRun_faults(t *testing.T) {
 				t.Errorf("not one line: %q", &stderr)
 			}
 		})
+	}
+}
+
+// TestTwoDashes: flags as the standard library took them are those of pflag.
+func TestTwoDashes(t *testing.T) {
+	for args, want := range map[string]string{
+		"-json":                 "--json",
+		"--json -f name":        "--json --follow name",
+		"name -n 5 -json=false": "name --lines=5 --json=false",
+		"-n -5":                 "--lines=-5",
+		"-text -json -f":        "--text=-json --follow",
+		"--text=a=b -":          "--text=a=b -",
+		"-f -- -json --text":    "--follow -- -json --text",
+		"-h":                    "--help",
+		"-nope":                 "flag provided but not defined: -nope",
+		"--nope=1":              "flag provided but not defined: -nope",
+		"-fn 5":                 "flag provided but not defined: -fn",
+		"-text":                 "flag needs an argument: -text",
+	} {
+		c := &cobra.Command{Use: "test"}
+		c.Flags().Bool("json", false, "")
+		c.Flags().BoolP("follow", "f", false, "")
+		c.Flags().IntP("lines", "n", 0, "")
+		c.Flags().String("text", "", "")
+		spelled, err := twoDashes(c, strings.Fields(args))
+		got := strings.Join(spelled, " ")
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", args, got, want)
+		}
+	}
+}
+
+// TestRun_help: every command says what it does, however it is asked, and says
+// nothing when it fails for another reason than how it was called.
+func TestRun_help(t *testing.T) {
+	nothing := func(string) string { return "" }
+	for _, verb := range []string{"serve", "setup", "mount-share", "ws", "ws list", "ws create", "ws start", "ws stop", "ws rm", "ws logs", "ws open", "doctor", "backup", "restore", "slot", "version"} {
+		words := strings.Fields(verb)
+		var first string
+		for _, args := range [][]string{append([]string{"help"}, words...), append(words, "-h"), append(words, "-help"), append(words, "--help")} {
+			var out, stderr buffer
+			if code := run(t.Context(), args, nil, &out, &stderr, nothing); code != exitOK || !strings.Contains(out.String(), "Usage:\n  rockpool-agent "+verb) || stderr.String() != "" {
+				t.Errorf("%q: %d, %q, %q", args, code, &out, &stderr)
+			}
+			if first == "" {
+				first = out.String()
+			}
+			if out.String() != first {
+				t.Errorf("%q says something else: %q", args, &out)
+			}
+		}
+	}
+	for _, args := range [][]string{{"help", "dance"}, {"ws", "dance", "-h"}, {"-x", "serve"}} {
+		var out, stderr buffer
+		if code := run(t.Context(), args, nil, &out, &stderr, nothing); code != exitUsage || out.String() != "" || strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("%q: %d, %q, %q", args, code, &out, &stderr)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/agent"
@@ -40,16 +41,29 @@ const drainTime = 4 * time.Second
 // more: 3 MB less with 50 workspaces (doc/benchmarks.md).
 const gcPercent = 50
 
-// serve is the daemon.
-func serve(ctx context.Context, args []string, s streams, env func(string) string) error {
-	d, err := newDaemon(args, s, env)
-	if err != nil {
-		return err
+func (p *program) serveCommand() *cobra.Command {
+	var flags serveFlags
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "the daemon: API and pages on a unix socket, the channel to the host",
+		Args:  noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			o, err := flags.options()
+			if err != nil {
+				return err
+			}
+			d, err := newDaemon(o, p.streams)
+			if err != nil {
+				return err
+			}
+			if p.env("GOGC") == "" {
+				defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
+			}
+			return d.serve(c.Context())
+		},
 	}
-	if env("GOGC") == "" {
-		defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
-	}
-	return d.serve(ctx)
+	flags.add(envFlags{c.Flags(), p.env})
+	return c
 }
 
 // daemonParts are the parts of a daemon that is being put together.
@@ -70,11 +84,7 @@ type daemonParts struct {
 }
 
 // newDaemon reads what a daemon is told, and opens nothing.
-func newDaemon(args []string, s streams, env func(string) string) (*daemonParts, error) {
-	o, err := parseServe(args, s, env)
-	if err != nil {
-		return nil, err
-	}
+func newDaemon(o serveOptions, s streams) (*daemonParts, error) {
 	config, err := setup.ReadResult(os.DirFS("/"), strings.TrimPrefix(o.runDir, "/"))
 	if err != nil {
 		return nil, configError{err}

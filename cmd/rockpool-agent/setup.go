@@ -4,11 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"flag"
 	"log/slog"
 	"os"
 	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/rockpool/rootvm/agent/setup"
 	"github.com/rockpool/rootvm/guest"
@@ -32,11 +33,17 @@ func textLog(s streams) *slog.Logger {
 	}))
 }
 
-// setUp runs the set-up of this machine.
-func setUp(ctx context.Context, args []string, s streams, _ func(string) string) error {
-	if err := parse(flag.NewFlagSet("setup", flag.ContinueOnError), args, s); err != nil {
-		return err
+func (p *program) setupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "setup",
+		Short: "as root, early on each boot: disks, accounts, keys, credentials",
+		Args:  noArguments,
+		RunE:  func(c *cobra.Command, _ []string) error { return setUp(c.Context(), p.streams) },
 	}
+}
+
+// setUp runs the set-up of this machine.
+func setUp(ctx context.Context, s streams) error {
 	if os.Geteuid() != 0 {
 		return errors.New("must run as root: it mounts disks")
 	}
@@ -51,11 +58,17 @@ func setUp(ctx context.Context, args []string, s streams, _ func(string) string)
 	}).Run(ctx)
 }
 
-// mountShare mounts the host's directory.
-func mountShare(ctx context.Context, args []string, s streams, _ func(string) string) error {
-	if err := parse(flag.NewFlagSet("mount-share", flag.ContinueOnError), args, s); err != nil {
-		return err
+func (p *program) mountShareCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "mount-share",
+		Short: "as root: mount the host's directory at /mnt/rockpool",
+		Args:  noArguments,
+		RunE:  func(c *cobra.Command, _ []string) error { return mountShare(c.Context(), p.streams) },
 	}
+}
+
+// mountShare mounts the host's directory.
+func mountShare(ctx context.Context, s streams) error {
 	if os.Geteuid() != 0 {
 		return errors.New("must run as root: it mounts a file system")
 	}

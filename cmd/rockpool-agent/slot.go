@@ -1,17 +1,20 @@
 package main
 
 import (
-	"context"
-	"flag"
+	"github.com/spf13/cobra"
 
 	"github.com/rockpool/rootvm/agent/slots"
 )
 
-// makeView answers one request for a view, on stdin and stdout.
-func makeView(_ context.Context, args []string, s streams, _ func(string) string) error {
-	if err := parse(flag.NewFlagSet("slot", flag.ContinueOnError), args, s); err != nil {
-		return err
+// slotCommand answers one request for a view, on stdin and stdout.
+func (p *program) slotCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "slot",
+		Short: "as root, for rockpool-slots.socket: make a view of the workspace image",
+		Args:  noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			v := slots.Views{Rootfs: slots.Rootfs, Dir: slots.Dir, SubUIDs: slots.SubUIDs, User: "rockpool"}
+			return v.Answer(p.in, p.out)
+		},
 	}
-	v := slots.Views{Rootfs: slots.Rootfs, Dir: slots.Dir, SubUIDs: slots.SubUIDs, User: "rockpool"}
-	return v.Answer(s.in, s.out)
 }

@@ -32,8 +32,8 @@ func needsAgentUser(path string) bool {
 	return errors.Is(unix.Access(path, unix.W_OK), unix.EACCES)
 }
 
-// exitCode is the end of a command that ran in another process and said
-// itself what was wrong.
+// exitCode is the end of a command that has said itself what was wrong, such as
+// one that ran in another process.
 type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }

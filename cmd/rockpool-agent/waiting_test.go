@@ -32,7 +32,7 @@ type starting struct {
 func (p place) starting(t *testing.T) *starting {
 	t.Helper()
 	s := &starting{place: p, notified: notifySocket(t, p.path("notify")), ended: make(chan error, 1)}
-	d, err := newDaemon(nil, streams{out: &s.log, err: &s.stderr}, p.env)
+	d, err := newDaemon(p.options(t), streams{out: &s.log, err: &s.stderr})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/api"
 	"github.com/rockpool/rootvm/agent/client"
@@ -18,79 +20,75 @@ import (
 	"github.com/rockpool/rootvm/guest"
 )
 
-// wsCommand is one of the commands on workspaces.
-type wsCommand struct {
-	name, arguments, usage string
-	run                    func(w *ws, ctx context.Context, args []string) error
+// ws is what the commands on workspaces share: they speak to the agent as
+// everybody does, by its API.
+type ws struct {
+	*program
+	socket string
+	runDir string // what setup left
+	json   bool
+	noWait bool
+
+	client *client.Client
 }
 
-func wsCommands() []wsCommand {
-	return []wsCommand{
-		{"list", "", "list the workspaces, newest first", (*ws).list},
-		{"create", "NAME", "create a workspace and wait until it runs", (*ws).create},
-		{"start", "NAME", "start a workspace and wait until it runs", (*ws).start},
-		{"stop", "NAME", "stop a workspace and wait until it is stopped", (*ws).stop},
-		{"rm", "NAME", "delete a workspace with its files, and wait until they are gone", (*ws).remove},
-		{"logs", "NAME", "print what a workspace's processes wrote", (*ws).logs},
-		{"open", "NAME", "print the address of a workspace's IDE", (*ws).open},
+func (p *program) wsCommand() *cobra.Command {
+	w := &ws{program: p}
+	c := &cobra.Command{
+		Use:   "ws",
+		Short: "list, create, start, stop and delete workspaces, read their logs",
+		Long: fmt.Sprintf("List, create, start, stop and delete workspaces, read their logs.\n\n"+
+			"Exit codes: %d done, %d failed, %d wrong usage, %d no such workspace, %d its state does not allow it, %d the agent does not answer.",
+			exitOK, exitFailure, exitUsage, exitNotFound, exitConflict, exitUnavailable),
+	}
+	flags := envFlags{c.PersistentFlags(), p.env}
+	flags.text(&w.socket, "socket", "ROCKPOOL_SOCKET", defaultSocket, "unix socket of the agent")
+	flags.text(&w.runDir, "setup", "ROCKPOOL_SETUP_DIR", guest.SetupRunDir, "directory that rockpool-agent setup filled")
+	c.AddCommand(w.listCommand(), w.createCommand(), w.startCommand(), w.stopCommand(), w.removeCommand(), w.logsCommand(), w.openCommand())
+	return c
+}
+
+// command is a command on workspaces. It is run as the agent's user when the
+// socket is not this user's to use.
+func (w *ws) command(use, usage string, arguments cobra.PositionalArgs, run func(ctx context.Context, words []string) error) *cobra.Command {
+	return &cobra.Command{
+		Use:   use,
+		Short: usage,
+		Args:  arguments,
+		RunE: func(c *cobra.Command, words []string) error {
+			if os.Geteuid() != 0 && needsAgentUser(w.socket) {
+				return asAgentUser(c.Context(), w.streams, w.args...)
+			}
+			w.client = client.Unix(w.socket)
+			return run(c.Context(), words)
+		},
 	}
 }
 
-// ws is a command on workspaces: it speaks to the agent as everybody does, by
-// its API.
-type ws struct {
-	streams
-	env    func(string) string
-	client *client.Client
-	fs     settings
-	json   bool
-	runDir string
-}
-
-// workspaces runs a command on workspaces.
-func workspaces(ctx context.Context, args []string, s streams, env func(string) string) error {
-	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
-		wsUsage(s.out)
-		if len(args) == 0 {
-			return usageError{errors.New("a command is missing: see rockpool-agent ws help")}
+// named is a command on one workspace.
+func (w *ws) named(verb, usage string, run func(ctx context.Context, name string) error) *cobra.Command {
+	arguments := func(_ *cobra.Command, words []string) error {
+		switch {
+		case len(words) == 0:
+			return usageError{errors.New("the name of a workspace is missing")}
+		case len(words) > 1:
+			return usageError{fmt.Errorf("unexpected argument %q", words[1])}
 		}
 		return nil
 	}
-	for _, c := range wsCommands() {
-		if c.name == args[0] {
-			return c.run(&ws{streams: s, env: env, fs: newSettings("ws "+c.name, env)}, ctx, args[1:])
-		}
-	}
-	return usageError{fmt.Errorf("unknown command %q: see rockpool-agent ws help", args[0])}
+	return w.command(verb+" NAME", usage, arguments, func(ctx context.Context, words []string) error { return run(ctx, words[0]) })
 }
 
-func wsUsage(w io.Writer) {
-	fmt.Fprint(w, "Usage: rockpool-agent ws <command> [flags]\n\n")
-	for _, c := range wsCommands() {
-		fmt.Fprintf(w, "  %-14s %s\n", strings.TrimSpace(c.name+" "+c.arguments), c.usage)
-	}
-	fmt.Fprintf(w, "\nExit codes: %d done, %d failed, %d wrong usage, %d no such workspace, %d its state does not allow it, %d the agent does not answer.\n",
-		exitOK, exitFailure, exitUsage, exitNotFound, exitConflict, exitUnavailable)
+// waits adds the flag of commands that wait for the end of what they ask for.
+func (w *ws) waits(c *cobra.Command) *cobra.Command {
+	c.Flags().BoolVar(&w.noWait, "no-wait", false, "return as soon as the agent knows")
+	return c
 }
 
-// parse reads flags and exactly n words, in any order, and connects to the
-// agent.
-func (w *ws) parse(args []string, n int) ([]string, error) {
-	var socket string
-	w.fs.text(&socket, "socket", "ROCKPOOL_SOCKET", defaultSocket, "unix socket of the agent")
-	w.fs.text(&w.runDir, "setup", "ROCKPOOL_SETUP_DIR", guest.SetupRunDir, "directory that rockpool-agent setup filled")
-	words, err := parseMixed(w.fs.FlagSet, args, w.streams)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case len(words) < n:
-		return nil, usageError{errors.New("the name of a workspace is missing")}
-	case len(words) > n:
-		return nil, usageError{fmt.Errorf("unexpected argument %q", words[n])}
-	}
-	w.client = client.Unix(socket)
-	return words, nil
+// prints adds the flag of commands whose output programs may read.
+func (w *ws) prints(c *cobra.Command) *cobra.Command {
+	c.Flags().BoolVar(&w.json, "json", false, "print JSON")
+	return c
 }
 
 // find returns the workspace with this name.
@@ -98,11 +96,11 @@ func (w *ws) find(ctx context.Context, name string) (agent.Workspace, error) {
 	return w.client.WorkspaceByName(ctx, name)
 }
 
-func (w *ws) list(ctx context.Context, args []string) error {
-	w.fs.BoolVar(&w.json, "json", false, "print JSON")
-	if _, err := w.parse(args, 0); err != nil {
-		return err
-	}
+func (w *ws) listCommand() *cobra.Command {
+	return w.prints(w.command("list", "list the workspaces, newest first", noArguments, w.list))
+}
+
+func (w *ws) list(ctx context.Context, _ []string) error {
 	all, err := everyWorkspace(ctx, w.client)
 	if err != nil {
 		return err
@@ -138,21 +136,22 @@ func everyWorkspace(ctx context.Context, c *client.Client) ([]agent.Workspace, e
 	}
 }
 
-func (w *ws) create(ctx context.Context, args []string) error {
+func (w *ws) createCommand() *cobra.Command {
 	var n agent.NewWorkspace
-	var token, noWait bool
-	w.fs.StringVar(&n.Image, "image", "", "reference of an image; default is the one that the VM carries")
-	w.fs.StringVar(&n.Description, "description", "", "what it is for")
-	w.fs.StringVar(&n.RepositoryID, "repository", "", "owner/repository of GitHub, or an https address, to clone")
-	w.fs.BoolVar(&n.AutoSyncPrefs, "sync-preferences", false, "store its preferences when it stops")
-	w.fs.BoolVar(&token, "token-stdin", false, "read a secret for the clone from standard input; it is kept nowhere")
-	w.fs.BoolVar(&noWait, "no-wait", false, "return as soon as the agent knows")
-	w.fs.BoolVar(&w.json, "json", false, "print JSON")
-	words, err := w.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	n.Name = words[0]
+	var token bool
+	c := w.named("create", "create a workspace and wait until it runs", func(ctx context.Context, name string) error {
+		n.Name = name
+		return w.create(ctx, n, token)
+	})
+	c.Flags().StringVar(&n.Image, "image", "", "reference of an image; default is the one that the VM carries")
+	c.Flags().StringVar(&n.Description, "description", "", "what it is for")
+	c.Flags().StringVar(&n.RepositoryID, "repository", "", "owner/repository of GitHub, or an https address, to clone")
+	c.Flags().BoolVar(&n.AutoSyncPrefs, "sync-preferences", false, "store its preferences when it stops")
+	c.Flags().BoolVar(&token, "token-stdin", false, "read a secret for the clone from standard input; it is kept nowhere")
+	return w.waits(w.prints(c))
+}
+
+func (w *ws) create(ctx context.Context, n agent.NewWorkspace, token bool) (err error) {
 	if token {
 		if n.Token, err = readToken(w.in); err != nil {
 			return err
@@ -162,7 +161,7 @@ func (w *ws) create(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return w.finish(ctx, created, noWait)
+	return w.finish(ctx, created)
 }
 
 // maxSecret bounds what is read as a secret, in bytes.
@@ -180,32 +179,21 @@ func readToken(r io.Reader) (string, error) {
 	return token, nil
 }
 
-func (w *ws) start(ctx context.Context, args []string) error {
-	return w.change(ctx, args, w.clientStart)
+func (w *ws) startCommand() *cobra.Command {
+	return w.waits(w.prints(w.named("start", "start a workspace and wait until it runs", func(ctx context.Context, name string) error {
+		return w.change(ctx, name, w.client.StartWorkspace)
+	})))
 }
 
-func (w *ws) stop(ctx context.Context, args []string) error {
-	return w.change(ctx, args, w.clientStop)
-}
-
-func (w *ws) clientStart(ctx context.Context, id string) (agent.Workspace, error) {
-	return w.client.StartWorkspace(ctx, id)
-}
-
-func (w *ws) clientStop(ctx context.Context, id string) (agent.Workspace, error) {
-	return w.client.StopWorkspace(ctx, id)
+func (w *ws) stopCommand() *cobra.Command {
+	return w.waits(w.prints(w.named("stop", "stop a workspace and wait until it is stopped", func(ctx context.Context, name string) error {
+		return w.change(ctx, name, w.client.StopWorkspace)
+	})))
 }
 
 // change asks for a change of one workspace and waits for its end.
-func (w *ws) change(ctx context.Context, args []string, ask func(context.Context, string) (agent.Workspace, error)) error {
-	var noWait bool
-	w.fs.BoolVar(&noWait, "no-wait", false, "return as soon as the agent knows")
-	w.fs.BoolVar(&w.json, "json", false, "print JSON")
-	words, err := w.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	found, err := w.find(ctx, words[0])
+func (w *ws) change(ctx context.Context, name string, ask func(context.Context, string) (agent.Workspace, error)) error {
+	found, err := w.find(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -213,13 +201,13 @@ func (w *ws) change(ctx context.Context, args []string, ask func(context.Context
 	if err != nil {
 		return err
 	}
-	return w.finish(ctx, changed, noWait)
+	return w.finish(ctx, changed)
 }
 
 // finish waits until a workspace has come to rest, unless it need not, and
 // prints it.
-func (w *ws) finish(ctx context.Context, found agent.Workspace, noWait bool) error {
-	if !noWait {
+func (w *ws) finish(ctx context.Context, found agent.Workspace) error {
+	if !w.noWait {
 		rested, err := await(ctx, w.client, found.ID, w.progress)
 		if err != nil {
 			return err
@@ -251,23 +239,22 @@ func (w *ws) progress(step agent.Step) {
 	fmt.Fprintf(w.out, "  %6.1f s  %s\n", step.EndedAt.Sub(step.StartedAt).Seconds(), oneLine(step.Title+" "+step.Message))
 }
 
-func (w *ws) remove(ctx context.Context, args []string) error {
-	var noWait bool
-	w.fs.BoolVar(&noWait, "no-wait", false, "return as soon as the agent knows")
-	words, err := w.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	found, err := w.find(ctx, words[0])
+func (w *ws) removeCommand() *cobra.Command {
+	return w.waits(w.named("rm", "delete a workspace with its files, and wait until they are gone", w.remove))
+}
+
+func (w *ws) remove(ctx context.Context, name string) error {
+	found, err := w.find(ctx, name)
 	if err != nil {
 		return err
 	}
 	if err := w.client.DeleteWorkspace(ctx, found.ID); err != nil {
 		return err
 	}
-	if noWait {
+	if w.noWait {
 		return nil
 	}
+
 	left, err := awaitGone(ctx, w.client, found, w.progress)
 	if err != nil {
 		return err
@@ -279,37 +266,34 @@ func (w *ws) remove(ctx context.Context, args []string) error {
 	return err
 }
 
-func (w *ws) logs(ctx context.Context, args []string) error {
+func (w *ws) logsCommand() *cobra.Command {
 	var follow, steps bool
 	var lines int
-	w.fs.BoolVar(&follow, "f", false, "keep printing what is added")
-	w.fs.IntVar(&lines, "n", 200, "print this many of the last lines")
-	w.fs.BoolVar(&steps, "steps", false, "what the agent did for the workspace, instead of what its processes wrote")
-	words, err := w.parse(args, 1)
-	if err != nil {
-		return err
-	}
-	found, err := w.find(ctx, words[0])
-	if err != nil {
-		return err
-	}
-	if steps {
-		return w.client.StepLog(ctx, found.ID, lines, follow, w.out)
-	}
-	return w.client.Logs(ctx, found.ID, lines, follow, w.out)
+	c := w.named("logs", "print what a workspace's processes wrote", func(ctx context.Context, name string) error {
+		found, err := w.find(ctx, name)
+		if err != nil {
+			return err
+		}
+		if steps {
+			return w.client.StepLog(ctx, found.ID, lines, follow, w.out)
+		}
+		return w.client.Logs(ctx, found.ID, lines, follow, w.out)
+	})
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "keep printing what is added")
+	c.Flags().IntVarP(&lines, "lines", "n", 200, "print this many of the last lines")
+	c.Flags().BoolVar(&steps, "steps", false, "what the agent did for the workspace, instead of what its processes wrote")
+	return c
 }
 
-func (w *ws) open(ctx context.Context, args []string) error {
-	words, err := w.parse(args, 1)
-	if err != nil {
+func (w *ws) openCommand() *cobra.Command {
+	return w.named("open", "print the address of a workspace's IDE", func(ctx context.Context, name string) error {
+		found, err := w.find(ctx, name)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(w.out, w.url(found.Name))
 		return err
-	}
-	found, err := w.find(ctx, words[0])
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(w.out, w.url(found.Name))
-	return err
+	})
 }
 
 // url is the address of an IDE on the host.

@@ -89,7 +89,7 @@ func TestWorkspaces(t *testing.T) {
 func (p place) hooked(t *testing.T, hook stub.Hook) {
 	t.Helper()
 	var out, stderr buffer
-	d, err := newDaemon(nil, streams{out: &out, err: &stderr}, p.env)
+	d, err := newDaemon(p.options(t), streams{out: &out, err: &stderr})
 	if err != nil {
 		t.Fatal(err)
 	}
