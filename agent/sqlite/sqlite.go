@@ -199,8 +199,9 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 // Fold brings what is in the log beside the file at path into the file, so
 // that the file alone is the whole database, and removes the log. The content
 // is neither checked nor migrated. Errors are those of [Open], and
-// [fs.ErrNotExist] when there is no file; after one nothing is lost. A program
-// that has the database open is one: the log is its too.
+// [fs.ErrNotExist] when there is no file; after an error nothing is lost. It
+// fails as unavailable while another program has the database open, because
+// that program shares the log.
 func Fold(ctx context.Context, path string) error {
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("fold the log: %w", err)
@@ -241,9 +242,9 @@ func checkpoint(ctx context.Context, pool *sql.DB) error {
 func publish(tmp, path string) error {
 	for _, step := range []func() error{
 		func() error { return os.Chmod(tmp, 0o600) },
-		func() error { return syncPath(tmp) },
+		func() error { return Sync(tmp) },
 		func() error { return os.Rename(tmp, path) },
-		func() error { return syncPath(filepath.Dir(path)) },
+		func() error { return Sync(filepath.Dir(path)) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -252,7 +253,10 @@ func publish(tmp, path string) error {
 	return nil
 }
 
-func syncPath(path string) error {
+// Sync makes a file's content, or a directory's entries, durable. Libraries that
+// replace files do not serve here: SQLite writes these files itself, and what an
+// interrupted attempt left must be found again by its name.
+func Sync(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err

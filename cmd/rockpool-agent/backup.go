@@ -243,7 +243,7 @@ func (r *restoration) keep(context.Context) error {
 			r.kept = kept
 		}
 	}
-	return syncDirectory(filepath.Dir(r.database))
+	return sqlite.Sync(filepath.Dir(r.database))
 }
 
 // dropLog removes what is beside the old database, which is something only
@@ -254,7 +254,7 @@ func (r *restoration) dropLog(context.Context) error {
 			return err
 		}
 	}
-	return syncDirectory(filepath.Dir(r.database))
+	return sqlite.Sync(filepath.Dir(r.database))
 }
 
 // replace puts the new database in the place of the old one.
@@ -262,7 +262,7 @@ func (r *restoration) replace(context.Context) error {
 	if err := os.Rename(r.fresh, r.database); err != nil {
 		return err
 	}
-	return syncDirectory(filepath.Dir(r.database))
+	return sqlite.Sync(filepath.Dir(r.database))
 }
 
 // checkBackup writes r to path and opens it as a database, which checks it
@@ -289,17 +289,5 @@ func checkBackup(ctx context.Context, path string, r io.Reader) error {
 	if err := sqlite.Fold(ctx, path); err != nil { // the close did, or failed and did not tell
 		return err
 	}
-	f, err = os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-func syncDirectory(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return sqlite.Sync(path)
 }
