@@ -46,6 +46,7 @@ func DecodeCursor(s string) (Cursor, error) {
 	if err != nil {
 		return Cursor{}, invalid
 	}
+
 	at, id, ok := strings.Cut(string(b), " ")
 	if !ok || !ValidID(id) {
 		return Cursor{}, invalid

@@ -87,6 +87,7 @@ func (c *Client) send(ctx context.Context, q request) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", q.Method, path, err)
 	}
+
 	for name, values := range q.header {
 		r.Header[name] = values
 	}

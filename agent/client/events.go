@@ -52,6 +52,7 @@ func (c *Client) Events(ctx context.Context, lastID string) iter.Seq2[Event, err
 func readEvents(r io.Reader, yield func(Event) bool) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
+
 	var id, name, data string
 	for lines.Scan() {
 		field, value, _ := strings.Cut(lines.Text(), ":")
@@ -75,6 +76,7 @@ func readEvents(r io.Reader, yield func(Event) bool) error {
 			name, data = "", ""
 		}
 	}
+
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}

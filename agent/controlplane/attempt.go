@@ -180,6 +180,7 @@ func (a *attempt) settle(ch *change, f failure, end attemptEnd) error {
 			return err
 		}
 	}
+
 	if end != endWaits && end != endParked {
 		return nil
 	}
@@ -187,12 +188,14 @@ func (a *attempt) settle(ch *change, f failure, end attemptEnd) error {
 	if err != nil {
 		return err
 	}
+
 	switch {
 	case end == endParked: // a clone's token is kept for another start
 		rec.Status, rec.Address = agent.StatusError, ""
 	case rec.ErrorMessage == f.text:
 		return nil
 	}
+
 	rec.ErrorMessage = f.text
 	return ch.put(&rec)
 }

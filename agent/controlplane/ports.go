@@ -24,6 +24,7 @@ func (c *ControlPlane) AddPort(ctx context.Context, workspaceID string, n agent.
 	if err := n.Validate(); err != nil {
 		return agent.Port{}, err
 	}
+
 	var p agent.Port
 	err := c.update(ctx, func(ch *change) error {
 		ports, err := ch.managedPorts(workspaceID)

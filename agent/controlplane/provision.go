@@ -27,6 +27,7 @@ func (a *attempt) provisionSteps() []jobStep {
 			return rt.Configure(ctx, id, agent.IDEConfig{Name: a.rec.Name, Folder: clone.Folder})
 		}},
 	}
+
 	if clone.URL != "" && !a.rec.Cloned {
 		steps = append(steps, jobStep{name: agent.StepClone, title: "Cloning the repository", limit: 30 * time.Minute, do: func(ctx context.Context) error {
 			return rt.Clone(ctx, id, clone)
@@ -35,6 +36,7 @@ func (a *attempt) provisionSteps() []jobStep {
 			a.c.tokens.forget(rec.ID)
 		}})
 	}
+
 	return append(steps,
 		jobStep{name: agent.StepHealth, title: "Waiting for the IDE", limit: a.c.cfg.HealthTimeout + time.Minute, do: a.health},
 		jobStep{name: agent.StepPreferences, title: "Applying your preferences", limit: 2 * time.Minute, do: a.pushPreferences},
@@ -50,6 +52,7 @@ func (a *attempt) health(ctx context.Context) error {
 	a.address = address
 	ctx, cancel := context.WithTimeout(ctx, a.c.cfg.HealthTimeout)
 	defer cancel()
+
 	for n := 1; ; n++ {
 		err := a.c.healthy(ctx, address)
 		if err == nil {

@@ -76,6 +76,7 @@ func (c *ControlPlane) State(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, fmt.Errorf("read state: %w", err)
 	}
+
 	c.view.mu.Lock()
 	defer c.view.mu.Unlock()
 	s.ReconciledAt, s.Orphans = c.view.at, slices.Clone(c.view.orphans)
@@ -115,10 +116,12 @@ func (c *ControlPlane) Reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	found := map[string]agent.ContainerStatus{}
 	for _, ref := range refs {
 		found[ref.ID] = ref.Status
 	}
+
 	for _, id := range slices.Sorted(maps.Keys(before)) {
 		if before[id].Status == agent.StatusRunning && found[id] == agent.ContainerRunning {
 			c.watch(ctx, id)
@@ -127,6 +130,7 @@ func (c *ControlPlane) Reconcile(ctx context.Context) error {
 			return err
 		}
 	}
+
 	after, err := c.records(ctx)
 	if err != nil {
 		return err
@@ -165,6 +169,7 @@ func (c *ControlPlane) watch(ctx context.Context, id string) {
 	if c.view.watched[id] {
 		return
 	}
+
 	c.view.watched[id] = true
 	c.watches.Go(func() {
 		err := c.cfg.Observer.Wait(ctx, id)

@@ -34,6 +34,7 @@ func (c *ControlPlane) loadRoutes(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+
 	fresh := newRouteTable()
 	err := c.cfg.Store.View(ctx, func(tx agent.Tx) error {
 		all, err := tx.Workspaces(agent.Cursor{}, everything)

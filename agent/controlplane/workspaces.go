@@ -19,6 +19,7 @@ func (c *ControlPlane) CreateWorkspace(ctx context.Context, n agent.NewWorkspace
 		return agent.Workspace{}, err
 	}
 	c.tokens.put(id, n.Token) // before the job can begin
+
 	var rec agent.Record
 	err = c.update(ctx, func(ch *change) (err error) {
 		rec, err = ch.InsertWorkspace(agent.Workspace{

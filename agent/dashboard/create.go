@@ -79,6 +79,7 @@ func (d *Dashboard) create(w http.ResponseWriter, r *http.Request) error {
 	if err := r.ParseForm(); err != nil {
 		return badForm(err)
 	}
+
 	v := configureView{layout: d.layout("Configure workspace", listPath)}
 	v.Form = agent.NewWorkspace{
 		Name:          strings.TrimSpace(r.PostForm.Get("name")),
@@ -87,6 +88,7 @@ func (d *Dashboard) create(w http.ResponseWriter, r *http.Request) error {
 		Token:         strings.TrimSpace(r.PostForm.Get("token")),
 		AutoSyncPrefs: r.PostForm.Get("autoSyncPrefs") != "",
 	}
+
 	made, err := d.ControlPlane.CreateWorkspace(r.Context(), v.Form)
 	if err == nil {
 		http.Redirect(w, r, listPath+"/"+made.ID, http.StatusSeeOther)

@@ -55,6 +55,7 @@ func (d *Dashboard) Handler() http.Handler {
 			}
 		})
 	}
+
 	toList := func(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, listPath, http.StatusFound)
 		return nil

@@ -74,10 +74,12 @@ func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) er
 	if err != nil {
 		return err
 	}
+
 	for _, p := range ports {
 		address := fmt.Sprintf("%s/workspace/%s/port/%d/", origin(r, d.Ports.Preview), w.Name, p.Port)
 		v.Ports = append(v.Ports, preview{p, address})
 	}
+
 	v.Usage = d.usage(ctx, id)
 	return nil
 }

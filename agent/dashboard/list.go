@@ -32,6 +32,7 @@ func (d *Dashboard) listPage(ctx context.Context, r *http.Request) (listView, er
 	if err != nil {
 		return listView{}, err
 	}
+
 	v := listView{layout: d.layout("Workspaces", listPath), First: cursor == ""}
 	v.Live = "/app/workspaces/live"
 	if cursor != "" {
@@ -40,6 +41,7 @@ func (d *Dashboard) listPage(ctx context.Context, r *http.Request) (listView, er
 	if s := next.Encode(); s != "" {
 		v.Older = listPath + "?cursor=" + url.QueryEscape(s)
 	}
+
 	for _, w := range workspaces {
 		x := row{Workspace: w, Ago: ago(v.Now, w.CreatedAt)}
 		if w.Status == agent.StatusRunning {
@@ -47,6 +49,7 @@ func (d *Dashboard) listPage(ctx context.Context, r *http.Request) (listView, er
 		}
 		v.Rows = append(v.Rows, x)
 	}
+
 	v.Regions, err = regions(v, "list")
 	return v, err
 }

@@ -52,6 +52,7 @@ func (d *Dashboard) live(w http.ResponseWriter, r *http.Request, f follow) error
 	if err != nil && !f.ended(err) {
 		return err
 	}
+
 	s.open()
 	if err != nil { // it ended while nobody looked
 		return s.event("go", f.gone)
@@ -67,6 +68,7 @@ func (d *Dashboard) live(w http.ResponseWriter, r *http.Request, f follow) error
 	}
 	alive := time.NewTicker(beat)
 	defer alive.Stop()
+
 	for {
 		if err := s.regions(now); err != nil {
 			return nil // the browser is gone
@@ -260,5 +262,6 @@ func (f *ansiFilter) clean(p []byte) []byte {
 			}
 		}
 	}
+
 	return out
 }

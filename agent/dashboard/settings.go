@@ -137,6 +137,7 @@ func (d *Dashboard) save(r *http.Request, workspaceID string) (preferencesView, 
 		}
 		p.Bad, status = true, code
 	}
+
 	v.Saved = "Nothing to save: the workspace has none of these files yet."
 	switch {
 	case status != http.StatusOK:
@@ -144,6 +145,7 @@ func (d *Dashboard) save(r *http.Request, workspaceID string) (preferencesView, 
 	case saved > 0:
 		v.Saved = "Saved. New workspaces begin with these."
 	}
+
 	return v, status
 }
 

@@ -153,6 +153,7 @@ func stepTitle(s agent.Step) string {
 	case agent.StepRemove:
 		return "Removing the container and its files"
 	}
+
 	return s.Title
 }
 

@@ -145,12 +145,14 @@ func (g *Gateway) resting(r *http.Request, path string, err error) content {
 	if found.ErrorMessage != "" {
 		c.Text = append(c.Text, found.ErrorMessage)
 	}
+
 	if found.Status == agent.StatusCreating {
 		c.Text = append(c.Text, "It will be there in a moment. This page looks again by itself.")
 		c.Refresh = 2
 	} else {
 		c.Text = append(c.Text, "Start it from the list of workspaces.")
 	}
+
 	return c
 }
 

@@ -93,6 +93,7 @@ func (c *Client) SearchRepositories(ctx context.Context, q agent.RepositoryQuery
 		return agent.RepositoryPage{}, err
 	}
 	defer resp.Body.Close()
+
 	var found struct {
 		Total int          `json:"total_count"`
 		Items []repository `json:"items"`
@@ -100,6 +101,7 @@ func (c *Client) SearchRepositories(ctx context.Context, q agent.RepositoryQuery
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&found); err != nil {
 		return agent.RepositoryPage{}, unavailable("GitHub's answer cannot be read. Try again later.")
 	}
+
 	page := agent.RepositoryPage{Total: found.Total, NextPage: nextPage(resp.Header.Get("Link"))}
 	for _, r := range found.Items {
 		page.Items = append(page.Items, r.domain())

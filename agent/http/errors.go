@@ -39,6 +39,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 			return
 		}
 	}
+
 	if !known {
 		e = agent.Errorf(agent.CodeInternal, "Something went wrong. The agent's log has the details.")
 	}

@@ -59,6 +59,7 @@ func (s *Server) copyEvents(ctx context.Context, out *stream, events <-chan agen
 	}
 	beat := time.NewTicker(interval)
 	defer beat.Stop()
+
 	for {
 		frame := []byte(": heartbeat\n\n")
 		select {

@@ -19,6 +19,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, api.CrossOrigin())
 	}))
+
 	protected := origins.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &recorder{ResponseWriter: w}
@@ -87,6 +88,7 @@ func (s *Server) record(w *recorder, r *http.Request, took time.Duration) {
 		route = "none"
 	}
 	s.Metrics.Request(route, r.Method, status, took)
+
 	level := slog.LevelDebug
 	switch {
 	case w.err != nil || status == http.StatusInternalServerError:
@@ -94,9 +96,11 @@ func (s *Server) record(w *recorder, r *http.Request, took time.Duration) {
 	case status >= http.StatusBadRequest, r.Method != http.MethodGet && r.Method != http.MethodHead:
 		level = slog.LevelInfo
 	}
+
 	if !s.Log.Enabled(r.Context(), level) {
 		return
 	}
+
 	attrs := []slog.Attr{
 		slog.String("method", r.Method),
 		slog.String("path", r.URL.Path),
@@ -104,6 +108,7 @@ func (s *Server) record(w *recorder, r *http.Request, took time.Duration) {
 		slog.Int64("bytes", w.size),
 		slog.Duration("took", took),
 	}
+
 	if id := r.PathValue("id"); agent.ValidID(id) {
 		attrs = append(attrs, slog.String("workspace", id))
 	}

@@ -42,6 +42,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.ControlPlane.Workspace(r.Context(), id); err != nil {
 		return err
 	}
+
 	ctx, cancel := streamContext(r)
 	defer cancel()
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -53,6 +54,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusOK)
 		_ = out.c.Flush()
 	}
+
 	if source == api.LogSteps {
 		err = s.stepLog(ctx, id, tail, follow, out)
 	} else {
@@ -75,11 +77,13 @@ func (s *Server) stepLog(ctx context.Context, id string, tail int, follow bool, 
 	if err != nil {
 		return err
 	}
+
 	for _, step := range steps[max(0, len(steps)-tail):] {
 		if err := writeStep(w, step); err != nil {
 			return err
 		}
 	}
+
 	for follow {
 		select {
 		case <-ctx.Done():
@@ -95,6 +99,7 @@ func (s *Server) stepLog(ctx context.Context, id string, tail int, follow bool, 
 			}
 		}
 	}
+
 	return nil
 }
 

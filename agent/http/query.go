@@ -30,6 +30,7 @@ func checkQuery(r *http.Request, known []string) error {
 	if err != nil {
 		return err
 	}
+
 	var fields []agent.Field
 	text := ""
 	for _, name := range slices.Sorted(maps.Keys(values)) {
@@ -45,6 +46,7 @@ func checkQuery(r *http.Request, known []string) error {
 		}
 		fields = append(fields, agent.Field{Path: name, Message: fault})
 	}
+
 	if fields == nil {
 		return nil
 	}

@@ -148,13 +148,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, drain time.Duration)
 			return context.WithValue(context.WithoutCancel(ctx), servingKey{}, ctx)
 		},
 	}
+
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
+
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
+
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
 	if err := srv.Shutdown(limit); err != nil {

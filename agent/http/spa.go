@@ -26,6 +26,7 @@ func SPA(files fs.FS) (http.Handler, error) {
 	if _, err := fs.Stat(files, indexFile); err != nil {
 		return nil, fmt.Errorf("single-page application: %w: build it first", err)
 	}
+
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := path.Clean(strings.TrimPrefix(r.URL.Path, "/app/"))
 		asset := strings.HasPrefix(name, "assets/")
@@ -95,6 +96,7 @@ func SPAProxy(target *url.URL, log *slog.Logger) (http.Handler, error) {
 	if target.Scheme != "http" && target.Scheme != "https" || target.Host == "" {
 		return nil, errors.New("development server: the address must begin with http:// or https://")
 	}
+
 	return &httputil.ReverseProxy{
 		FlushInterval: -1,
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),

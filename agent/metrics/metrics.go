@@ -70,6 +70,7 @@ func New(source Source, version string, log *slog.Logger) *Metrics {
 			Buckets: []float64{.01, .1, .5, 1, 2, 5, 10, 30, 60, 300},
 		}, []string{"kind", "step", "state"}),
 	}
+
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "rockpool_build_info",
 		Help:        "Always 1; the label is the agent's version.",
@@ -172,14 +173,17 @@ func (s stored) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, n int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), labels...)
 	}
+
 	for _, status := range []agent.Status{agent.StatusCreating, agent.StatusRunning, agent.StatusStopping, agent.StatusStopped, agent.StatusError} {
 		gauge(workspacesDesc, counts.Workspaces[status], string(status))
 	}
+
 	for _, kind := range agent.JobKinds() {
 		for _, state := range []agent.JobState{agent.JobQueued, agent.JobLeased, agent.JobParked} {
 			gauge(jobsDesc, counts.Jobs[Job{kind, state}], string(kind), string(state))
 		}
 	}
+
 	gauge(orphansDesc, counts.Orphans)
 	up := 0
 	if counts.RuntimeUp {

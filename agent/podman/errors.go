@@ -37,6 +37,7 @@ func fault(ctx context.Context, op string, err error) error {
 	if codeErr != nil && isTransport(err) {
 		return fmt.Errorf("%w (%s: %w)", agent.Errorf(agent.CodeUnavailable, "Podman does not answer. The work goes on when it does."), op, err)
 	}
+
 	if code == http.StatusNotFound {
 		return agent.Errorf(agent.CodeNotFound, "The workspace's container does not exist")
 	}

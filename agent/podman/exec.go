@@ -45,6 +45,7 @@ func (e *Engine) exec(ctx context.Context, id string, c command) (code int, outp
 	if err := containers.ExecStartAndAttach(ctx, session, options); err != nil {
 		return 0, "", err
 	}
+
 	err = e.call(ctx, "exec", func(ctx context.Context) error {
 		result, err := containers.ExecInspect(ctx, session, nil)
 		if err == nil {

@@ -153,15 +153,18 @@ func (e *Engine) put(ctx context.Context, id, dir string, files []file) error {
 		prefix = path.Join(path.Base(dir), prefix)
 		dir = path.Dir(dir)
 	}
+
 	for i, r := range prefix + "/" {
 		if r == '/' && i > 0 {
 			missing = append(missing, file{name: prefix[:i], mode: 0o755, dir: true})
 		}
 	}
+
 	for _, f := range files {
 		f.name = path.Join(prefix, f.name)
 		missing = append(missing, f)
 	}
+
 	archive, err := pack(missing, e.Now())
 	if err != nil {
 		return err
@@ -242,6 +245,7 @@ func (e *Engine) writeConfig(ctx context.Context, id string, c agent.IDEConfig, 
 	if err != nil {
 		return time.Time{}, err
 	}
+
 	folder := folderContent(c.Folder)
 	var stale []file
 	for _, f := range []file{
@@ -252,18 +256,21 @@ func (e *Engine) writeConfig(ctx context.Context, id string, c agent.IDEConfig, 
 			stale = append(stale, f)
 		}
 	}
+
 	if stale == nil {
 		return changed, nil
 	}
 	if !told {
 		changed = now
 	}
+
 	if !bytes.Equal(there[path.Base(folderFile)], folder) {
 		changed = now
 		if err := e.ensureFolder(ctx, id, c.Folder); err != nil {
 			return time.Time{}, err
 		}
 	}
+
 	return changed, e.put(ctx, id, configDir, stale)
 }
 

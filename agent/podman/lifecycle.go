@@ -31,6 +31,7 @@ func (e *Engine) Create(ctx context.Context, c agent.Container) error {
 	if !agent.ValidID(c.ID) || !agent.ValidSlot(c.Slot) || c.Port <= 0 || c.Port > 65535 {
 		return fmt.Errorf("podman: create: not a workspace: %+v", c)
 	}
+
 	return e.call(ctx, "create", func(ctx context.Context) error {
 		i, err := e.image(ctx, c)
 		if err != nil {
@@ -110,11 +111,13 @@ func ensureVolume(ctx context.Context, c agent.Container) error {
 	if err != nil {
 		return err
 	}
+
 	for _, other := range others {
 		if other.Labels[labelID] != c.ID {
 			return agent.Errorf(agent.CodeConflict, "The ids of this workspace are those of the volume %s, which belongs to no workspace. Delete the workspace and create it again, or remove the volume.", other.Name)
 		}
 	}
+
 	v, err := volumes.Create(ctx, entities.VolumeCreateOptions{
 		Name: volumeName(c.ID), Label: labels, Labels: labels, IgnoreIfExists: true,
 	}, nil)
@@ -204,6 +207,7 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 		} else if !isNotFound(err) {
 			return err
 		}
+
 		v, err := volumes.Inspect(ctx, volumeName(id), nil)
 		if isNotFound(err) {
 			return nil

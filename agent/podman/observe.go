@@ -40,6 +40,7 @@ func (e *Engine) Usage(ctx context.Context, id string) (agent.Usage, error) {
 	if err != nil {
 		return agent.Usage{}, err
 	}
+
 	u, used, err := readCgroup(e.Cgroups, dir)
 	if errors.Is(err, fs.ErrNotExist) { // it has just ended
 		return agent.Usage{}, agent.Errorf(agent.CodeConflict, "The workspace does not run. Start it first.")
@@ -88,6 +89,7 @@ func readCgroup(cgroups fs.FS, dir string) (agent.Usage, time.Duration, error) {
 		}
 		return n
 	}
+
 	u.Memory = max(0, read("memory.current", "")-read("memory.stat", "inactive_file"))
 	u.MemoryLimit = read("memory.max", "")
 	if u.MemoryLimit == 0 { // the crun of bookworm limits a group below, its own
@@ -96,6 +98,7 @@ func readCgroup(cgroups fs.FS, dir string) (agent.Usage, time.Duration, error) {
 			errs = append(errs, err)
 		}
 	}
+
 	u.Pids = int(read("pids.current", ""))
 	used := time.Duration(read("cpu.stat", "usage_usec")) * time.Microsecond
 	return u, used, errors.Join(errs...)
@@ -134,6 +137,7 @@ func (e *Engine) Logs(ctx context.Context, id string, tail int, follow bool, w i
 			ended <- containers.Logs(ctx, containerName(id), options, lines, lines)
 			close(lines)
 		}()
+
 		var writeErr error
 		for line := range lines { // to the end: the sender waits for us
 			if writeErr == nil {
@@ -142,6 +146,7 @@ func (e *Engine) Logs(ctx context.Context, id string, tail int, follow bool, w i
 				}
 			}
 		}
+
 		if writeErr != nil {
 			return fmt.Errorf("write logs: %w", writeErr)
 		}

@@ -78,7 +78,9 @@ func (e *Engine) call(ctx context.Context, op string, f func(ctx context.Context
 	if err != nil {
 		return fault(ctx, op, err)
 	}
+
 	client.Client.CloseIdleConnections()
+
 	var d net.Dialer
 	transport := &http.Transport{
 		DisableCompression: true,
@@ -90,6 +92,7 @@ func (e *Engine) call(ctx context.Context, op string, f func(ctx context.Context
 			return c, err
 		},
 	}
+
 	client.Client.Transport = transport
 	return fault(ctx, op, f(conn))
 }

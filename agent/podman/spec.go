@@ -77,6 +77,7 @@ func newSpec(c agent.Container, i image, n network) (*specgen.SpecGenerator, err
 	} else {
 		s.RawImageName = i.reference
 	}
+
 	s.Name = containerName(c.ID)
 	s.Hostname = c.Name
 	s.Labels = map[string]string{
@@ -86,6 +87,7 @@ func newSpec(c agent.Container, i image, n network) (*specgen.SpecGenerator, err
 		labelImage: c.Image,
 		labelSlot:  strconv.Itoa(c.Slot),
 	}
+
 	s.Volumes = []*specgen.NamedVolume{{Name: volumeName(c.ID), Dest: agent.Home}}
 	s.ImageVolumeMode = "ignore"
 	s.Systemd = "false"

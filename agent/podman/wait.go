@@ -34,9 +34,11 @@ func (e *Engine) Wait(ctx context.Context, id string) error {
 	if err != nil || pid == 0 {
 		return err
 	}
+
 	if err := waitProcess(ctx, pid); err != nil {
 		return fmt.Errorf("podman: wait: %w", err)
 	}
+
 	// The container's monitor tells Podman a moment later.
 	return e.call(ctx, "wait", func(ctx context.Context) error {
 		ended := []string{define.ContainerStateStopped.String(), define.ContainerStateExited.String()}
@@ -63,6 +65,7 @@ func waitProcess(ctx context.Context, pid int) error {
 	if err != nil {
 		return fmt.Errorf("watch process %d: %w", pid, err)
 	}
+
 	defer context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(0, 1)) })()
 	err = conn.Read(hasEnded)
 	if ctx.Err() != nil {

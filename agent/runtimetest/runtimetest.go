@@ -60,6 +60,7 @@ func Run(t *testing.T, s Subject) {
 	}
 	t.Cleanup(func() { r.clean(t) })
 	r.clean(t)
+
 	for _, tt := range []struct {
 		name string
 		f    func(*testing.T)
@@ -155,6 +156,7 @@ func (r *suite) unknown(t *testing.T) {
 	_, err = r.Observer.Usage(ctx, first)
 	wantCode(t, "usage", err, agent.CodeNotFound)
 	wantCode(t, "wait", r.Observer.Wait(ctx, first), agent.CodeNotFound)
+
 	for _, slot := range []int{-1, agent.ContainerSlots} { // of which there are none
 		c := r.one
 		c.Slot = slot
@@ -163,6 +165,7 @@ func (r *suite) unknown(t *testing.T) {
 		}
 		r.wantStatus(t, first, agent.ContainerNotFound)
 	}
+
 	if c, ok := r.entry(t, first); ok {
 		t.Errorf("listed: %+v", c)
 	}
@@ -208,10 +211,12 @@ func (r *suite) files(t *testing.T) {
 	wantCode(t, ".gitconfig of a fresh workspace", err, agent.CodeNotFound)
 	_, err = r.Runtime.ReadFile(ctx, first, "no/such/directory/file")
 	wantCode(t, "file in a missing directory", err, agent.CodeNotFound)
+
 	every := make([]byte, 256)
 	for i := range every {
 		every[i] = byte(i)
 	}
+
 	for _, f := range []struct{ path, content string }{
 		{".gitconfig", "[user]\n\tname = Ä\r\n"},
 		{"a/b/c d/ü'\"$.bin", string(every)},
@@ -223,6 +228,7 @@ func (r *suite) files(t *testing.T) {
 		must(t, r.Runtime.WriteFile(ctx, first, f.path, []byte(f.content)))
 		r.wantFile(t, f.path, f.content)
 	}
+
 	r.wantFile(t, agent.Home+"/.gitconfig", "[user]\n\tname = Ä\r\n")
 	wantCode(t, "too large", r.Runtime.WriteFile(ctx, first, "huge", make([]byte, agent.MaxFileSize+1)), agent.CodeTooLarge)
 	_, err = r.Runtime.ReadFile(ctx, first, "huge")
@@ -361,17 +367,21 @@ func (r *suite) stop(t *testing.T) {
 	if err := r.Observer.Wait(impatient, first); err == nil {
 		t.Error("the wait for a running container was over")
 	}
+
 	select {
 	case err := <-ended:
 		t.Errorf("the wait for a running container was over: %v", err)
 	default:
 	}
+
 	must(t, r.Runtime.Stop(t.Context(), first, grace))
 	must(t, <-ended)
+
 	for range 2 {
 		must(t, r.Runtime.Stop(t.Context(), first, grace))
 		r.wantStatus(t, first, agent.ContainerStopped)
 	}
+
 	if got, ok := r.entry(t, first); !ok || got.Status != agent.ContainerStopped || !got.HasHome {
 		t.Errorf("listed: %+v, %v", got, ok)
 	}

@@ -25,6 +25,7 @@ func mountView(source, target string, first int) error {
 		return fmt.Errorf("open the tree %s: %w", source, err)
 	}
 	defer unix.Close(tree)
+
 	attr := unix.MountAttr{
 		Attr_set:    unix.MOUNT_ATTR_IDMAP | unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV,
 		Propagation: unix.MS_PRIVATE,
@@ -46,6 +47,7 @@ func mountView(source, target string, first int) error {
 func userNamespace(first int) (*os.File, error) {
 	runtime.LockOSThread() // a tracer is a thread
 	defer runtime.UnlockOSThread()
+
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: first, Size: agent.SlotSize}}
 	process, err := os.StartProcess("/proc/self/exe", []string{"rockpool-slot"}, &os.ProcAttr{
 		Sys: &syscall.SysProcAttr{

@@ -87,6 +87,7 @@ func (v Views) Ensure(slot int) (string, error) {
 		return "", err
 	}
 	defer unlock()
+
 	target := filepath.Join(v.Dir, strconv.Itoa(slot))
 	if mounted, err := isMountPoint(target); err != nil || mounted {
 		return target, err
@@ -123,6 +124,7 @@ func (v Views) firstID(slot int) (int, error) {
 		return 0, fmt.Errorf("find the ids of %s: %w", v.User, err)
 	}
 	defer f.Close()
+
 	s := bufio.NewScanner(f)
 	for s.Scan() {
 		fields := strings.Split(s.Text(), ":")
@@ -140,6 +142,7 @@ func (v Views) firstID(slot int) (int, error) {
 		}
 		return start + offset, nil
 	}
+
 	return 0, errors.Join(fmt.Errorf("%s gives no ids to %s", v.SubUIDs, v.User), s.Err())
 }
 

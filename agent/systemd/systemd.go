@@ -77,12 +77,14 @@ func (b *Bus) Phases(ctx context.Context) (map[guest.Phase]time.Duration, error)
 	if b.known == nil {
 		b.known = map[guest.Phase]time.Duration{}
 	}
+
 	if _, ok := b.known[guest.PhaseKernel]; !ok {
 		if err := b.managerPhases(); err != nil {
 			b.drop()
 			return nil, err
 		}
 	}
+
 	for _, u := range units {
 		if _, ok := b.known[u.phase]; ok {
 			continue
@@ -96,6 +98,7 @@ func (b *Bus) Phases(ctx context.Context) (map[guest.Phase]time.Duration, error)
 			b.known[u.phase] = at
 		}
 	}
+
 	phases := make(map[guest.Phase]time.Duration, len(b.known))
 	for p, at := range b.known {
 		phases[p] = at

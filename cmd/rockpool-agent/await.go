@@ -51,6 +51,7 @@ func watch(ctx context.Context, c *client.Client, id string, step func(agent.Ste
 		case !errors.Is(err, client.ErrUnreachable) || time.Since(seen) > patience:
 			return nil, err
 		}
+
 		t := time.NewTimer(comeBack)
 		select {
 		case <-ctx.Done():
@@ -100,9 +101,11 @@ func (f *follower) event(ctx context.Context, e client.Event) (end bool, err err
 		f.last = &w
 		return f.done(w), nil
 	}
+
 	if e.WorkspaceID != f.id {
 		return false, nil
 	}
+
 	switch {
 	case e.Kind == agent.EventDeleted:
 		f.last = nil
@@ -113,5 +116,6 @@ func (f *follower) event(ctx context.Context, e client.Event) (end bool, err err
 		f.last = e.Workspace
 		return f.done(*e.Workspace), nil
 	}
+
 	return false, nil
 }

@@ -111,6 +111,7 @@ func restore(ctx context.Context, database, file string, s streams) error {
 		defer in.Close()
 		from.in = in
 	}
+
 	if needsAgentUser(filepath.Dir(database)) {
 		return asAgentUser(ctx, from, "restore", "--database", database, standard)
 	}
@@ -283,6 +284,7 @@ func checkBackup(ctx context.Context, path string, r io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("the backup cannot be used, nothing was changed: %w", err)
 	}
+
 	if err := db.Close(); err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ func openDashboard(o serveOptions, plane agent.ControlPlane, ports guest.Ports, 
 		}
 		return h, nil
 	}
+
 	return (&dashboard.Dashboard{
 		ControlPlane: plane, Ports: ports, Version: version, Now: time.Now, Closing: closing, Log: log,
 	}).Handler(), nil

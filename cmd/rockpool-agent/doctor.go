@@ -125,6 +125,7 @@ func examine(ctx context.Context, o doctorOptions) []api.Finding {
 		func(ctx context.Context) api.Finding { return lookAtCaddy(ctx, o.probe) },
 		func(context.Context) api.Finding { return lookAtSpace("state", filepath.Dir(o.database)) },
 	}
+
 	if o.engine.runtime == runtimePodman {
 		looks = append(looks,
 			func(ctx context.Context) api.Finding { return lookAtPodman(ctx, o.engine.podman) },
@@ -134,12 +135,14 @@ func examine(ctx context.Context, o doctorOptions) []api.Finding {
 			func(ctx context.Context) api.Finding { return lookForOrphans(ctx, o.engine, c) },
 		)
 	}
+
 	findings := make([]api.Finding, 0, len(looks))
 	for _, look := range looks {
 		limited, cancel := context.WithTimeout(ctx, lookTime)
 		findings = append(findings, look(limited))
 		cancel()
 	}
+
 	return findings
 }
 
@@ -167,6 +170,7 @@ func lookAtDatabase(ctx context.Context, path string) api.Finding {
 		}
 		return f
 	}
+
 	jobs := map[agent.JobState]int{}
 	err = db.View(ctx, func(tx agent.Tx) error {
 		all, err := tx.Jobs("")
@@ -238,6 +242,7 @@ func lookAtPodman(ctx context.Context, socket string) api.Finding {
 			return d.DialContext(ctx, "unix", socket)
 		},
 	}}
+
 	req, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodGet, "http://podman/_ping", nil)
 	if err != nil {
 		return broken("podman", err.Error(), do)
@@ -301,20 +306,24 @@ func lookForOrphans(ctx context.Context, o engineOptions, c *client.Client) api.
 	if err != nil {
 		return unknown(err)
 	}
+
 	all, err := everyWorkspace(ctx, c)
 	if err != nil {
 		return unknown(err)
 	}
+
 	known := map[string]bool{}
 	for _, w := range all {
 		known[w.ID] = true
 	}
+
 	var orphans []string
 	for _, ref := range refs {
 		if !known[ref.ID] {
 			orphans = append(orphans, "rockpool-"+ref.ID)
 		}
 	}
+
 	if orphans != nil {
 		return doubtful("orphans",
 			fmt.Sprintf("%d containers or volumes without a workspace: %s", len(orphans), strings.Join(orphans, " ")),

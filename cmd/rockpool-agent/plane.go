@@ -99,12 +99,14 @@ func (c counted) Counts(ctx context.Context) (metrics.Counts, error) {
 	if err != nil {
 		return metrics.Counts{}, err
 	}
+
 	counts := metrics.Counts{
 		Workspaces: state.Workspaces,
 		Jobs:       map[metrics.Job]int{},
 		Orphans:    len(state.Orphans),
 		RuntimeUp:  state.RuntimeError == "",
 	}
+
 	err = c.db.View(ctx, func(tx agent.Tx) error {
 		jobs, err := tx.Jobs("")
 		for _, j := range jobs {

@@ -195,6 +195,7 @@ func report(s streams, verb string, err error) int {
 		return int(code) // the other process has said it
 	}
 	fmt.Fprintf(s.err, "%s: %s\n", strings.TrimSpace("rockpool-agent "+verb), oneLine(err.Error()))
+
 	switch {
 	case isA[usageError](err):
 		return exitUsage
@@ -203,6 +204,7 @@ func report(s streams, verb string, err error) int {
 	case errors.Is(err, client.ErrUnreachable):
 		return exitUnavailable
 	}
+
 	switch agent.ErrorCode(err) {
 	case agent.CodeValidation:
 		return exitUsage
@@ -213,6 +215,7 @@ func report(s streams, verb string, err error) int {
 	case agent.CodeUnavailable:
 		return exitUnavailable
 	}
+
 	return exitFailure
 }
 

@@ -62,6 +62,7 @@ func (p *program) serveCommand() *cobra.Command {
 			return d.serve(c.Context())
 		},
 	}
+
 	flags.add(envFlags{c.Flags(), p.env})
 	return c
 }
@@ -134,6 +135,7 @@ func (d *daemonParts) run(ctx context.Context) error {
 	if err != nil {
 		return stopped(ctx, err)
 	}
+
 	d.working.Store(d.plane)
 	defer d.working.Store(nil)
 	d.metrics = metrics.New(counted{d.db, d.plane}, version, d.log)
@@ -202,6 +204,7 @@ func (d *daemonParts) watchBoot(ctx context.Context, wg *sync.WaitGroup) {
 		Fast:   100 * time.Millisecond,
 		Slow:   5 * time.Second,
 	}
+
 	port := &channel.Port{
 		Path:     d.o.channel,
 		Version:  version,
@@ -211,6 +214,7 @@ func (d *daemonParts) watchBoot(ctx context.Context, wg *sync.WaitGroup) {
 		Patience: time.Minute,
 		Log:      d.log,
 	}
+
 	wg.Go(func() {
 		defer bus.Close()
 		w.Run(ctx)

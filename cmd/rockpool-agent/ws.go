@@ -217,6 +217,7 @@ func (w *ws) finish(ctx context.Context, found agent.Workspace) error {
 		}
 		found = *rested
 	}
+
 	if found.Status == agent.StatusError {
 		return fmt.Errorf("workspace %s: %s", found.Name, found.ErrorMessage)
 	}
