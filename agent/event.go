@@ -7,11 +7,11 @@ type EventKind string
 
 // The kinds of events.
 const (
-	EventWorkspace EventKind = "workspace" // a workspace was made or changed
-	EventDeleted   EventKind = "deleted"   // a workspace is gone
-	EventStep      EventKind = "step"      // a job came to a step or left it
-	EventPort      EventKind = "port"      // the ports of a workspace changed
-	EventSetting   EventKind = "setting"   // a preference was saved
+	EventWorkspace  EventKind = "workspace" // a workspace was made or changed
+	EventDeleted    EventKind = "deleted"   // a workspace is gone
+	EventStep       EventKind = "step"      // a job came to a step or left it
+	EventPort       EventKind = "port"      // the ports of a workspace changed
+	EventPreference EventKind = "setting"   // a preference was saved; the wire calls it a setting
 )
 
 // Event is one change that clients can follow. Events are numbered from 1
@@ -24,6 +24,6 @@ type Event struct {
 	WorkspaceID string
 	Workspace   *Workspace // of EventWorkspace, as it is now
 	Step        *Step      // of EventStep
-	Name        string     // of EventSetting
+	Name        string     // of EventPreference
 	At          time.Time
 }

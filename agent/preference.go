@@ -3,7 +3,8 @@ package agent
 import "time"
 
 // Preference is a file of the user's that follows them into every workspace.
-// Its content is kept byte for byte.
+// Its content is kept byte for byte. People and the API call it a setting, for
+// the first of them are the editor's.
 type Preference struct {
 	Name      string
 	Blob      string

@@ -48,8 +48,8 @@ type Tx interface {
 // WorkspaceRows are the stored workspaces.
 type WorkspaceRows interface {
 	// InsertWorkspace stores w with the lowest slot that is free, and its port.
-	// The slots in taken are not: their ids are those of data without a row. A
-	// name that is taken is [CodeConflict], and so is no free slot.
+	// The slots in taken are not free: data without a row has their ids. A name
+	// that is taken is [CodeConflict], and so is no free slot.
 	InsertWorkspace(w Workspace, taken []int) (Record, error)
 	// UpdateWorkspace stores what can change: status, address, error message,
 	// whether it is cloned, time of update.
@@ -65,7 +65,7 @@ type WorkspaceRows interface {
 
 // PortRows are the registered ports.
 type PortRows interface {
-	// Ports returns those of one workspace, or all with "", by number.
+	// Ports returns the ports of one workspace, or of all with "", by number.
 	Ports(workspaceID string) ([]Port, error)
 	InsertPort(p Port) error
 	// DeletePort reports whether it was there.
@@ -89,7 +89,7 @@ type JobRows interface {
 	// and creation. A job that is not there is [CodeNotFound].
 	UpdateJob(j Job) error
 	DeleteJob(id string) error
-	// Jobs returns those of one workspace, or all with "", oldest first.
+	// Jobs returns the jobs of one workspace, or of all with "", oldest first.
 	Jobs(workspaceID string) ([]Job, error)
 	// NextJob returns the job to lease at now, of those that q allows; ok is
 	// false when there is none, and wait then says how long until one is due

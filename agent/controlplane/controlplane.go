@@ -1,11 +1,12 @@
-// Package controlplane holds the use cases on workspaces and the runner of
-// their jobs. Between the store, which says what should be, and the runtime,
-// which says what is, it is the only one that changes either. It imports only
-// the domain.
+// Package controlplane holds the use cases on workspaces, the table of the
+// kinds of jobs, and the runner of jobs. It brings the runtime, which says what
+// is, into agreement with the store, which says what should be; containers that
+// others change, such as callers of the runtime API, are found by
+// reconciliation. It imports only the domain.
 //
-// What it keeps in memory beside the store: the routes, the last events and
-// the tokens of clones that are not done. Nobody else may write the store
-// meanwhile: whoever runs a ControlPlane holds the database's lock.
+// In memory, beside the store, the control plane keeps the routes, the last
+// events and the tokens of clones that are not done. Nobody else may write the
+// store meanwhile: whoever runs a ControlPlane holds the database's lock.
 package controlplane
 
 import (

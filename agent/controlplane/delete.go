@@ -7,7 +7,7 @@ import (
 	"github.com/rockpool/rootvm/agent"
 )
 
-// deleteSteps are those of a deletion.
+// deleteSteps are the steps of a deletion.
 func (a *attempt) deleteSteps() []jobStep {
 	return []jobStep{{name: agent.StepRemove, title: "Deleting the files", limit: 10 * time.Minute, do: func(ctx context.Context) error {
 		return a.c.cfg.Runtime.Remove(ctx, a.rec.ID)

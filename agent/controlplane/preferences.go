@@ -71,7 +71,7 @@ func (c *ControlPlane) SavePreference(ctx context.Context, name, workspaceID str
 func (c *ControlPlane) storePreference(ctx context.Context, name, blob string) (p agent.Preference, err error) {
 	err = c.update(ctx, func(ch *change) error {
 		p = agent.Preference{Name: name, Blob: blob, UpdatedAt: ch.now}
-		ch.events = append(ch.events, agent.Event{Kind: agent.EventSetting, Name: name})
+		ch.events = append(ch.events, agent.Event{Kind: agent.EventPreference, Name: name})
 		return ch.PutPreference(p)
 	})
 	return p, err

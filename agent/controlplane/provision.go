@@ -12,7 +12,7 @@ import (
 	"github.com/rockpool/rootvm/agent"
 )
 
-// provisionSteps are those of kinds that lead to a workspace that runs.
+// provisionSteps are the steps of kinds that lead to a workspace that runs.
 func (a *attempt) provisionSteps() []jobStep {
 	rt, id := a.c.cfg.Runtime, a.rec.ID
 	clone := a.clone()

@@ -37,7 +37,7 @@ func (o *observed) outage() int {
 	return max(1, o.failures)
 }
 
-// takenSlots are those of orphans: their data is still there.
+// takenSlots are the slots of orphans, whose data is still there.
 func (o *observed) takenSlots() (slots []int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -132,7 +132,7 @@ func release(j *agent.Job, at time.Time) {
 	j.State, j.RunAt, j.LeasedUntil, j.LeaseToken = agent.JobQueued, at, time.Time{}, ""
 }
 
-// Run leases jobs and has them worked on, until ctx ends and those that run
+// Run leases jobs and has them worked on, until ctx ends and the jobs at work
 // have handed their leases back.
 func (r *Runner) Run(ctx context.Context) {
 	var wg sync.WaitGroup
@@ -150,7 +150,7 @@ func (r *Runner) Run(ctx context.Context) {
 			wg.Go(func() {
 				defer wakeUp(r.writer.jobs) // a job behind it may begin
 				defer func() { <-turns }()
-				r.work(ctx, job)
+				r.workOn(ctx, job)
 			})
 			continue
 		}
@@ -192,8 +192,8 @@ func (r *Runner) next(ctx context.Context) (job agent.Job, wait time.Duration, e
 // horizon is further away than any time that a job can wait for.
 func (r *Runner) horizon() time.Duration { return 2 * max(r.backoff.most, r.lease) }
 
-// work makes one attempt at a job and settles what came of it.
-func (r *Runner) work(ctx context.Context, job agent.Job) {
+// workOn makes one attempt at a job and settles what came of it.
+func (r *Runner) workOn(ctx context.Context, job agent.Job) {
 	log := r.log.With("workspace", job.WorkspaceID, "job", job.Kind, "attempt", job.Attempts)
 	a := r.begin(job)
 	running, lose := context.WithCancelCause(ctx)
@@ -214,8 +214,8 @@ func (r *Runner) work(ctx context.Context, job agent.Job) {
 	}
 }
 
-// attempt runs an attempt, unless there were too many: none of those before
-// came to an end, or the job would not be here.
+// attempt runs an attempt, unless the job had too many: none of the earlier
+// attempts came to an end, or the job would not be here.
 func (r *Runner) attempt(ctx context.Context, a jobAttempt, job agent.Job) error {
 	if job.Attempts > r.attempts {
 		return fmt.Errorf("%w: %w", errInterrupted, agent.Errorf(agent.CodeInternal, "The work on this workspace was interrupted %d times. Try again.", r.attempts))

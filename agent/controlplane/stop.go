@@ -7,7 +7,7 @@ import (
 	"github.com/rockpool/rootvm/agent"
 )
 
-// stopSteps are those of a stop. The preferences of a workspace that was found
+// stopSteps are the steps of a stop. The preferences of a workspace that was found
 // running although it should not are not asked for.
 func (a *attempt) stopSteps() []jobStep {
 	var steps []jobStep

@@ -135,7 +135,7 @@ func (d *Dashboard) detailLive(w http.ResponseWriter, r *http.Request) error {
 		every: usageEvery,
 		gone:  listPath,
 		wants: func(e agent.Event) bool {
-			return e.WorkspaceID == id || e.Kind == agent.EventSetting
+			return e.WorkspaceID == id || e.Kind == agent.EventPreference
 		},
 		render: func(ctx context.Context) (map[string]region, error) {
 			var v detailView

@@ -41,7 +41,7 @@ func (g *Gateway) Decide(w http.ResponseWriter, r *http.Request) error {
 		return g.NoWorkspace(w, r)
 	}
 	if foreign(r, asked) {
-		return g.refuse(w, r, http.StatusForbidden, api.CrossOrigin(), content{
+		return g.refuseRequest(w, r, http.StatusForbidden, api.CrossOrigin(), content{
 			Title: "Refused", Text: []string{"Another site asked your browser to do this."}, Back: true,
 		})
 	}
@@ -102,7 +102,7 @@ func climbsNowhere(u *url.URL) bool {
 }
 
 // foreign reports whether another origin asks for something that changes
-// state, or opens a WebSocket, which browsers let any site do. For those only
+// state, or opens a WebSocket, which browsers let any site do. For WebSockets only
 // the Origin counts: browsers do not agree on what else to say of them.
 func foreign(r *http.Request, asked *url.URL) bool {
 	if r.Header.Get("Sec-WebSocket-Key") != "" {
@@ -121,10 +121,10 @@ func foreign(r *http.Request, asked *url.URL) bool {
 func (g *Gateway) noRoute(w http.ResponseWriter, r *http.Request, asked *url.URL, err error) error {
 	switch agent.ErrorCode(err) {
 	case agent.CodeNotFound, agent.CodeValidation:
-		return g.refuse(w, r, http.StatusNotFound, err, missing(asked.Path))
+		return g.refuseRequest(w, r, http.StatusNotFound, err, missing(asked.Path))
 	case agent.CodeConflict, agent.CodeUnavailable:
 		w.Header().Set("Retry-After", "2")
-		return g.refuse(w, r, http.StatusServiceUnavailable, err, g.resting(r, asked.Path, err))
+		return g.refuseRequest(w, r, http.StatusServiceUnavailable, err, g.resting(r, asked.Path, err))
 	}
 	return fmt.Errorf("decide route: %w", err)
 }
@@ -169,9 +169,9 @@ func missing(path string) content {
 	return c
 }
 
-// refuse answers with a page where a person may be looking, and with JSON
+// refuseRequest answers with a page where a person may be looking, and with JSON
 // where a program asked.
-func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, status int, err error, c content) error {
+func (g *Gateway) refuseRequest(w http.ResponseWriter, r *http.Request, status int, err error, c content) error {
 	if wantsPage(r) {
 		return g.page(w, r, status, c)
 	}

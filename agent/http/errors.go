@@ -52,8 +52,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// or fails with what an answer returned, if it is a fault.
-func (s *Server) or(w http.ResponseWriter, r *http.Request, err error) {
+// orFail fails with what an answer returned, if it is a fault.
+func (s *Server) orFail(w http.ResponseWriter, r *http.Request, err error) {
 	if err != nil {
 		s.fail(w, r, err)
 	}
@@ -63,12 +63,12 @@ func (s *Server) or(w http.ResponseWriter, r *http.Request, err error) {
 // else a page.
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
 	if !api.ToDashboard(r) {
-		s.or(w, r, s.Gateway.NoWorkspace(w, r))
+		s.orFail(w, r, s.Gateway.NoWorkspace(w, r))
 		return
 	}
 	if r.URL.Path == "/api" || strings.HasPrefix(r.URL.Path, "/api/") {
 		s.fail(w, r, agent.Errorf(agent.CodeNotFound, "Route %s %s not found", r.Method, r.URL.Path))
 		return
 	}
-	s.or(w, r, s.Gateway.NotFound(w, r))
+	s.orFail(w, r, s.Gateway.NotFound(w, r))
 }

@@ -76,7 +76,7 @@ func number(q url.Values, name string, value int) (int, error) {
 	return n, nil
 }
 
-// boolean reads a truth value from the query; one that is not there is false.
+// boolean reads a truth value from the query; an absent one is false.
 func boolean(q url.Values, name string) (bool, error) {
 	switch q.Get(name) {
 	case "true", "1":

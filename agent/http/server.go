@@ -86,16 +86,16 @@ func (s *Server) Handler() http.Handler {
 			if rec, ok := w.(*recorder); ok {
 				rec.route = api.RoutePath
 			}
-			s.or(w, r, s.Gateway.Decide(w, r))
+			s.orFail(w, r, s.Gateway.Decide(w, r))
 		default:
-			s.or(w, r, s.Gateway.NoWorkspace(w, r))
+			s.orFail(w, r, s.Gateway.NoWorkspace(w, r))
 		}
 	}))
 }
 
 // Listen makes the unix socket at path, for the owner and the group. A socket
-// that a killed agent left is replaced; one that answers, or a file that is
-// no socket, is not touched. The caller makes sure that no second agent
+// that a killed agent left is replaced; a socket that answers, or a file that
+// is no socket, is not touched. The caller makes sure that no second agent
 // starts at the same moment.
 func Listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := removeStale(ctx, path); err != nil {

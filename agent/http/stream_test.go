@@ -87,7 +87,7 @@ func TestServer_events(t *testing.T) {
 		"id: life-1", "event: deleted",
 		`data: {"workspaceId":"`+id(9)+`","workspace":null,"step":null,"name":null,"at":"2026-01-02T03:04:05.678Z"}`, "")
 
-	f.emit(agent.Event{Kind: agent.EventSetting, Name: "GitConfig"})
+	f.emit(agent.Event{Kind: agent.EventPreference, Name: "GitConfig"})
 	_, again := open(t, with(f), "/api/events", "Last-Event-ID", "life-1")
 	expect(t, again, "retry: 1000", "", "id: life-2", "event: setting")
 	_, later := open(t, with(f), "/api/events", "Last-Event-ID", "other-life-7")

@@ -40,9 +40,9 @@ func watch(ctx context.Context, c *client.Client, id string, step func(agent.Ste
 	f := follower{client: c, id: id, step: step, done: done}
 	seen := time.Now()
 	for {
-		end, err := f.follow(ctx)
+		over, err := f.follow(ctx)
 		switch {
-		case end:
+		case over:
 			return f.last, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -73,14 +73,14 @@ type follower struct {
 	last   *agent.Workspace
 }
 
-// follow reads one stream. end says that there is nothing more to wait for.
-func (f *follower) follow(ctx context.Context) (end bool, err error) {
+// follow reads one stream. over says that there is nothing more to wait for.
+func (f *follower) follow(ctx context.Context) (over bool, err error) {
 	for e, err := range f.client.Events(ctx, f.lastID) {
 		if err != nil {
 			return false, err
 		}
-		if end, err := f.event(ctx, e); end || err != nil {
-			return end, err
+		if over, err := f.event(ctx, e); over || err != nil {
+			return over, err
 		}
 		f.lastID = e.ID
 	}
@@ -88,7 +88,7 @@ func (f *follower) follow(ctx context.Context) (end bool, err error) {
 }
 
 // event understands one event.
-func (f *follower) event(ctx context.Context, e client.Event) (end bool, err error) {
+func (f *follower) event(ctx context.Context, e client.Event) (over bool, err error) {
 	if e.Reset {
 		w, err := f.client.Workspace(ctx, f.id)
 		if agent.ErrorCode(err) == agent.CodeNotFound {

@@ -30,7 +30,7 @@ type waiting struct {
 	err    io.Writer         // for the fault, one line, as [report] writes it
 	record *agent.BootRecord // for the fault, which is told to the host
 
-	said string // code of the fault that was said last
+	told string // code of the fault that was told last
 }
 
 // until calls f until it succeeds, fails for good, or ctx ends, which is
@@ -42,7 +42,7 @@ func until[T any](ctx context.Context, w *waiting, f func() (T, error)) (T, erro
 			return v, err
 		}
 		if ctx.Err() == nil {
-			w.say(err)
+			w.tellFault(err)
 		}
 		t := time.NewTimer(w.pause)
 		select {
@@ -63,13 +63,13 @@ func passes(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) // for the lock's file
 }
 
-// say tells a fault, unless that is known. To systemd the agent counts as
+// tellFault tells a fault to people, systemd and the host, unless it is known. To systemd the agent counts as
 // started: what is ordered after it, such as growing the disk and the
 // containers' service, may be what ends the fault, and must not wait for it,
 // and the time for a start does not run out.
-func (w *waiting) say(err error) {
-	if code := agent.ErrorCode(err); code != w.said {
-		w.said = code
+func (w *waiting) tellFault(err error) {
+	if code := agent.ErrorCode(err); code != w.told {
+		w.told = code
 		line := oneLine(err.Error())
 		const promise = "it waits, and starts as soon as this is over"
 		fmt.Fprintf(w.err, "rockpool-agent serve: %s: %s\n", line, promise)
