@@ -102,8 +102,8 @@ func climbsNowhere(u *url.URL) bool {
 }
 
 // foreign reports whether another origin asks for something that changes
-// state, or opens a WebSocket, which browsers let any site do. For WebSockets only
-// the Origin counts: browsers do not agree on what else to say of them.
+// state, or opens a WebSocket, which browsers let any site do. For WebSockets
+// only the Origin counts: browsers do not agree on what else to say of them.
 func foreign(r *http.Request, asked *url.URL) bool {
 	if r.Header.Get("Sec-WebSocket-Key") != "" {
 		origin := r.Header.Get("Origin")
