@@ -69,6 +69,14 @@ func (s *script) note(f func()) {
 	f()
 }
 
+// told is what the runner told so far: which jobs ran and were done, and how
+// failed attempts ended.
+func (s *script) told() (ran, done []string, ends []attemptEnd) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.ran), slices.Clone(s.done), slices.Clone(s.ends)
+}
+
 // runs begins a runner of the script in a bubble. It ends with the test.
 func (s *script) runs(t *testing.T, cfg Config) *sqlite.DB {
 	t.Helper()
@@ -147,8 +155,9 @@ func TestRunner_Done(t *testing.T) {
 		db := s.runs(t, Config{})
 		ids := s.enqueue(t, "w", "of a later release", agent.JobStop)
 		time.Sleep(time.Second)
-		if !slices.Equal(s.ran, ids) || !slices.Equal(s.done, ids) || len(s.ends) != 0 || len(jobsOf(t, db)) != 0 {
-			t.Errorf("ran %q, done %q, ended %v, want %q", s.ran, s.done, s.ends, ids)
+		ran, done, ends := s.told()
+		if !slices.Equal(ran, ids) || !slices.Equal(done, ids) || len(ends) != 0 || len(jobsOf(t, db)) != 0 {
+			t.Errorf("ran %q, done %q, ended %v, want %q", ran, done, ends, ids)
 		}
 	})
 }
@@ -189,13 +198,14 @@ func TestRunner_Ends(t *testing.T) {
 				s.enqueue(t, "w", kinds...)
 				time.Sleep(10 * time.Second)
 
-				if !slices.Equal(s.ends, []attemptEnd{tt.end}) {
-					t.Errorf("ends: %v, want %v", s.ends, tt.end)
+				_, done, ends := s.told()
+				if !slices.Equal(ends, []attemptEnd{tt.end}) {
+					t.Errorf("ends: %v, want %v", ends, tt.end)
 				}
 				jobs := jobsOf(t, db)
 				if tt.state == "" {
-					if len(jobs) != 0 || len(s.done) != 1 {
-						t.Errorf("jobs: %+v, done: %q", jobs, s.done)
+					if len(jobs) != 0 || len(done) != 1 {
+						t.Errorf("jobs: %+v, done: %q", jobs, done)
 					}
 					return
 				}
@@ -235,8 +245,10 @@ func TestRunner_Turns(t *testing.T) {
 			s.enqueue(t, name, agent.JobCreate, agent.JobStop)
 		}
 		time.Sleep(time.Minute)
-		if most != 2 || len(jobsOf(t, db)) != 0 || len(s.done) != 8 {
-			t.Errorf("%d at once, done %q", most, s.done)
+		mu.Lock()
+		defer mu.Unlock()
+		if _, done, _ := s.told(); most != 2 || len(jobsOf(t, db)) != 0 || len(done) != 8 {
+			t.Errorf("%d at once, done %q", most, done)
 		}
 	})
 }
@@ -247,9 +259,7 @@ func TestRunner_LeaseIsAnothers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{}
 		s.work = func(ctx context.Context, _ agent.Job) error {
-			begun := 0
-			s.note(func() { begun = len(s.ran) })
-			if begun > 1 {
+			if ran, _, _ := s.told(); len(ran) > 1 {
 				return nil
 			}
 			<-ctx.Done()
@@ -271,12 +281,13 @@ func TestRunner_LeaseIsAnothers(t *testing.T) {
 		}
 
 		time.Sleep(30 * time.Second)
-		if jobs := jobsOf(t, db); len(s.ends) != 0 || len(s.done) != 0 || len(jobs) != 1 || jobs[0].LeaseToken != "another life" {
-			t.Errorf("ends %v, done %q, jobs %+v", s.ends, s.done, jobs)
+		_, done, ends := s.told()
+		if jobs := jobsOf(t, db); len(ends) != 0 || len(done) != 0 || len(jobs) != 1 || jobs[0].LeaseToken != "another life" {
+			t.Errorf("ends %v, done %q, jobs %+v", ends, done, jobs)
 		}
 		time.Sleep(5 * time.Minute) // the other one is silent
-		if len(s.done) != 1 || len(jobsOf(t, db)) != 0 {
-			t.Errorf("done %q", s.done)
+		if _, done, _ = s.told(); len(done) != 1 || len(jobsOf(t, db)) != 0 {
+			t.Errorf("done %q", done)
 		}
 	})
 }
