@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -211,11 +212,11 @@ const (
 )
 
 func lookAtSpace(part, dir string) api.Finding {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
+	usage, err := disk.Usage(dir)
+	if err != nil {
 		return broken(part, fmt.Sprintf("%s: %v", dir, err), "sudo systemctl status rockpool-setup; sudo journalctl -u rockpool-setup")
 	}
-	free, size := int64(st.Bavail)*st.Bsize, int64(st.Blocks)*st.Bsize
+	free, size := int64(usage.Free), int64(usage.Total)
 	f := api.Finding{Part: part, Verdict: api.VerdictOK, Text: fmt.Sprintf("%s has %.1f of %.1f GiB free", dir, gib(free), gib(size))}
 	switch {
 	case free < tooLittle:

@@ -12,10 +12,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
+	"github.com/shirou/gopsutil/v4/disk"
 
 	"github.com/rockpool/rootvm/vm"
 )
@@ -210,11 +210,11 @@ const (
 
 // room checks the free space where the instance lives.
 func room(dir string) (note string, err error) {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
+	usage, err := disk.Usage(dir)
+	if err != nil {
 		return "", fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	return judgeRoom(dir, int64(fs.Bavail)*int64(fs.Bsize))
+	return judgeRoom(dir, int64(usage.Free))
 }
 
 func judgeRoom(dir string, free int64) (note string, err error) {
