@@ -58,6 +58,7 @@ func DecodeEvent(id, name, data string) (agent.Event, error) {
 	if !ok {
 		return agent.Event{}, fmt.Errorf("read event: %q is not the id of one", id)
 	}
+
 	e := agent.Event{
 		Seq: seq, Epoch: epoch, Kind: agent.EventKind(name),
 		WorkspaceID: string(shape.WorkspaceID), Name: string(shape.Name), At: time.Time(shape.At),

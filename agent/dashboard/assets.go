@@ -72,6 +72,7 @@ func (d *Dashboard) asset(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return agent.Errorf(agent.CodeNotFound, "There is no file at this address.")
 	}
+
 	h := w.Header()
 	h.Set("Content-Type", a.kind)
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
@@ -82,6 +83,7 @@ func (d *Dashboard) asset(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
+
 	content := a.plain
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		h.Set("Content-Encoding", "gzip")

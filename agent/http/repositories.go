@@ -70,6 +70,7 @@ func (s *Server) searchRepositories(w http.ResponseWriter, r *http.Request) erro
 	if len(q.Text) > maxSearch {
 		return invalid(api.QueryText, "must be at most 256 bytes long")
 	}
+
 	page, err := s.Repositories.SearchRepositories(r.Context(), q)
 	if err != nil {
 		return err
