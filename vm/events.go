@@ -133,7 +133,4 @@ func (s *supervisor) recordEnd(e Event) {
 	s.log.Info("off", "how", s.state.LastStop, "message", e.Message)
 	s.state.Supervisor = Process{}
 	s.publish()
-	for _, c := range s.subscribers {
-		close(c)
-	}
 }

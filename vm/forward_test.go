@@ -257,15 +257,17 @@ func TestPassOn_withoutHalves(t *testing.T) {
 // supervised runs a supervisor of a fake machine in this process.
 type supervised struct {
 	inst  Instance
+	die   func()
 	ended chan error
 }
 
 func superviseFake(t *testing.T, inst Instance, d *fakeDriver, launch bool) (s supervised, answer string) {
 	t.Helper()
-	s = supervised{inst, make(chan error, 1)}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	s = supervised{inst, cancel, make(chan error, 1)}
 	r, w := io.Pipe()
 	go func() {
-		s.ended <- Supervise(context.WithoutCancel(t.Context()), inst.Dir, SuperviseOptions{
+		s.ended <- Supervise(ctx, inst.Dir, SuperviseOptions{
 			Drivers: Drivers{"fake": func() Driver { return d }}, Launch: launch, Ready: w, Log: slog.New(slog.DiscardHandler),
 		})
 		w.Close()
@@ -311,6 +313,23 @@ func TestSupervise_forwards(t *testing.T) {
 	if err := refusal(c.Ports.SSH); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a port without a server: %v", err)
 	}
+
+	// The next supervisor forwards anew.
+	idle := connect(t, c.Ports.Dashboard)
+	s.die()
+	if err := <-s.ended; !errors.Is(err, context.Canceled) {
+		t.Fatalf("the supervisor ended with %v", err)
+	}
+	if _, err := idle.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection of the dead supervisor lives: %v", err)
+	}
+	if s, answer = superviseFake(t, inst, d, false); answer != "{}\n" {
+		t.Fatalf("answer of the second %q", answer)
+	}
+	if err := roundTrip(connect(t, c.Ports.Dashboard), 100); err != nil {
+		t.Errorf("adopted: %v", err)
+	}
+
 	s.stop(t)
 	if err := CheckPorts(c.Ports); err != nil {
 		t.Errorf("when the machine is said to be off: %v", err)

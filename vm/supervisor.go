@@ -28,7 +28,8 @@ type SuperviseOptions struct {
 
 // Supervise watches the machine of the instance in dir until it is off. It
 // attaches to a machine that runs, or launches it. It fails at once when
-// another supervisor holds the instance.
+// another supervisor holds the instance. When ctx ends it leaves the machine to
+// the next supervisor.
 func Supervise(ctx context.Context, dir string, o SuperviseOptions) error {
 	// A caller that was interrupted reads no answer, and a broken pipe on stdout
 	// would end this process. The signal is caught and not ignored because the
@@ -81,14 +82,23 @@ func newSupervisor(ctx context.Context, dir string, o SuperviseOptions) (*superv
 	if err != nil {
 		return nil, fmt.Errorf("supervise: %w", err)
 	}
+
 	s := &supervisor{
 		inst: inst, log: o.Log, unlock: lock.Unlock,
-		requests: make(chan subscription), shutdownHeard: make(chan struct{}), stopped: make(chan struct{}), exited: make(chan struct{}), rungs: make(chan string, 8), ownEvents: make(chan Event),
+		requests:      make(chan subscription),
+		shutdownHeard: make(chan struct{}),
+		stopped:       make(chan struct{}),
+		exited:        make(chan struct{}),
+		rungs:         make(chan string, 8),
+		ownEvents:     make(chan Event),
 	}
-	if s.listener, err = ListenUnix(dir, ControlSocket); err == nil { // before anybody is told that the machine runs
-		err = s.takeOver(ctx, o)
-	}
+	s.listener, err = ListenUnix(dir, ControlSocket) // before anybody is told that the machine runs
 	if err != nil {
+		lock.Unlock()
+		return nil, err
+	}
+	if err := s.takeOver(ctx, o); err != nil {
+		s.listener.Close()
 		lock.Unlock()
 		return nil, err
 	}
@@ -164,7 +174,7 @@ func (s *supervisor) attach(ctx context.Context, driver Driver, plan Plan) error
 	s.state.Troubles = slices.DeleteFunc(s.state.Troubles, func(t Trouble) bool { return t.Part == portsPart })
 	if err := s.listen(driver); err != nil {
 		message := strings.ReplaceAll(err.Error(), "\n", "; ")
-		s.state.Troubles = append(s.state.Troubles, Trouble{portsPart, time.Now(), message, "then restart the VM: " + plan.RestartCure()})
+		s.state.Troubles = append(s.state.Troubles, Trouble{portsPart, time.Now(), message, "once it is free, restart the VM: " + plan.RestartCure()})
 	}
 	if _, ok := s.machine.(Dialer); s.forwards != nil && !ok {
 		return errNoDialer(driver)
@@ -212,11 +222,19 @@ func newState(c Config, driver string, plan Plan) State {
 	}
 }
 
-// run is the supervisor's life: every change of the state happens here.
+// run is the supervisor's life: every change of the state happens here. It
+// returns when the machine is off, or with ctx's error when that ends.
 func (s *supervisor) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer s.listener.Close()
+	defer s.closeForwards()
+	defer func() {
+		for _, c := range s.subscribers {
+			close(c)
+		}
+	}()
+
 	go s.control(ctx, s.listener)
 	s.guest = &channel{machine: s.machine, events: make(chan guest.Message), send: make(chan guest.Request), retry: time.Second}
 	go s.guest.run(ctx)
@@ -227,8 +245,11 @@ func (s *supervisor) run(ctx context.Context) error {
 	if s.state.Status == Stopping { // the former supervisor died half way down the ladder
 		s.stop(ctx, request{})
 	}
+
 	for {
 		select {
+		case <-ctx.Done():
+			return ctx.Err()
 		case d := <-s.requests:
 			s.subscribe(ctx, d)
 		case e := <-s.guest.events:
