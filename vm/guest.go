@@ -38,6 +38,7 @@ func (c *channel) exchange(ctx context.Context, conn io.ReadWriteCloser) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
+
 	go func() {
 		defer cancel()
 		calls := json.NewEncoder(conn)
@@ -52,6 +53,7 @@ func (c *channel) exchange(ctx context.Context, conn io.ReadWriteCloser) {
 			}
 		}
 	}()
+
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, guest.MaxLine)
 	for lines.Scan() {

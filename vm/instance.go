@@ -120,12 +120,14 @@ func (c *Config) fillFrom(can Capabilities) {
 func (c Config) Validate(can Capabilities) error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+
 	if !nameForm.MatchString(c.Name) {
 		fault("instance name %q: use lower-case letters, digits and dashes, at most 50", c.Name)
 	}
 	if !nameForm.MatchString(c.Hostname) {
 		fault("host name %q: use lower-case letters, digits and dashes, at most 50", c.Hostname)
 	}
+
 	oneOf := func(what, value string, accepted []string) {
 		if !slices.Contains(accepted, value) {
 			fault("%s %q: use one of %v", what, value, accepted)
@@ -135,12 +137,14 @@ func (c Config) Validate(can Capabilities) error {
 	oneOf("share", c.Share, can.Shares)
 	oneOf("boot mode", c.Boot, can.Boots)
 	oneOf("acceleration", c.Accel, can.Accels)
+
 	if c.Memory < GiB {
 		fault("memory of %s: give at least 1G", Bytes(c.Memory))
 	}
 	if least := max(can.MinCPUs, 1); c.CPUs < least {
 		fault("%d cpus: give at least %d", c.CPUs, least)
 	}
+
 	seen := map[int]string{}
 	for _, f := range c.Ports.Forwards() {
 		if f.Host < 1 || f.Host > 65535 {
@@ -151,9 +155,11 @@ func (c Config) Validate(can Capabilities) error {
 		}
 		seen[f.Host] = f.Name
 	}
+
 	if c.DataSize != 0 && c.DataSize < GiB {
 		fault("data disk of %s: give at least 1G", Bytes(c.DataSize))
 	}
+
 	if c.Image.Disk == "" {
 		fault("no image given: %s", c.Image.Cure())
 	}
@@ -163,6 +169,7 @@ func (c Config) Validate(can Capabilities) error {
 	if c.Boot == BootBIOS && c.Architecture != "amd64" {
 		fault("arm64 has no BIOS: boot with kernel or uefi")
 	}
+
 	if c.ShareDir != "" && !filepath.IsAbs(c.ShareDir) {
 		fault("shared directory %q is not an absolute path", c.ShareDir)
 	}

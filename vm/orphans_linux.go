@@ -20,6 +20,7 @@ func orphans(dir string, plan Plan) []Process {
 		if err != nil {
 			continue
 		}
+
 		for _, c := range plan.Processes {
 			if !bytes.Equal(cmdline, commandLine(c.Argv)) {
 				continue

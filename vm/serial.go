@@ -16,6 +16,7 @@ import (
 func tail(ctx context.Context, path string, offset int64, each func([]byte)) error {
 	tick := time.NewTicker(200 * time.Millisecond) // inotify would save nothing here: the guest writes rarely
 	defer tick.Stop()
+
 	for {
 		f, err := os.Open(path)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -35,6 +36,7 @@ func tail(ctx context.Context, path string, offset int64, each func([]byte)) err
 				each(b)
 			}
 		}
+
 		select {
 		case <-ctx.Done():
 			return nil

@@ -68,12 +68,14 @@ func (h Host) SSH(ctx context.Context, name string, opts SSHOptions) (int, error
 	if err != nil {
 		return -1, errors.New("the program ssh is missing: install the package openssh-client")
 	}
+
 	args := SSHArgs(inst, opts.Command)
 	if opts.TTY {
 		args = append([]string{"-t"}, args...)
 	}
 	cmd := exec.CommandContext(ctx, ssh, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = opts.Stdin, opts.Stdout, opts.Stderr
+
 	err = cmd.Run()
 	var exit *exec.ExitError
 	switch {
@@ -103,6 +105,7 @@ func (h Host) reachable(ctx context.Context, name string) (Instance, error) {
 	if inst.Config.Ports.SSH == 0 {
 		return inst, fmt.Errorf("%s has no SSH port", name)
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, sshPatience)
 	defer cancel()
 	state, err := h.follow(ctx, name, nil, func(s State) bool { return s.On() && (s.Status != Starting || s.reached(guest.PhaseSSH)) })
@@ -152,6 +155,7 @@ func (h Host) serialLog(ctx context.Context, name string, opts LogOptions, w io.
 	if err != nil {
 		return err
 	}
+
 	path := inst.Path(SerialLog)
 	w = cleanWriter{w}
 	var offset int64
@@ -163,12 +167,14 @@ func (h Host) serialLog(ctx context.Context, name string, opts LogOptions, w io.
 			offset = info.Size()
 		}
 	}
+
 	if opts.Follow {
 		return tail(ctx, path, offset, func(b []byte) { w.Write(b) })
 	}
 	if opts.Lines > 0 {
 		return nil
 	}
+
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("serial log: %w", err)

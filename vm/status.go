@@ -22,6 +22,7 @@ func (s State) Table(now time.Time) string {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
+
 	row("instance", "%s", s.Name)
 	row("state", "%s", s.sentence(now))
 	if s.On() {
@@ -33,6 +34,7 @@ func (s State) Table(now time.Time) string {
 			row("phases", "%s", phaseLine(s.Phases))
 		}
 	}
+
 	for _, t := range s.Troubles {
 		row("trouble", "%s: %s; cure: %s", t.Part, t.Message, t.Cure)
 	}

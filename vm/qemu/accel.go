@@ -130,14 +130,17 @@ var trialProofs = []string{"Kernel panic - not syncing: VFS", "No bootable devic
 func (d *Driver) trial(ctx context.Context, accel, architecture, kernel string) error {
 	ctx, cancel := context.WithTimeout(ctx, trialLimit)
 	defer cancel()
+
 	args := TrialArgs(accel, architecture, kernel, d.Programs.FirmwareDirs)
 	cmd := exec.CommandContext(ctx, d.Programs.QEMU[0], append(d.Programs.QEMU[1:len(d.Programs.QEMU):len(d.Programs.QEMU)], args...)...)
 	cmd.Env = append(os.Environ(), d.Programs.Env...)
 	// Ctrl-C must not reach QEMU, whose words on it would be taken for a fault.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+
 	out := &proofReader{proofs: trialProofs, found: cancel}
 	var fault bytes.Buffer
 	cmd.Stdout, cmd.Stderr = out, &fault
+
 	err := cmd.Run()
 	switch {
 	case out.proved:

@@ -208,7 +208,7 @@ type VirtiofsdOptions struct {
 	HostGID  int
 	GuestUID int // owner that the guest sees instead of HostUID
 	GuestGID int
-	// HostIDs says that virtiofsd runs in a user namespace where HostUID and
+	// MapIDs says that virtiofsd runs in a user namespace where HostUID and
 	// HostGID are mapped to themselves (an ordinary user's namespace sandbox).
 	MapIDs bool
 }

@@ -58,10 +58,12 @@ func (d *Driver) rootDisk(ctx context.Context, inst vm.Instance) (path, note str
 	if err != nil {
 		return "", "", fmt.Errorf("image: %w", err)
 	}
+
 	var old rootInfo
 	b, _ := os.ReadFile(inst.Path(rootInfoFile))
 	json.Unmarshal(b, &old)
 	want := rootInfo{Source: image.Disk, SHA256: image.SHA256, Size: info.Size(), Modified: info.ModTime(), DiskSize: inst.Config.DiskSize}
+
 	unchanged := old.SHA256 != "" && (image.SHA256 == "" || old.SHA256 == image.SHA256) && old.Size == want.Size &&
 		old.Modified.Equal(want.Modified) && old.DiskSize == want.DiskSize
 	if unchanged {
@@ -71,6 +73,7 @@ func (d *Driver) rootDisk(ctx context.Context, inst vm.Instance) (path, note str
 		}
 		note = "the root disk was damaged and is made again"
 	}
+
 	if want.SHA256, err = verifyImage(image); err != nil {
 		return "", "", err
 	}
@@ -118,6 +121,7 @@ func holdImage(path, image string) string {
 func (d *Driver) makeOverlay(ctx context.Context, inst vm.Instance, info rootInfo) error {
 	path := inst.Path(rootFile)
 	os.Remove(inst.Path(rootInfoFile)) // not valid from here on
+
 	args := []string{"create", "-q", "-f", "qcow2", "-b", info.Base, "-F", "qcow2", path + ".new"}
 	if info.DiskSize > 0 {
 		args = append(args, strconv.FormatInt(info.DiskSize, 10))
@@ -128,6 +132,7 @@ func (d *Driver) makeOverlay(ctx context.Context, inst vm.Instance, info rootInf
 	if err := os.Rename(path+".new", path); err != nil {
 		return fmt.Errorf("make the root disk: %w", err)
 	}
+
 	b, err := json.MarshalIndent(info, "", "  ")
 	if err == nil {
 		path := inst.Path(rootInfoFile)

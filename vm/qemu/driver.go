@@ -44,6 +44,7 @@ func (d *Driver) Prepare(ctx context.Context, inst vm.Instance) (vm.Plan, error)
 			plan.Notes = append(plan.Notes, s)
 		}
 	}
+
 	if len(d.Programs.QEMU) == 0 || len(d.Programs.QEMUImg) == 0 {
 		return plan, errors.New("QEMU is missing: install qemu-system-x86 (or -arm) and qemu-utils")
 	}
@@ -52,22 +53,26 @@ func (d *Driver) Prepare(ctx context.Context, inst vm.Instance) (vm.Plan, error)
 		return plan, err
 	}
 	note(roomNote)
+
 	o, err := d.options(ctx, inst, note)
 	if err != nil {
 		return plan, err
 	}
+
 	accel, accelNote, err := d.accelerate(ctx, c)
 	if err != nil {
 		return plan, err
 	}
 	note(accelNote)
 	o.Accel = accel
+
 	share, virtiofsd, shareNote, err := d.share(ctx, inst)
 	if err != nil {
 		return plan, err
 	}
 	note(shareNote)
 	o.Share, o.ShareDir = share, c.ShareDir
+
 	plan.Accel, plan.Share = accel, share
 	if share == vm.ShareVirtiofs {
 		plan.Processes = append(plan.Processes, d.command("virtiofsd", d.Programs.Virtiofsd, virtiofsd.Args()))
@@ -84,12 +89,14 @@ func (d *Driver) options(ctx context.Context, inst vm.Instance, note func(string
 		Name: c.Name, Architecture: c.Architecture, Memory: c.Memory, CPUs: c.CPUs, Boot: c.Boot,
 		Forwards: c.Ports.Forwards(), SerialLog: vm.SerialLog, FirmwareDirs: d.Programs.FirmwareDirs,
 	}
+
 	root, rootNote, err := d.rootDisk(ctx, inst)
 	if err != nil {
 		return o, err
 	}
 	note(rootNote)
 	o.Disks = append(o.Disks, Disk{File: root, Format: "qcow2", Serial: guest.RootDiskSerial, Boot: c.Boot != vm.BootKernel})
+
 	if c.DataSize > 0 {
 		dataNote, err := dataDisk(inst.Path(dataFile), c.DataSize)
 		if err != nil {
@@ -99,6 +106,7 @@ func (d *Driver) options(ctx context.Context, inst vm.Instance, note func(string
 		o.Disks = append(o.Disks, Disk{File: inst.Path(dataFile), Format: "raw", Serial: guest.DataDiskSerial})
 	}
 	o.Disks = append(o.Disks, Disk{File: inst.Path(vm.ConfigDisk), Format: "raw", Serial: guest.ConfigDiskSerial, ReadOnly: true})
+
 	switch c.Boot {
 	case vm.BootKernel:
 		for _, file := range []string{c.Image.Kernel, c.Image.Initrd} {

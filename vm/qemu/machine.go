@@ -240,6 +240,7 @@ func (m *machine) watch() {
 	if m.virtiofsd.PID > 0 {
 		shareEnd = m.virtiofsd.Done()
 	}
+
 	lines := m.qmp.events
 	for {
 		select {
@@ -313,6 +314,7 @@ func (m *machine) takeLine(line qmpLine) {
 		Device string `json:"device"`
 	}
 	json.Unmarshal(line.Data, &data)
+
 	switch line.Event {
 	case "SHUTDOWN":
 		m.shutdown = data.Reason

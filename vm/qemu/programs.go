@@ -87,11 +87,13 @@ func Detect(ctx context.Context, architecture string) (Programs, error) {
 	if v.Less(MinQEMU) {
 		return Programs{}, fmt.Errorf("the host's %s is %s, %s is needed: %w", name, v, MinQEMU, ErrTooOld)
 	}
+
 	img, err := exec.LookPath("qemu-img")
 	if err != nil {
 		return Programs{}, fmt.Errorf("the host's qemu-img: %w", ErrTooOld)
 	}
 	p.QEMUImg = []string{img}
+
 	for _, dir := range []string{"/usr/libexec", "/usr/lib", "/usr/lib/qemu", "/usr/bin"} {
 		argv := []string{filepath.Join(dir, "virtiofsd")}
 		if _, err := os.Stat(argv[0]); err != nil {
@@ -102,6 +104,7 @@ func Detect(ctx context.Context, architecture string) (Programs, error) {
 			break
 		}
 	}
+
 	p.OVMFCode, p.OVMFVars = firmware(architecture)
 	return p, nil
 }

@@ -65,8 +65,10 @@ func dialQMP(ctx context.Context, dir string) (*qmp, error) {
 
 func (q *qmp) read(greeting chan<- struct{}) {
 	defer close(q.events)
+
 	lines := bufio.NewScanner(q.conn)
 	lines.Buffer(nil, 4<<20)
+
 	for lines.Scan() {
 		var line qmpLine
 		if json.Unmarshal(lines.Bytes(), &line) != nil {
@@ -99,6 +101,7 @@ func (q *qmp) execute(ctx context.Context, command string, arguments, result any
 	defer q.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+
 	id := time.Now().UnixNano()
 	b, err := json.Marshal(struct {
 		Execute   string `json:"execute"`
@@ -111,6 +114,7 @@ func (q *qmp) execute(ctx context.Context, command string, arguments, result any
 	if _, err := q.conn.Write(append(b, '\n')); err != nil {
 		return fmt.Errorf("qmp %s: %w", command, errQMPClosed)
 	}
+
 	for {
 		select {
 		case <-ctx.Done():

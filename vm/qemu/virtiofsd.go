@@ -20,6 +20,7 @@ func (d *Driver) share(ctx context.Context, inst vm.Instance) (kind string, o Vi
 	if c.ShareDir == "" || c.Share == vm.ShareNone {
 		return vm.ShareNone, o, "", nil
 	}
+
 	o, err = d.virtiofsdOptions(c)
 	if err != nil {
 		return "", o, "", fmt.Errorf("shared directory: %w: give an existing one", err)
@@ -27,6 +28,7 @@ func (d *Driver) share(ctx context.Context, inst vm.Instance) (kind string, o Vi
 	if c.Share == vm.Share9P {
 		return vm.Share9P, o, "", nil
 	}
+
 	fault := d.sandbox(ctx, &o)
 	switch {
 	case fault == nil:
@@ -77,16 +79,19 @@ func (d *Driver) tryVirtiofsd(ctx context.Context, o VirtiofsdOptions) error {
 		return fmt.Errorf("try virtiofsd: %w", err)
 	}
 	defer os.RemoveAll(dir)
+
 	argv := append(d.Programs.Virtiofsd[:len(d.Programs.Virtiofsd):len(d.Programs.Virtiofsd)], o.Args()...)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), d.Programs.Env...)
+
 	listener, err := listen(dir)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
 	cmd.ExtraFiles = []*os.File{listener}
+
 	out := &proofReader{proofs: []string{"Waiting for vhost-user socket connection"}, found: cancel}
 	cmd.Stderr = out
 	runErr := cmd.Run()
