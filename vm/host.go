@@ -130,7 +130,7 @@ func (h Host) Start(ctx context.Context, cfg Config, progress func(Progress)) (S
 		return State{}, errors.New("start: no driver given")
 	}
 	can := h.Driver.Capabilities()
-	cfg.fillFrom(can)
+	cfg.choose(can)
 	cfg.FillDefaults()
 	if err := cfg.Validate(can); err != nil {
 		return State{}, err

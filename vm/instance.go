@@ -58,8 +58,7 @@ func (i Image) Cure() string {
 	return "build it again with `" + i.Renew + "`"
 }
 
-// Config says what an instance is. The zero value plus [Config.FillDefaults]
-// lacks only Image.
+// Config says what an instance is. [Host.Start] needs no more than an Image.
 type Config struct {
 	Name         string            `json:"name"`
 	Architecture string            `json:"architecture"` // Debian's name: amd64 or arm64
@@ -77,7 +76,8 @@ type Config struct {
 	Credentials  guest.Credentials `json:"credentials"`
 }
 
-// FillDefaults sets what was left empty.
+// FillDefaults sets what was left empty, but for what the driver decides:
+// [Host.Start] fills in its first choice of boot, share and acceleration.
 func (c *Config) FillDefaults() {
 	setDefault(&c.Name, DefaultName)
 	setDefault(&c.Architecture, "amd64")
@@ -86,9 +86,6 @@ func (c *Config) FillDefaults() {
 	if c.Ports == (guest.Ports{}) {
 		c.Ports.FillDefaults()
 	}
-	setDefault(&c.Share, Auto)
-	setDefault(&c.Boot, BootKernel)
-	setDefault(&c.Accel, Auto)
 	setDefault(&c.DataSize, 40*GiB)
 	setDefault(&c.Hostname, c.Name)
 	setDefault(&c.Credentials.Username, guest.DefaultUsername)
@@ -103,8 +100,9 @@ func setDefault[T comparable](p *T, value T) {
 
 var nameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$`)
 
-// fillFrom sets what was left empty to what the driver has first.
-func (c *Config) fillFrom(can Capabilities) {
+// choose sets what was left empty to the first choice of a driver that can do
+// this.
+func (c *Config) choose(can Capabilities) {
 	for _, setting := range []struct {
 		value    *string
 		accepted []string

@@ -17,6 +17,7 @@ var anything = Capabilities{
 
 func validConfig() Config {
 	c := Config{Image: Image{Disk: "/i.qcow2", Kernel: "/k", Initrd: "/r", CommandLine: "root=UUID=u"}}
+	c.choose(anything)
 	c.FillDefaults()
 	return c
 }
@@ -64,7 +65,7 @@ func TestBytes(t *testing.T) {
 func TestConfig_Validate_byDriver(t *testing.T) {
 	can := Capabilities{Architectures: []string{"arm64"}, Boots: []string{BootUEFI}, Shares: []string{ShareVirtiofs, ShareNone}, Accels: []string{"vz"}, MinCPUs: 2}
 	c := Config{Image: Image{Disk: "/disk.img"}, CPUs: 1}
-	c.fillFrom(can)
+	c.choose(can)
 	c.FillDefaults()
 	if c.Architecture != "arm64" || c.Boot != BootUEFI || c.Share != ShareVirtiofs || c.Accel != "vz" {
 		t.Errorf("filled %+v", c)

@@ -36,22 +36,13 @@ type Disk struct {
 
 // Options say what machine to build a QEMU command line for.
 type Options struct {
-	Name         string
-	Architecture string // amd64 or arm64
-	Accel        string // vm.AccelKVM or vm.AccelTCG
-	Memory       int64  // bytes
-	CPUs         int
-	Boot         string // vm.BootKernel, vm.BootBIOS or vm.BootUEFI
+	vm.Config // with nothing left to choose: Accel and Share are not vm.Auto
 
-	Kernel, Initrd, CommandLine string // for vm.BootKernel
-	FirmwareCode, FirmwareVars  string // for vm.BootUEFI; Vars is the instance's own copy
+	FirmwareCode, FirmwareVars string // for vm.BootUEFI; Vars is the instance's own copy
+	FirmwareDirs               []string
 
-	Disks        []Disk // in the order the guest sees them
-	Forwards     []guest.Forward
-	Share        string // vm.ShareVirtiofs, vm.Share9P or vm.ShareNone
-	ShareDir     string // for vm.Share9P
-	SerialLog    string
-	FirmwareDirs []string
+	Disks     []Disk // in the order the guest sees them
+	SerialLog string
 }
 
 // Args is the argument list of QEMU, without the program. Everything that the
@@ -112,7 +103,7 @@ func AccelArgs(accel string) []string {
 func (o Options) boot(a *argList) {
 	switch o.Boot {
 	case vm.BootKernel:
-		a.add("-kernel", o.Kernel, "-initrd", o.Initrd, "-append", o.CommandLine)
+		a.add("-kernel", o.Image.Kernel, "-initrd", o.Image.Initrd, "-append", o.Image.CommandLine)
 	case vm.BootUEFI:
 		a.blockdev("raw", "firmware-code", o.FirmwareCode, "read-only", true)
 		a.blockdev("raw", "firmware-vars", o.FirmwareVars)
@@ -135,7 +126,7 @@ func (d Disk) args(a *argList, index int) {
 
 func (o Options) network(a *argList) {
 	netdev := "user,id=net"
-	for _, f := range o.Forwards {
+	for _, f := range o.Ports.Forwards() {
 		netdev += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
 	}
 	a.add("-netdev", netdev)

@@ -37,16 +37,18 @@ func golden(t *testing.T, name string, args []string) {
 
 func TestOptions_Args(t *testing.T) {
 	base := Options{
-		Name: "rockpool-root", Architecture: "amd64", Accel: vm.AccelTCG, Memory: 8 * vm.GiB, CPUs: 4, Boot: vm.BootKernel,
-		Kernel: "/dist/vmlinuz", Initrd: "/dist/initrd.img", CommandLine: "root=UUID=u ro console=ttyS0",
+		Config: vm.Config{
+			Name: "rockpool-root", Architecture: "amd64", Accel: vm.AccelTCG, Memory: 8 * vm.GiB, CPUs: 4, Boot: vm.BootKernel,
+			Image:    vm.Image{Kernel: "/dist/vmlinuz", Initrd: "/dist/initrd.img", CommandLine: "root=UUID=u ro console=ttyS0"},
+			Ports:    guest.Ports{SSH: 2222, Dashboard: 8080, IDE: 8081, Preview: 8082},
+			Share:    vm.ShareVirtiofs,
+			ShareDir: "/home/me/with, comma",
+		},
 		Disks: []Disk{
 			{File: "/i/root.qcow2", Format: "qcow2", Serial: "rockpool-root"},
 			{File: "/i/data.raw", Format: "raw", Serial: "rockpool-data"},
 			{File: "/i/config.iso", Format: "raw", Serial: "rockpool-config", ReadOnly: true},
 		},
-		Forwards:  guest.Ports{SSH: 2222, Dashboard: 8080, IDE: 8081, Preview: 8082}.Forwards(),
-		Share:     vm.ShareVirtiofs,
-		ShareDir:  "/home/me/with, comma",
 		SerialLog: "serial.log",
 	}
 	tests := map[string]func(o *Options){
@@ -56,7 +58,7 @@ func TestOptions_Args(t *testing.T) {
 			o.Boot, o.Share = vm.BootBIOS, vm.ShareNone
 			o.Disks = []Disk{{File: "/i/root.qcow2", Format: "qcow2", Serial: "rockpool-root", Boot: true}}
 			o.FirmwareDirs = []string{"/tools/usr/share/qemu", "/tools/usr/share/seabios"}
-			o.Forwards = guest.Ports{SSH: 3333}.Forwards()
+			o.Ports = guest.Ports{SSH: 3333}
 		},
 		"uefi": func(o *Options) {
 			o.Boot, o.FirmwareCode, o.FirmwareVars = vm.BootUEFI, "/fw/code.fd", "/i/uefi-vars.fd"

@@ -71,7 +71,7 @@ func (d *Driver) Prepare(ctx context.Context, inst vm.Instance) (vm.Plan, error)
 		return plan, err
 	}
 	note(shareNote)
-	o.Share, o.ShareDir = share, c.ShareDir
+	o.Share = share
 
 	plan.Accel, plan.Share = accel, share
 	if share == vm.ShareVirtiofs {
@@ -85,10 +85,7 @@ func (d *Driver) Prepare(ctx context.Context, inst vm.Instance) (vm.Plan, error)
 // acceleration and share.
 func (d *Driver) options(ctx context.Context, inst vm.Instance, note func(string)) (Options, error) {
 	c := inst.Config
-	o := Options{
-		Name: c.Name, Architecture: c.Architecture, Memory: c.Memory, CPUs: c.CPUs, Boot: c.Boot,
-		Forwards: c.Ports.Forwards(), SerialLog: vm.SerialLog, FirmwareDirs: d.Programs.FirmwareDirs,
-	}
+	o := Options{Config: c, SerialLog: vm.SerialLog, FirmwareDirs: d.Programs.FirmwareDirs}
 
 	root, rootNote, err := d.rootDisk(ctx, inst)
 	if err != nil {
@@ -114,7 +111,6 @@ func (d *Driver) options(ctx context.Context, inst vm.Instance, note func(string
 				return o, fmt.Errorf("the image's kernel: %w: %s", err, c.Image.Cure())
 			}
 		}
-		o.Kernel, o.Initrd, o.CommandLine = c.Image.Kernel, c.Image.Initrd, c.Image.CommandLine
 	case vm.BootUEFI:
 		if d.Programs.OVMFCode == "" {
 			return o, errors.New("no UEFI firmware is known: install the package ovmf (amd64) or qemu-efi-aarch64 (arm64), or boot with kernel")
