@@ -142,9 +142,9 @@ func program(p *pipeline.Pipeline) host.Program {
 			p.Out = out
 			return p.Image(ctx)
 		},
-		Checks: p.Checks,
-		Needs:  preflight.Building(),
-		Share:  p.Source,
+		Checkout: p.Source,
+		Checks:   p.Checks,
+		Needs:    preflight.Building(),
 	}
 }
 

@@ -35,14 +35,12 @@ type Surroundings struct {
 // NewApp returns the verbs with the default settings; [App.Load] takes in what
 // the user set.
 func NewApp(program Program, around Surroundings) *App {
-	a := &App{
+	return &App{
 		Program:  program,
 		Settings: *newSettings(around.Dir),
 		Packages: preflight.ThisHost(program.Needs),
 		In:       around.In, Out: around.Out, Err: around.Err,
 	}
-	a.Settings.VM.ShareDir = program.Share
-	return a
 }
 
 // Group names the settings of some verbs.
@@ -83,13 +81,22 @@ func (a *App) Load(around Surroundings, given func(flag string) bool, groups ...
 
 func (a *App) say(format string, args ...any) { fmt.Fprintf(a.Out, format+"\n", args...) }
 
+// command is how the user calls a verb on this instance.
+func (a *App) command(verb ...string) string {
+	name := a.Settings.VM.Name
+	if name == vm.DefaultName {
+		name = ""
+	}
+	return a.Program.Command(name, verb...)
+}
+
 // instances is the launcher for verbs that start nothing new.
 func (a *App) instances() vm.Host {
 	return vm.Host{
 		Dir:        filepath.Join(a.Settings.StateDir, "instances"),
 		Drivers:    Drivers(),
 		Supervisor: a.Program.Supervisor,
-		Command:    a.Program.Command,
+		Command:    a.command,
 		Log:        slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 }

@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/host/preflight"
 	"github.com/rockpool/rootvm/vm"
 )
@@ -18,9 +21,8 @@ import (
 // mage is the program as mage's targets are.
 func mage() Program {
 	return Program{
-		Command: func(verb ...string) string { return "go tool mage " + strings.Join(verb, ":") },
+		Command: MageCommand,
 		Needs:   preflight.Building(),
-		Share:   "/src",
 	}
 }
 
@@ -160,14 +162,11 @@ func TestApp_Defaults(t *testing.T) {
 		t.Errorf("directories = %q, %q", s.CacheDir, s.StateDir)
 	}
 	s.VM.FillDefaults()
-	if s.VM.Memory != 8*builders.GiB || s.VM.Ports.Preview != 8082 || s.VM.Ports.SSH != 2222 || s.VM.ShareDir != "/src" || s.VM.Name != "rockpool-root" {
+	if s.VM.Memory != 8*builders.GiB || s.VM.Ports.Preview != 8082 || s.VM.Ports.SSH != 2222 || s.VM.ShareDir != "" || s.VM.Name != "rockpool-root" {
 		t.Errorf("vm = %+v", s.VM)
 	}
 	if s.StartLimit.Seconds() != 120 || s.StopLimit.Seconds() != 90 || s.QEMU != "auto" || s.AssumeYes {
 		t.Errorf("settings = %+v", s)
-	}
-	if alone, _ := app(t, Standalone(), "", nil); alone.Settings.VM.ShareDir != "" {
-		t.Errorf("the stand-alone program shares %q", alone.Settings.VM.ShareDir)
 	}
 }
 
@@ -232,5 +231,111 @@ func TestSettings_Documented(t *testing.T) {
 				t.Errorf("flag --%s has no words", s.Flag)
 			}
 		}
+	}
+}
+
+// TestApp_HintsNameTheInstance: what a message tells to do is about the instance
+// that it is about.
+func TestApp_HintsNameTheInstance(t *testing.T) {
+	for _, c := range []struct {
+		program Program
+		name    string
+		want    string
+	}{
+		{Standalone(), vm.DefaultName, "`rockpool up`"},
+		{Standalone(), "other", "`rockpool up --name other`"},
+		{mage(), vm.DefaultName, "`go tool mage up`"},
+		{mage(), "other", "`ROOT_VM_NAME=other go tool mage up`"},
+	} {
+		a, _ := app(t, c.program, "", map[string]string{"ROOT_VM_NAME": c.name})
+		if _, err := a.SSH(t.Context(), nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error %v, want one with %s", err, c.want)
+		}
+	}
+}
+
+// TestApp_SharesWhatWasChosen: by default nothing that the host executes can be
+// written by the guest; what was chosen once stays chosen, and can be ended.
+func TestApp_SharesWhatWasChosen(t *testing.T) {
+	const before = `{"name":"rockpool-root","shareDir":"/src","share":"auto"`
+	for name, c := range map[string]struct {
+		instance string
+		env      map[string]string
+		want     string
+	}{
+		"a new one":                    {"", nil, ""},
+		"one that shared by default":   {before + "}", nil, ""},
+		"one that was told to":         {before + `,"shareChosen":true}`, nil, "/src"},
+		"told again":                   {before + `,"shareChosen":true}`, map[string]string{"ROCKPOOL_PROJECT": "/other"}, "/other"},
+		"told for the first time":      {"", map[string]string{"ROCKPOOL_PROJECT": "/other"}, "/other"},
+		"told to end":                  {before + `,"shareChosen":true}`, map[string]string{"SHARE": "none"}, ""},
+		"told to end, and a directory": {"", map[string]string{"SHARE": "none", "ROCKPOOL_PROJECT": "/other"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, out := app(t, mage(), "", c.env)
+			var before vm.Config
+			if c.instance != "" {
+				stoppedInstance(t, a, c.instance)
+				inst, err := a.instances().Instance(a.Settings.VM.Name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				before = inst.Config
+			}
+			config := a.Settings.VM
+			a.chooseShare(&config, before)
+			if config.ShareDir != c.want || config.ShareChosen != (c.want != "") {
+				t.Errorf("shares %q, chosen: %v; want %q", config.ShareDir, config.ShareChosen, c.want)
+			}
+			if said := strings.Contains(out.String(), ".git/hooks"); said != (c.want != "") {
+				t.Errorf("what sharing means was said: %v\n%s", said, out)
+			}
+		})
+	}
+}
+
+// TestApp_InstanceOfAnotherCheckout is not started with this one's image, unless
+// the user says so.
+func TestApp_InstanceOfAnotherCheckout(t *testing.T) {
+	program := mage()
+	program.Checkout = "/here"
+	program.Image = func(context.Context, io.Writer) (string, error) { return "", errors.New("asked for the image") }
+	for _, c := range []struct {
+		checkout string
+		env      map[string]string
+		want     string
+	}{
+		{"/there", nil, "rockpool-root belongs to the checkout /there"},
+		{"/there", map[string]string{"TAKE_OVER": "1"}, "asked for the image"},
+		{"/here", nil, "asked for the image"},
+		{"", nil, "asked for the image"},
+	} {
+		a, _ := app(t, program, "", c.env)
+		stoppedInstance(t, a, `{"name":"rockpool-root","checkout":"`+c.checkout+`"}`)
+		if _, _, err := a.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: error %v", c, err)
+		}
+	}
+	alone, _ := app(t, Standalone(), "", nil)
+	if checkout, err := alone.checkoutOf(vm.Config{Checkout: "/there"}); checkout != "/there" || err != nil {
+		t.Errorf("the stand-alone program makes it %q, %v", checkout, err)
+	}
+}
+
+// TestApp_LoopbackName warns of a program on the other loopback address.
+func TestApp_LoopbackName(t *testing.T) {
+	a, out := app(t, mage(), "", nil)
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skip("this host has no ::1:", err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	if name := a.loopbackName(t.Context(), guest.Ports{IDE: port}); name != "127.0.0.1" || !strings.Contains(out.String(), "another program listens on [::1]:"+strconv.Itoa(port)) {
+		t.Errorf("name %q\n%s", name, out)
+	}
+	l.Close()
+	out.Reset()
+	if name := a.loopbackName(t.Context(), guest.Ports{IDE: port}); name != "localhost" || out.Len() > 0 {
+		t.Errorf("name %q\n%s", name, out)
 	}
 }

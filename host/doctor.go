@@ -64,7 +64,7 @@ func (a *App) checks(ctx context.Context) []preflight.Check {
 func (a *App) checkPackages() preflight.Check {
 	if missing := a.Packages.Missing(); len(missing) > 0 {
 		return preflight.Check{Name: "host packages", Err: fmt.Errorf("missing %s: `%s` installs them",
-			strings.Join(preflight.Packages(missing), ", "), a.Program.Command("up"))}
+			strings.Join(preflight.Packages(missing), ", "), a.command("up"))}
 	}
 	return preflight.Check{Name: "host packages", Text: "all there"}
 }
@@ -119,7 +119,7 @@ func (a *App) checkImage() preflight.Check {
 	const name = "instance"
 	inst, err := a.instances().Instance(a.Settings.VM.Name)
 	if err != nil {
-		return preflight.Check{Name: name, Text: fmt.Sprintf("none yet: `%s` makes it", a.Program.Command("up"))}
+		return preflight.Check{Name: name, Text: fmt.Sprintf("none yet: `%s` makes it", a.command("up"))}
 	}
 	return preflight.Check{Name: name, Text: fmt.Sprintf("%s, of image %.12s", inst.Config.Name, inst.Config.Image.SHA256)}
 }

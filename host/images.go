@@ -33,7 +33,7 @@ func (a *App) image(ctx context.Context) (vm.Image, string, error) {
 		if err != nil {
 			return vm.Image{}, "", err
 		}
-		image, err := built.asImage(a.Program.Command("rootvm", "build"))
+		image, err := built.asImage(a.Program.Command("", "rootvm", "build"))
 		return image, built.manifest.Architecture, err
 	}
 
@@ -41,13 +41,13 @@ func (a *App) image(ctx context.Context) (vm.Image, string, error) {
 	switch {
 	case errors.Is(err, vm.ErrNotFound):
 		return vm.Image{}, "", fmt.Errorf("%w for %s: give the directory of one, which holds its qcow2, kernel, initrd and manifest: `%s`",
-			ErrNoImage, a.Settings.VM.Name, a.Program.Command("up", "--image", "DIR"))
+			ErrNoImage, a.Settings.VM.Name, a.command("up", "--image", "DIR"))
 	case err != nil:
 		return vm.Image{}, "", err
 	}
 	if _, err := os.Stat(before.Config.Image.Disk); err != nil {
 		return vm.Image{}, "", fmt.Errorf("%w: the image of %s is gone (%v): give it again with `%s`; its data is safe",
-			ErrNoImage, a.Settings.VM.Name, err, a.Program.Command("up", "--image", "DIR"))
+			ErrNoImage, a.Settings.VM.Name, err, a.command("up", "--image", "DIR"))
 	}
 	return before.Config.Image, before.Config.Architecture, nil
 }
@@ -112,7 +112,7 @@ func (a *App) storedImage(ctx context.Context, path string) (vm.Image, string, e
 	if err != nil {
 		return vm.Image{}, "", err
 	}
-	renew := a.Program.Command("up", "--image", "DIR")
+	renew := a.command("up", "--image", "DIR")
 	image, err := given.asImage(renew)
 	if err != nil {
 		return image, "", err

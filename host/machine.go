@@ -3,13 +3,16 @@ package host
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,11 +42,32 @@ func (a *App) Up(ctx context.Context) (vm.State, error) {
 		return state, err
 	}
 	a.say("")
-	a.say("dashboard  http://localhost:%d/   user %s", state.Ports.Dashboard, guest.DefaultUsername)
-	a.say("password   %s", a.Program.Command("vm", "password"))
-	a.say("shell      %s", a.Program.Command("vm", "ssh"))
+	a.say("dashboard  http://%s:%d/   user %s", a.loopbackName(ctx, state.Ports), state.Ports.Dashboard, guest.DefaultUsername)
+	a.say("password   %s", a.command("vm", "password"))
+	a.say("shell      %s", a.command("vm", "ssh"))
 	a.say("%s is ready", state.Name)
 	return state, nil
+}
+
+// loopbackName is how a browser on this host reaches the instance. The ports
+// are forwarded on 127.0.0.1, and a browser asks [::1] first when it is given
+// "localhost": a program that listens there would be asked for the password.
+func (a *App) loopbackName(ctx context.Context, ports guest.Ports) string {
+	name := "localhost"
+	for _, f := range ports.Forwards() {
+		if f.Name == "ssh" {
+			continue
+		}
+		dialer := net.Dialer{Timeout: time.Second}
+		conn, err := dialer.DialContext(ctx, "tcp6", net.JoinHostPort("::1", strconv.Itoa(f.Host)))
+		if err != nil {
+			continue
+		}
+		conn.Close()
+		a.say("  another program listens on [::1]:%d, which is what browsers take \"localhost\" for: never type the password there, use 127.0.0.1 or stop that program", f.Host)
+		name = "127.0.0.1"
+	}
+	return name
 }
 
 // Start starts the instance and waits until it serves.
@@ -68,7 +92,14 @@ func (a *App) start(ctx context.Context) (vm.State, error) {
 // host, and the instance with its image, fitted to what the host has.
 func (a *App) Prepare(ctx context.Context) (vm.Host, vm.Config, error) {
 	config := a.Settings.VM
-	var err error
+	before, err := a.instances().Instance(config.Name)
+	if err != nil && !errors.Is(err, vm.ErrNotFound) {
+		return vm.Host{}, config, err
+	}
+	if config.Checkout, err = a.checkoutOf(before.Config); err != nil {
+		return vm.Host{}, config, err
+	}
+	a.chooseShare(&config, before.Config)
 	if config.Image, config.Architecture, err = a.image(ctx); err != nil {
 		return vm.Host{}, config, err
 	}
@@ -87,6 +118,36 @@ func (a *App) Prepare(ctx context.Context) (vm.Host, vm.Config, error) {
 		a.say("  %s", note)
 	}
 	return launcher, config, nil
+}
+
+// checkoutOf is the checkout that the instance belongs to from now on. Another
+// checkout's image would be put in place of its own, and bring the database on
+// its data disk to a format that the first one may not know.
+func (a *App) checkoutOf(before vm.Config) (string, error) {
+	own := a.Program.Checkout
+	switch {
+	case own == "" || before.Checkout == "" || own == before.Checkout || a.Settings.TakeOver:
+		return cmp.Or(own, before.Checkout), nil
+	}
+	return "", fmt.Errorf("%s belongs to the checkout %s: give this one an instance of its own (ROOT_VM_NAME, and with it ROOT_VM_SSH_PORT and ROOT_VM_WEB_PORT), or let this one have it with its data (TAKE_OVER=1)",
+		before.Name, before.Checkout)
+}
+
+// chooseShare decides which directory the guest sees: the one that was given,
+// else the one that was given before, else none. What is shared the guest can
+// write, so by default that is nothing that this host executes.
+func (a *App) chooseShare(config *vm.Config, before vm.Config) {
+	switch {
+	case config.Share == vm.ShareNone:
+		config.ShareDir = ""
+	case config.ShareDir != "":
+		config.ShareChosen = true
+	case before.ShareChosen:
+		config.ShareDir, config.ShareChosen = before.ShareDir, true
+	}
+	if config.ShareDir != "" {
+		a.say("  sharing %s with the VM, read-write: whoever controls the VM can change what you run from it on this host, such as .git/hooks and package.json (SHARE=none ends it)", config.ShareDir)
+	}
 }
 
 // progress prints a line for everything learnt while an instance starts.

@@ -14,9 +14,10 @@ import (
 
 // Program is the program that the verbs belong to.
 type Program struct {
-	// Command is how a user calls a verb, for messages: Command("vm", "start")
-	// is "rockpool vm start", or "go tool mage vm:start".
-	Command func(verb ...string) string
+	// Command is how a user calls a verb on an instance, for messages: of
+	// Command("", "vm", "start") it is "rockpool vm start", or "go tool mage
+	// vm:start". The name of an instance that is not the default comes with it.
+	Command func(instance string, verb ...string) string
 
 	// Supervisor returns the argument vector of the program as an instance's
 	// supervisor, as [vm.Host.Supervisor] takes it.
@@ -27,14 +28,15 @@ type Program struct {
 	// writer. Nil: an image has to be given, or to be known from before.
 	Image func(context.Context, io.Writer) (path string, err error)
 
+	// Checkout is the directory that Image builds from. An instance belongs to
+	// the first checkout that starts it.
+	Checkout string
+
 	// Checks are what doctor looks at beside what running needs.
 	Checks func(context.Context) []preflight.Check
 
 	// Needs are the host packages that up installs when they are missing.
 	Needs []preflight.Need
-
-	// Share is the directory to share when none is given; empty for none.
-	Share string
 }
 
 // Standalone is the program rockpool: it is its own supervisor, and builds
@@ -50,12 +52,22 @@ func Standalone() Program {
 // Name is the name of the stand-alone program.
 const Name = "rockpool"
 
-func standaloneCommand(verb ...string) string {
-	return Name + " " + strings.Join(verb, " ")
+func standaloneCommand(instance string, verb ...string) string {
+	line := Name + " " + strings.Join(verb, " ")
+	if instance != "" {
+		line += " --name " + instance
+	}
+	return line
 }
 
 // MageCommand is [Program.Command] of the targets in a checkout.
-func MageCommand(verb ...string) string { return "go tool mage " + strings.Join(verb, ":") }
+func MageCommand(instance string, verb ...string) string {
+	line := "go tool mage " + strings.Join(verb, ":")
+	if instance != "" {
+		line = "ROOT_VM_NAME=" + instance + " " + line
+	}
+	return line
+}
 
 // SuperviseVerb is the verb under which the stand-alone program supervises an
 // instance.

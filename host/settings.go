@@ -18,6 +18,7 @@ type Settings struct {
 	StartLimit time.Duration // for a start, until the guest serves
 	StopLimit  time.Duration // for all of a stop
 	AssumeYes  bool          // answer questions with yes
+	TakeOver   bool          // start an instance that belongs to another checkout
 	CacheDir   string        // can be deleted at any time
 	StateDir   string        // instances and their data disks, images
 
@@ -53,11 +54,12 @@ func (s *Settings) starting() settings.List {
 		{Env: "ROOT_VM_DISK_SIZE", Flag: "disk-size", Usage: "size of the root disk, the image's", Value: settings.Size(&s.VM.DiskSize)},
 		{Env: "ROOT_VM_SSH_PORT", Flag: "ssh-port", Usage: "port of SSH on 127.0.0.1", Value: settings.Port(&s.VM.Ports.SSH, 0)},
 		{Env: "ROOT_VM_WEB_PORT", Flag: "web-port", Usage: "port of the dashboard on 127.0.0.1; IDEs and previews have the two that follow", Value: webPorts(s)},
-		{Env: "ROCKPOOL_PROJECT", Flag: "project", Usage: "directory to share with the VM, at /mnt/rockpool", Value: settings.Path(&s.VM.ShareDir, s.base)},
-		{Env: "SHARE", Flag: "share", Usage: "how to share it", Value: settings.Choice(&s.VM.Share, vm.Auto, vm.ShareVirtiofs, vm.Share9P, vm.ShareNone)},
+		{Env: "ROCKPOOL_PROJECT", Flag: "project", Usage: "directory to share with the VM, read-write, at /mnt/rockpool; later starts keep it; none by default", Value: settings.Path(&s.VM.ShareDir, s.base)},
+		{Env: "SHARE", Flag: "share", Usage: "how to share it; none ends the sharing", Value: settings.Choice(&s.VM.Share, vm.Auto, vm.ShareVirtiofs, vm.Share9P, vm.ShareNone)},
 		{Env: "BOOT", Flag: "boot", Usage: "how to boot", Value: settings.Choice(&s.VM.Boot, vm.BootKernel, vm.BootBIOS, vm.BootUEFI)},
 		{Env: "ACCEL", Flag: "accel", Usage: "virtualization or emulation", Value: settings.Choice(&s.VM.Accel, vm.Auto, vm.AccelKVM, vm.AccelTCG)},
 		{Env: "ROCKPOOL_QEMU", Flag: "qemu", Usage: "the host's QEMU or the pinned one", Value: settings.Choice(&s.QEMU, qemuAuto, qemuHost, qemuBundled)},
+		{Env: "TAKE_OVER", Flag: "take-over", Usage: "start an instance that belongs to another checkout, with this one's image", Value: settings.Bool(&s.TakeOver)},
 		{Env: "MIRROR", Value: settings.Words(&s.Mirrors)},
 		{Env: "SSH_WAIT_TIMEOUT", Flag: "wait", Usage: "how many seconds to wait until it serves", Value: settings.Seconds(&s.StartLimit)},
 	}

@@ -65,11 +65,13 @@ type Config struct {
 	Memory       int64             `json:"memory"`       // bytes
 	CPUs         int               `json:"cpus"`
 	Ports        guest.Ports       `json:"ports"`
-	ShareDir     string            `json:"shareDir,omitempty"` // absolute; empty shares nothing
-	Share        string            `json:"share"`              // one of the driver's [Capabilities], as the next two
+	ShareDir     string            `json:"shareDir,omitempty"`    // absolute; empty shares nothing
+	ShareChosen  bool              `json:"shareChosen,omitempty"` // by the user: later starts keep ShareDir
+	Share        string            `json:"share"`                 // one of the driver's [Capabilities], as the next two
 	Boot         string            `json:"boot"`
 	Accel        string            `json:"accel"`
 	Image        Image             `json:"image"`
+	Checkout     string            `json:"checkout,omitempty"` // whose images it runs; empty when it is nobody's
 	DiskSize     int64             `json:"diskSize,omitempty"` // of the disposable root disk, bytes; 0 is the image's
 	DataSize     int64             `json:"dataSize"`           // of the data disk, bytes; 0 is no data disk
 	Hostname     string            `json:"hostname"`

@@ -136,6 +136,9 @@ func TestRockpool_Alone(t *testing.T) {
 	if !healthy(9680) {
 		t.Error("the dashboard is not healthy")
 	}
+	if state.Share != vm.ShareNone {
+		t.Errorf("something of the host is shared by default: %s", state.Share)
+	}
 	if err := errors.Join(os.RemoveAll(image), os.Remove(s.program)); err != nil { // the instance has a copy of both
 		t.Fatal(err)
 	}
