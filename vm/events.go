@@ -21,7 +21,10 @@ func (s *supervisor) takeMessage(e guest.Message) {
 	case guest.EventReady:
 		s.ready(e)
 	case guest.EventFailed:
-		s.log.Error("guest failed", "unit", e.Unit, "message", e.Message)
+		known := s.state.Failure != nil && s.state.Failure.Unit == e.Unit
+		if !known { // what a guest repeats must not fill this host's disk
+			s.log.Error("guest failed", "unit", e.Unit, "message", e.Message)
+		}
 		s.fail(e.Unit, cleanLine(e.Message))
 	case guest.EventStopping:
 		closeOnce(s.shutdownHeard)

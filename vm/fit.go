@@ -57,19 +57,3 @@ func (c *Config) Fit(r Resources, memoryAsked, cpusAsked bool) (notes []string) 
 	}
 	return notes
 }
-
-// ParseSize reads a size such as 8G, 512M, 1.5T or 1073741824, in powers of 1024.
-func ParseSize(s string) (int64, error) {
-	digits := strings.TrimRight(strings.ToUpper(strings.TrimSpace(s)), "IB")
-	unit := int64(1)
-	if n := len(digits); n > 0 {
-		if i := strings.IndexByte("KMGT", digits[n-1]); i >= 0 {
-			unit, digits = 1<<(10*(i+1)), digits[:n-1]
-		}
-	}
-	f, err := strconv.ParseFloat(digits, 64)
-	if err != nil || !(f >= 0 && f*float64(unit) < 1<<62) { // not a number is neither
-		return 0, fmt.Errorf("size %q: use a number with K, M, G or T, such as 8G", s)
-	}
-	return int64(f * float64(unit)), nil
-}

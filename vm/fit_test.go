@@ -4,27 +4,6 @@ import (
 	"testing"
 )
 
-func TestParseSize(t *testing.T) {
-	for in, want := range map[string]int64{
-		"8G": 8 * GiB, "8g": 8 * GiB, "8GiB": 8 * GiB, "512M": 512 * MiB, "1.5G": 3 * GiB / 2, "4096": 4096, " 2T ": 2048 * GiB,
-		"": -1, "G": -1, "-1G": -1, "8X": -1, "99999999999T": -1, "NaN": -1,
-	} {
-		got, err := ParseSize(in)
-		if want < 0 && err == nil || want >= 0 && (err != nil || got != want) {
-			t.Errorf("ParseSize(%q) = %d, %v; want %d", in, got, err, want)
-		}
-	}
-}
-
-func FuzzParseSize(f *testing.F) {
-	f.Add("8G")
-	f.Fuzz(func(t *testing.T, s string) {
-		if n, err := ParseSize(s); err == nil && n < 0 {
-			t.Errorf("ParseSize(%q) = %d", s, n)
-		}
-	})
-}
-
 func TestConfig_Fit(t *testing.T) {
 	tests := []struct {
 		name               string

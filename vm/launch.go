@@ -76,6 +76,9 @@ func startSupervisor(ctx context.Context, dir string, argv []string, verb string
 // busyLimit is how long a program that was just written may be busy.
 const busyLimit = 5 * time.Second
 
+// detached makes a process the leader of a session of its own.
+func detached() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
 // startDetached starts a program that outlives the caller. A program that this
 // process has just written is busy for as long as a child that was forked
 // meanwhile, and holds the descriptor still, has not come to its exec
@@ -85,7 +88,7 @@ func startDetached(argv []string, stdout, stderr *os.File) (*exec.Cmd, error) {
 	for {
 		cmd := exec.Command(argv[0], argv[1:]...) // not bound to a context
 		cmd.Stdout, cmd.Stderr = stdout, stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		cmd.SysProcAttr = detached()
 		err := cmd.Start()
 		if !errors.Is(err, syscall.ETXTBSY) || time.Now().After(limit) {
 			return cmd, err

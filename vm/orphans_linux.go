@@ -11,9 +11,14 @@ import (
 // instance's directory.
 func orphans(dir string, plan Plan) []Process {
 	var found []Process
+	own, err := os.Stat(dir)
+	if err != nil {
+		return nil
+	}
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	for _, link := range links {
-		if cwd, err := os.Readlink(link); err != nil || cwd != dir {
+		// Not by its name: dir may lead there by a symbolic link.
+		if cwd, err := os.Stat(link); err != nil || !os.SameFile(cwd, own) {
 			continue
 		}
 		cmdline, err := os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline"))

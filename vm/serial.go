@@ -8,33 +8,42 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 )
+
+// maxSerialLog bounds what a guest can make this host keep of its console, in
+// bytes. The log before it is kept beside it, with the same bound.
+const maxSerialLog = 16 << 20
+
+// serialLog is a file that a machine appends to.
+type serialLog struct {
+	path   string
+	limit  int64         // when the file is larger it is moved aside and begun anew; 0: never
+	offset *atomic.Int64 // where the next read begins
+}
 
 // tail calls each with what is appended to the file at path, from offset on,
 // until ctx ends. A file that becomes shorter is read from its start.
 func tail(ctx context.Context, path string, offset int64, each func([]byte)) error {
+	var at atomic.Int64
+	at.Store(offset)
+	return serialLog{path: path, offset: &at}.follow(ctx, each)
+}
+
+// follow calls each with what is appended, until ctx ends. A file that becomes
+// shorter is read from its start.
+func (l serialLog) follow(ctx context.Context, each func([]byte)) error {
 	tick := time.NewTicker(200 * time.Millisecond) // inotify would save nothing here: the guest writes rarely
 	defer tick.Stop()
 
 	for {
-		f, err := os.Open(path)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		b, err := l.read()
+		if err != nil {
 			return err
 		}
-		if err == nil {
-			if info, err := f.Stat(); err == nil && info.Size() < offset {
-				offset = 0
-			}
-			b, err := io.ReadAll(io.NewSectionReader(f, offset, 1<<20))
-			f.Close()
-			if err != nil {
-				return err
-			}
-			offset += int64(len(b))
-			if len(b) > 0 {
-				each(b)
-			}
+		if len(b) > 0 {
+			each(b)
 		}
 
 		select {
@@ -43,6 +52,50 @@ func tail(ctx context.Context, path string, offset int64, each func([]byte)) err
 		case <-tick.C:
 		}
 	}
+}
+
+// read returns what was appended since the last read, at most 1 MiB of it.
+func (l serialLog) read() ([]byte, error) {
+	f, err := os.Open(l.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+
+	info, err := f.Stat()
+	if err == nil && info.Size() < l.offset.Load() {
+		l.offset.Store(0)
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, l.offset.Load(), 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	l.offset.Add(int64(len(b)))
+	if l.limit > 0 && info != nil && info.Size() > l.limit {
+		err = l.begin(f)
+	}
+	return b, err
+}
+
+// begin keeps the end of a log that has become too long beside it, and empties
+// the file, which the machine has open to append to.
+func (l serialLog) begin(f *os.File) error {
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	last, err := io.ReadAll(io.NewSectionReader(f, max(0, end-l.limit), l.limit))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(l.path+".1", last, 0o600); err != nil {
+		return err
+	}
+	l.offset.Store(0)
+	return os.Truncate(l.path, 0)
 }
 
 // kernelDeath is what Linux writes when it dies or nearly does.

@@ -1,7 +1,12 @@
 package vm
 
 import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rockpool/rootvm/guest"
@@ -31,5 +36,54 @@ func TestState_PhasesAreBounded(t *testing.T) {
 	}
 	if len(s.Phases) != guest.MaxPhases {
 		t.Errorf("%d phases kept", len(s.Phases))
+	}
+}
+
+// TestSerialLog_bounded: a guest that never stops writing fills a few MB.
+func TestSerialLog_bounded(t *testing.T) {
+	const limit = 64 << 10
+	var read atomic.Int64
+	log := serialLog{path: filepath.Join(t.TempDir(), "serial.log"), limit: limit, offset: &read}
+	f, err := os.OpenFile(log.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var seen int
+	for i := range 200 {
+		if _, err := fmt.Fprintf(f, "%04d %s\n", i, strings.Repeat("x", 1000)); err != nil {
+			t.Fatal(err)
+		}
+		b, err := log.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen += strings.Count(string(b), "\n")
+		for _, path := range []string{log.path, log.path + ".1"} {
+			if info, err := os.Stat(path); err == nil && info.Size() > limit+2000 {
+				t.Fatalf("%s has grown to %d bytes", filepath.Base(path), info.Size())
+			}
+		}
+	}
+	if seen != 200 {
+		t.Errorf("%d of 200 lines were read", seen)
+	}
+	last, err := os.ReadFile(log.path + ".1")
+	if err != nil || !strings.Contains(string(last), "\n0150 ") && !strings.Contains(string(last), "\n0100 ") {
+		t.Errorf("the log before is not kept: %d bytes, %v", len(last), err)
+	}
+}
+
+// TestSupervisor_repeatedFailure: what a guest says again and again is logged
+// once.
+func TestSupervisor_repeatedFailure(t *testing.T) {
+	var log strings.Builder
+	s := &supervisor{inst: Instance{Dir: t.TempDir()}, log: slog.New(slog.NewTextHandler(&log, nil))}
+	for range 1000 {
+		s.takeMessage(guest.Message{Event: guest.EventFailed, Unit: "a.service", Message: "again"})
+	}
+	s.takeMessage(guest.Message{Event: guest.EventFailed, Unit: "b.service", Message: "another"})
+	if n := strings.Count(log.String(), "guest failed"); n != 2 {
+		t.Errorf("logged %d times", n)
 	}
 }

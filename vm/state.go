@@ -70,11 +70,19 @@ type State struct {
 	AgentVersion string      `json:"agentVersion,omitempty"`
 	Troubles     []Trouble   `json:"troubles,omitempty"`
 	Failure      *Failure    `json:"failure,omitempty"`
-	LastStop     string      `json:"lastStop,omitempty"` // how the machine ended
+	SerialRead   int64       `json:"serialRead,omitempty"` // how far the serial log was looked through, bytes
+	Launching    bool        `json:"launching,omitempty"`  // the machine is being launched: Processes may lack it
+	LastStop     string      `json:"lastStop,omitempty"`   // how the machine ended
 }
 
-// On says whether the machine runs, as far as this host can tell.
-func (s State) On() bool { return len(s.Processes) > 0 && s.Processes[0].Alive() }
+// On says whether the machine runs, as far as this host can tell. What a
+// supervisor left that died in the middle of a launch is no machine.
+func (s State) On() bool {
+	if len(s.Processes) == 0 || s.Launching && !s.Supervisor.Alive() {
+		return false
+	}
+	return s.Processes[0].Alive()
+}
 
 // phase records that the guest reached a phase; false when it was known, or is
 // more than a guest may make this host keep.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/rockpool/rootvm/guest"
@@ -50,6 +51,39 @@ func (h Host) stop(ctx context.Context, dir string, state State, opts StopOption
 	}
 
 	note := notifier(progress)
+	if err := h.askToStop(ctx, dir, state, opts, note); err != nil {
+		return state, err
+	}
+	if !state.On() {
+		return h.correctEnded(dir, state)
+	}
+
+	note("", "the supervisor does not answer: stopping the machine without it")
+	if err := h.stopUnsupervised(ctx, dir, state, opts, note); err != nil {
+		h.log().Warn("the machine cannot be supervised by this process", "err", err)
+	}
+	if ctx.Err() != nil {
+		return state, ctx.Err()
+	}
+	if !state.On() {
+		return h.correctEnded(dir, state)
+	}
+
+	note("", "ending the machine")
+	for _, p := range state.Processes {
+		if err := endProcess(ctx, p, quitLimit); err != nil {
+			return state, fmt.Errorf("stop %s: %w", state.Name, err)
+		}
+	}
+	state.Status, state.LastStop, state.StoppedAt = Stopped, "killed", time.Now()
+	state.Processes, state.Supervisor, state.Troubles = nil, Process{}, nil
+	return state, writeState(dir, state)
+}
+
+// askToStop has the instance's supervisor climb down the ladder and waits for
+// the machine's end. Its error is that of ctx: whether the supervisor answered
+// is seen by the machine.
+func (h Host) askToStop(ctx context.Context, dir string, state State, opts StopOptions, note func(guest.Phase, string)) error {
 	limited, cancel := context.WithTimeout(ctx, opts.Timeout+quitLimit+killLimit+5*time.Second)
 	defer cancel()
 	rung := ""
@@ -60,32 +94,43 @@ func (h Host) stop(ctx context.Context, dir string, state State, opts StopOption
 		}
 		return s.Status != Stopped
 	})
-	if ctx.Err() != nil {
-		return state, ctx.Err()
+	if ctx.Err() != nil || err != nil {
+		return ctx.Err()
 	}
+	awaitEnd(state.Supervisor, 5*time.Second)
+	// One that adopted the machine knows of its end by its last word, which
+	// comes a little before.
+	awaitEnd(state.Processes[0], time.Second)
+	return nil
+}
 
-	if err == nil {
-		awaitEnd(state.Supervisor, 5*time.Second)
-		// One that adopted the machine knows of its end by its last word, which
-		// comes a little before.
-		awaitEnd(state.Processes[0], time.Second)
+// stopUnsupervised takes the place of a supervisor that does not answer, or that
+// no program could be started for, for as long as the stop takes: the same
+// ladder from the same rung.
+func (h Host) stopUnsupervised(ctx context.Context, dir string, state State, opts StopOptions, note func(guest.Phase, string)) error {
+	if err := state.Supervisor.Signal(syscall.SIGKILL); err != nil {
+		return err
 	}
-	if !state.On() {
-		return h.correctEnded(dir, state)
+	awaitEnd(state.Supervisor, killLimit)
+	s, err := newSupervisor(ctx, dir, SuperviseOptions{Drivers: h.Drivers, Log: h.log()})
+	if err != nil {
+		return err
 	}
+	defer s.unlock()
 
-	note("", "the supervisor does not answer: ending the machine without it")
-	for _, p := range append([]Process{state.Supervisor}, state.Processes...) {
-		if p.Alive() {
-			if err := endProcess(ctx, p, quitLimit); err != nil {
-				return state, fmt.Errorf("stop %s: %w", state.Name, err)
-			}
-		}
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- s.run(ctx) }()
+	err = h.askToStop(ctx, dir, state, opts, note)
+	cancel()
+	return errors.Join(err, ignoreCanceled(<-ended))
+}
 
-	state.Status, state.LastStop, state.StoppedAt = Stopped, "killed", time.Now()
-	state.Processes, state.Supervisor, state.Troubles = nil, Process{}, nil
-	return state, writeState(dir, state)
+func ignoreCanceled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // awaitEnd gives a process some time to end.

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,6 +38,11 @@ func Supervise(ctx context.Context, dir string, o SuperviseOptions) error {
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, syscall.SIGPIPE)
 	defer signal.Stop(broken)
+	// The end of a session and the host's shutdown reach this process as signals.
+	// They go down the same ladder as a stop that was asked for.
+	ending := make(chan os.Signal, 1)
+	signal.Notify(ending, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(ending)
 	s, err := newSupervisor(ctx, dir, o)
 	answer := struct {
 		Error string `json:"error,omitempty"`
@@ -49,6 +55,7 @@ func Supervise(ctx context.Context, dir string, o SuperviseOptions) error {
 		return err
 	}
 	defer s.unlock()
+	s.ending = ending
 	return s.run(ctx)
 }
 
@@ -68,9 +75,11 @@ type supervisor struct {
 	stopped       chan struct{} // closed when the guest says that it has stopped
 	exited        chan struct{} // closed when the machine is off
 	stopping      bool
-	rungs         chan string // what the ladder does
-	ownEvents     chan Event  // events of the supervisor's own
-	forwards      *forwarder  // nil when the machine forwards its ports by itself
+	rungs         chan string      // what the ladder does
+	ownEvents     chan Event       // events of the supervisor's own
+	forwards      *forwarder       // nil when the machine forwards its ports by itself
+	serialRead    atomic.Int64     // how far the serial log was read
+	ending        <-chan os.Signal // nil when this process has another purpose
 }
 
 func newSupervisor(ctx context.Context, dir string, o SuperviseOptions) (*supervisor, error) {
@@ -143,6 +152,8 @@ func (s *supervisor) takeOver(ctx context.Context, o SuperviseOptions) error {
 // before, so that a busy one costs no boot.
 func (s *supervisor) launch(ctx context.Context, driver Driver, plan Plan) error {
 	s.log.Info("launching", "instance", s.inst.Config.Name)
+	s.state.Launching = true
+	defer func() { s.state.Launching = false }()
 	err := s.listen(driver)
 	if err == nil {
 		s.machine, err = driver.Launch(ctx, s.inst, plan, s.record)
@@ -154,7 +165,7 @@ func (s *supervisor) launch(ctx context.Context, driver Driver, plan Plan) error
 	}
 	if err != nil {
 		s.fail("", err.Error())
-		s.state.Processes = nil
+		s.state.Processes, s.state.Launching = nil, false
 		writeState(s.inst.Dir, s.state)
 	}
 	return err
@@ -250,6 +261,9 @@ func (s *supervisor) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case sig := <-s.ending:
+			s.log.Info("stopping the machine on a signal", "signal", sig)
+			s.stop(ctx, request{})
 		case d := <-s.requests:
 			s.subscribe(ctx, d)
 		case e := <-s.guest.events:
@@ -274,6 +288,7 @@ func (s *supervisor) run(ctx context.Context) error {
 // publish writes the state and sends it to every subscriber.
 func (s *supervisor) publish() {
 	s.state.Processes = s.machine.Processes()
+	s.state.SerialRead = s.serialRead.Load()
 	if err := writeState(s.inst.Dir, s.state); err != nil {
 		s.log.Error("state not written", "err", err)
 	}
@@ -307,11 +322,14 @@ func closeOnce(c chan struct{}) {
 }
 
 // watchSerial looks for a crash of the guest's kernel in what it writes from
-// now on, and gives it a second to finish its last words.
+// where the supervisor before has read to, and gives it a second to finish its
+// last words.
 func (s *supervisor) watchSerial(ctx context.Context) <-chan string {
 	crashes := make(chan string)
+	s.serialRead.Store(s.state.SerialRead)
+	log := serialLog{path: s.inst.Path(SerialLog), limit: maxSerialLog, offset: &s.serialRead}
 	var watch crashWatch
-	go tail(ctx, s.inst.Path(SerialLog), 0, func(b []byte) {
+	go log.follow(ctx, func(b []byte) {
 		line := watch.feed(b)
 		if line == "" {
 			return

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -56,11 +57,14 @@ func (s *standalone) run(args ...string) string {
 	return out
 }
 
-// loseSupervisor kills the supervisor without a word and returns the machine
-// that runs on.
-func (s *standalone) loseSupervisor() vm.Process {
+func (s *standalone) dir() string {
+	return filepath.Join(s.home, ".local/state/rockpool-root-vm/instances/alone")
+}
+
+// running is the state of an instance that is on and supervised.
+func (s *standalone) running() vm.State {
 	s.t.Helper()
-	b, err := os.ReadFile(filepath.Join(s.home, ".local/state/rockpool-root-vm/instances/alone/state.json"))
+	b, err := os.ReadFile(filepath.Join(s.dir(), "state.json"))
 	var state vm.State
 	if err == nil {
 		err = json.Unmarshal(b, &state)
@@ -68,6 +72,26 @@ func (s *standalone) loseSupervisor() vm.Process {
 	if err != nil || !state.Supervisor.Alive() || !state.On() {
 		s.t.Fatalf("no machine with a supervisor: %+v, %v", state, err)
 	}
+	return state
+}
+
+// signalAll signals every process of the instance, the machine's first, as
+// systemd does at the end of a session.
+func (s *standalone) signalAll(sig syscall.Signal) {
+	s.t.Helper()
+	state := s.running()
+	for _, p := range append(slices.Clone(state.Processes), state.Supervisor) {
+		if err := p.Signal(sig); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// loseSupervisor kills the supervisor without a word and returns the machine
+// that runs on.
+func (s *standalone) loseSupervisor() vm.Process {
+	s.t.Helper()
+	state := s.running()
 	if err := state.Supervisor.Signal(syscall.SIGKILL); err != nil {
 		s.t.Fatal(err)
 	}
@@ -180,6 +204,15 @@ func TestRockpool_Alone(t *testing.T) {
 	if _, _, code := s.try("vm", "ssh", "exit 7"); code != 7 {
 		t.Errorf("exit code %d, want 7", code)
 	}
+	s.signalAll(syscall.SIGTERM)
+	eventually(t, readyLimit, "the clean stop that a session's end brings", func() bool {
+		return strings.Contains(s.run("vm", "status"), "stopped (")
+	})
+	log, err := os.ReadFile(filepath.Join(s.dir(), "supervisor.log"))
+	if err != nil || !regexp.MustCompile(`msg=stop rung="asked the guest" seconds=(?s:.*)msg=off how="power button" message=""`).Match(log) {
+		t.Errorf("the guest was not shut down: %v\n%s", err, log)
+	}
+
 	s.run("vm", "destroy", "--yes")
 	left, err := filepath.Glob(filepath.Join(s.home, ".local/state/rockpool-root-vm/instances/*"))
 	if err != nil || len(left) > 0 {

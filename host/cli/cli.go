@@ -12,10 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -296,9 +294,7 @@ func (c *command) supervise() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			// Who ends the supervisor by a signal does not end the machine: the next
-			// verb starts another one. So signals have their default effect here.
-			signal.Reset(syscall.SIGINT, syscall.SIGTERM)
+			// Signals are the supervisor's own matter: it stops the machine on them.
 			return vm.Supervise(context.WithoutCancel(cmd.Context()), args[1], vm.SuperviseOptions{
 				Drivers: host.Drivers(),
 				Launch:  args[0] == "launch",

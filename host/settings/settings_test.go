@@ -115,6 +115,30 @@ func TestList_FlagsWin(t *testing.T) {
 	}
 }
 
+func TestSize(t *testing.T) {
+	const gib = int64(1) << 30
+	for in, want := range map[string]int64{
+		"8G": 8 * gib, "8g": 8 * gib, "8GiB": 8 * gib, "512M": gib / 2, "1.5G": 3 * gib / 2, "4096": 4096, "2T": 2048 * gib,
+		"": -1, "G": -1, "-1G": -1, "8X": -1, "99999999999T": -1, "NaN": -1, "inf": -1,
+	} {
+		var got int64
+		err := settings.Size(&got).Set(in)
+		if want < 0 && err == nil || want >= 0 && (err != nil || got != want) {
+			t.Errorf("size %q is %d, %v; want %d", in, got, err, want)
+		}
+	}
+}
+
+func FuzzSize(f *testing.F) {
+	f.Add("8G")
+	f.Fuzz(func(t *testing.T, s string) {
+		var n int64
+		if err := settings.Size(&n).Set(s); err == nil && n <= 0 {
+			t.Errorf("size %q is %d", s, n)
+		}
+	})
+}
+
 func TestSize_ShowsWhatWasSet(t *testing.T) {
 	for _, s := range []string{"8G", "512M", "1.5T", "100"} {
 		var n int64

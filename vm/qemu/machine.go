@@ -116,8 +116,8 @@ func qemuFault(log []byte) string {
 	return ""
 }
 
-// start runs a command in the instance's directory, in a session of its own so
-// that it outlives the supervisor.
+// start runs a command in the instance's directory, so that it outlives the
+// supervisor and whatever session that was started in.
 func (m *machine) start(c vm.Command, log string, files ...*os.File) (vm.Process, error) {
 	out, err := os.OpenFile(m.inst.Path(log), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -128,8 +128,7 @@ func (m *machine) start(c vm.Command, log string, files ...*os.File) (vm.Process
 	cmd.Dir = m.inst.Dir
 	cmd.Env = append(os.Environ(), c.Env...)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, files
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := vm.StartShielded(cmd); err != nil {
 		return vm.Process{}, fmt.Errorf("start %s: %w", c.Name, err)
 	}
 	p, err := vm.Identify(c.Name, cmd.Process.Pid)
