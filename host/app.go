@@ -101,10 +101,10 @@ func (a *App) instances() vm.Host {
 	}
 }
 
-// launcher is the launcher with the driver for guests of an architecture.
-func (a *App) launcher(ctx context.Context, architecture string) (vm.Host, error) {
+// launcher is the launcher with the driver for an instance.
+func (a *App) launcher(ctx context.Context, config vm.Config) (vm.Host, error) {
 	h := a.instances()
-	driver, err := machineDrivers()[0].configure(ctx, a, architecture)
+	driver, err := defaultDriver().configure(ctx, a, config)
 	h.Driver = driver
 	return h, err
 }

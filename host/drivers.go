@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
 	"github.com/rockpool/rootvm/vm"
@@ -16,18 +17,34 @@ type machineDriver struct {
 
 	// configure finds what the driver needs on this host, for an instance that
 	// is to be started.
-	configure func(ctx context.Context, a *App, architecture string) (vm.Driver, error)
+	configure func(ctx context.Context, a *App, config vm.Config) (vm.Driver, error)
 }
 
 // machineDrivers lists the drivers, the default first.
 func machineDrivers() []machineDriver {
 	return []machineDriver{{
 		open: func() vm.Driver { return new(qemu.Driver) },
-		configure: func(ctx context.Context, a *App, architecture string) (vm.Driver, error) {
-			programs, err := a.qemuPrograms(ctx, architecture)
+		configure: func(ctx context.Context, a *App, config vm.Config) (vm.Driver, error) {
+			programs, err := a.qemuPrograms(ctx, config)
 			return &qemu.Driver{Programs: programs, Cache: a.Settings.CacheDir}, err
 		},
 	}}
+}
+
+// defaultDriver is the one that new instances are started with.
+func defaultDriver() machineDriver { return machineDrivers()[0] }
+
+// accepted lists the values of a setting that some driver accepts, each once.
+func accepted(of func(vm.Capabilities) []string) []string {
+	var values []string
+	for _, d := range machineDrivers() {
+		for _, v := range of(d.open().Capabilities()) {
+			if !slices.Contains(values, v) {
+				values = append(values, v)
+			}
+		}
+	}
+	return values
 }
 
 // Values of [Settings.QEMU].
@@ -38,28 +55,27 @@ const (
 )
 
 // qemuPrograms chooses between the host's QEMU and the one of the tools tree.
-func (a *App) qemuPrograms(ctx context.Context, architecture string) (qemu.Programs, error) {
+func (a *App) qemuPrograms(ctx context.Context, config vm.Config) (qemu.Programs, error) {
 	if a.Settings.QEMU != qemuBundled {
-		programs, err := qemu.Detect(ctx, architecture)
-		if err == nil || a.Settings.QEMU == qemuHost || !errors.Is(err, qemu.ErrTooOld) {
+		programs, err := qemu.Detect(ctx, config.Architecture)
+		switch {
+		case err == nil && a.Settings.QEMU == qemuAuto:
+			return a.completed(ctx, programs, config)
+		case err == nil || a.Settings.QEMU == qemuHost || !errors.Is(err, qemu.ErrTooOld):
 			return programs, err
 		}
 	}
 
-	tools, err := a.tools(ctx)
+	tools, err := a.tools(ctx, "QEMU")
 	if err != nil {
 		return qemu.Programs{}, fmt.Errorf("the host's QEMU is missing or too old, and the pinned one cannot be had: %w", err)
 	}
-	programs := qemu.Programs{
-		FirmwareDirs: tools.QEMUData(),
-		Env:          tools.Env(),
-		OVMFCode:     tools.Path("usr/share/OVMF/OVMF_CODE_4M.fd"),
-		OVMFVars:     tools.Path("usr/share/OVMF/OVMF_VARS_4M.fd"),
-	}
+	programs := qemu.Programs{FirmwareDirs: tools.QEMUData(), Env: tools.Env()}
+	programs.OVMFCode, programs.OVMFVars = firmware(tools)
 	for name, argv := range map[string]*[]string{
-		qemu.SystemProgram(architecture): &programs.QEMU,
-		"qemu-img":                       &programs.QEMUImg,
-		"virtiofsd":                      &programs.Virtiofsd,
+		qemu.SystemProgram(config.Architecture): &programs.QEMU,
+		"qemu-img":                              &programs.QEMUImg,
+		"virtiofsd":                             &programs.Virtiofsd,
 	} {
 		if *argv, err = tools.Argv(name); err != nil {
 			return programs, err
@@ -68,33 +84,40 @@ func (a *App) qemuPrograms(ctx context.Context, architecture string) (qemu.Progr
 	return programs, nil
 }
 
-// tools returns the pinned tools tree, from the cache or fetched.
-func (a *App) tools(ctx context.Context) (*bootstrap.Tools, error) {
-	cache := bootstrap.Cache{Dir: a.Settings.CacheDir}
-	if tools, ok := cache.CachedTools(); ok {
-		return tools, nil
+// completed adds from the tools tree what the instance needs beside the host's
+// own QEMU and the host lacks.
+func (a *App) completed(ctx context.Context, programs qemu.Programs, config vm.Config) (qemu.Programs, error) {
+	noVirtiofsd := len(programs.Virtiofsd) == 0 && config.ShareDir != "" && config.Share != vm.Share9P && config.Share != vm.ShareNone
+	noFirmware := programs.OVMFCode == "" && config.Boot == vm.BootUEFI
+	if !noVirtiofsd && !noFirmware {
+		return programs, nil
 	}
 
-	mirrors := a.Settings.Mirrors
-	if len(mirrors) == 0 {
-		var err error
-		if mirrors, err = bootstrap.DefaultMirrors(ctx); err != nil {
-			return nil, err
-		}
+	tools, err := a.tools(ctx, "what the host's QEMU lacks")
+	if err != nil {
+		a.say("  the host lacks virtiofsd or UEFI firmware, and the pinned one cannot be had: %v", err)
+		return programs, nil // the driver says what follows from it
 	}
-	a.say("fetching QEMU from Debian's archive, once: the host's is missing or too old")
-	fetcher := &bootstrap.Fetcher{Cache: cache, Mirrors: mirrors, Progress: a.bytesProgress()}
-	return fetcher.Tools(ctx)
+	if noFirmware {
+		programs.OVMFCode, programs.OVMFVars = firmware(tools)
+	}
+	if noVirtiofsd {
+		programs.Virtiofsd, err = tools.Argv("virtiofsd")
+	}
+	return programs, err
 }
 
-// bytesProgress prints a line for every fifth part of a transfer.
-func (a *App) bytesProgress() func(done, total int64, name string) {
-	last := int64(-1)
-	return func(done, total int64, _ string) {
-		if total == 0 || done*5/total == last {
-			return
-		}
-		last = done * 5 / total
-		a.say("  %d of %d MB", done/1e6, total/1e6)
+// firmware is the UEFI firmware of the tools tree.
+func firmware(tools *bootstrap.Tools) (code, variables string) {
+	return tools.Path("usr/share/OVMF/OVMF_CODE_4M.fd"), tools.Path("usr/share/OVMF/OVMF_VARS_4M.fd")
+}
+
+// tools returns the pinned tools tree, from the cache or fetched: it has what
+// the user is told of.
+func (a *App) tools(ctx context.Context, what string) (*bootstrap.Tools, error) {
+	fetcher := bootstrap.NewFetcher(a.Settings.CacheDir, a.Settings.Mirrors, bootstrap.Lines(5, func(line string) { a.say("  %s", line) }))
+	if _, ok := fetcher.CachedTools(); !ok {
+		a.say("fetching %s from Debian's archive, once", what)
 	}
+	return fetcher.Tools(ctx)
 }

@@ -84,12 +84,16 @@ func openImage(path string) (imageFiles, error) {
 	return imageFiles{dir: filepath.Dir(path), name: filepath.Base(path), manifest: m}, err
 }
 
+// diskFormat is the format of the disks that instances are made from.
+func diskFormat() string { return defaultDriver().open().Capabilities().ImageFormat }
+
 // asImage names the files of the image. renew is the command that makes the
 // image anew, for messages.
 func (f imageFiles) asImage(renew string) (vm.Image, error) {
 	m := f.manifest
 	image := vm.Image{CommandLine: m.CommandLine, Suite: m.Suite, Renew: renew}
-	for format, path := range map[string]*string{"qcow2": &image.Disk, "kernel": &image.Kernel, "initrd": &image.Initrd} {
+	disk := diskFormat()
+	for format, path := range map[string]*string{disk: &image.Disk, "kernel": &image.Kernel, "initrd": &image.Initrd} {
 		artifact, ok := m.Artifact(format)
 		if !ok {
 			return image, fmt.Errorf("the image in %s has no %s: make it again with `%s`", f.dir, format, renew)
@@ -98,7 +102,7 @@ func (f imageFiles) asImage(renew string) (vm.Image, error) {
 			return image, fmt.Errorf("the manifest %s names the file %q, which is not beside it", f.name, artifact.File)
 		}
 		*path = filepath.Join(f.dir, artifact.File)
-		if format == "qcow2" {
+		if format == disk {
 			image.SHA256 = artifact.SHA256
 		}
 	}
@@ -192,7 +196,7 @@ func (s imageStore) copy(ctx context.Context, given imageFiles, to string) error
 	kept.Artifacts = nil
 	for _, artifact := range given.manifest.Artifacts {
 		switch artifact.Format {
-		case "qcow2", "kernel", "initrd":
+		case diskFormat(), "kernel", "initrd":
 		default:
 			continue // nothing that an instance needs
 		}

@@ -104,7 +104,7 @@ func (a *App) Prepare(ctx context.Context) (vm.Host, vm.Config, error) {
 		return vm.Host{}, config, err
 	}
 	config.FillDefaults()
-	launcher, err := a.launcher(ctx, config.Architecture)
+	launcher, err := a.launcher(ctx, config)
 	if err != nil {
 		return launcher, config, err
 	}
@@ -197,16 +197,34 @@ func (a *App) Workspaces(ctx context.Context, verb string, args []string) (int, 
 func (a *App) Password(ctx context.Context) error {
 	var out bytes.Buffer
 	code, err := a.instances().SSH(ctx, a.Settings.VM.Name, vm.SSHOptions{
-		Command: []string{"sudo", "cat", guest.PasswordFile}, Stdout: &out, Stderr: a.Err,
+		Command: []string{fmt.Sprintf("sudo sh -c 'test -e %s || exit %d; cat %[1]s'", guest.PasswordFile, noPasswordFile)}, Stdout: &out, Stderr: a.Err,
 	})
 	if err != nil {
 		return err
 	}
-	if code != 0 {
-		return errors.New("the guest has no generated password: its credentials were configured")
+	if err := passwordFault(code); err != nil {
+		return err
 	}
 	a.say("%s", strings.TrimSpace(out.String()))
 	return nil
+}
+
+// Exit codes of the command that reads the password.
+const (
+	noPasswordFile = 44  // our own
+	sshFault       = 255 // ssh(1): it could not run the command, and has said why
+)
+
+func passwordFault(code int) error {
+	switch code {
+	case 0:
+		return nil
+	case noPasswordFile:
+		return errors.New("the guest has no generated password: its credentials were configured")
+	case sshFault:
+		return errors.New("the password could not be asked for: ssh into the VM failed")
+	}
+	return fmt.Errorf("the guest could not read its password file %s (exit code %d)", guest.PasswordFile, code)
 }
 
 // Logs prints a unit's journal, or the serial log without a unit.

@@ -30,7 +30,7 @@ func newSettings(base string) *Settings {
 	s := &Settings{
 		QEMU: qemuAuto, StartLimit: 2 * time.Minute, StopLimit: vm.DefaultStopTimeout, base: base,
 	}
-	s.VM.Name, s.VM.Share, s.VM.Boot, s.VM.Accel = vm.DefaultName, vm.Auto, vm.BootKernel, vm.Auto
+	s.VM.Name = vm.DefaultName
 	s.VM.Ports.FillDefaults()
 	return s
 }
@@ -55,9 +55,9 @@ func (s *Settings) starting() settings.List {
 		{Env: "ROOT_VM_SSH_PORT", Flag: "ssh-port", Usage: "port of SSH on 127.0.0.1", Value: settings.Port(&s.VM.Ports.SSH, 0)},
 		{Env: "ROOT_VM_WEB_PORT", Flag: "web-port", Usage: "port of the dashboard on 127.0.0.1; IDEs and previews have the two that follow", Value: webPorts(s)},
 		{Env: "ROCKPOOL_PROJECT", Flag: "project", Usage: "directory to share with the VM, read-write, at /mnt/rockpool; later starts keep it; none by default", Value: settings.Path(&s.VM.ShareDir, s.base)},
-		{Env: "SHARE", Flag: "share", Usage: "how to share it; none ends the sharing", Value: settings.Choice(&s.VM.Share, vm.Auto, vm.ShareVirtiofs, vm.Share9P, vm.ShareNone)},
-		{Env: "BOOT", Flag: "boot", Usage: "how to boot", Value: settings.Choice(&s.VM.Boot, vm.BootKernel, vm.BootBIOS, vm.BootUEFI)},
-		{Env: "ACCEL", Flag: "accel", Usage: "virtualization or emulation", Value: settings.Choice(&s.VM.Accel, vm.Auto, vm.AccelKVM, vm.AccelTCG)},
+		{Env: "SHARE", Flag: "share", Usage: "how to share it; none ends the sharing", Value: settings.Choice(&s.VM.Share, accepted(func(can vm.Capabilities) []string { return can.Shares })...)},
+		{Env: "BOOT", Flag: "boot", Usage: "how to boot", Value: settings.Choice(&s.VM.Boot, accepted(func(can vm.Capabilities) []string { return can.Boots })...)},
+		{Env: "ACCEL", Flag: "accel", Usage: "virtualization or emulation", Value: settings.Choice(&s.VM.Accel, accepted(func(can vm.Capabilities) []string { return can.Accels })...)},
 		{Env: "ROCKPOOL_QEMU", Flag: "qemu", Usage: "the host's QEMU or the pinned one", Value: settings.Choice(&s.QEMU, qemuAuto, qemuHost, qemuBundled)},
 		{Env: "TAKE_OVER", Flag: "take-over", Usage: "start an instance that belongs to another checkout, with this one's image", Value: settings.Bool(&s.TakeOver)},
 		{Env: "MIRROR", Value: settings.Words(&s.Mirrors)},

@@ -21,10 +21,10 @@ import (
 func SSHArgs(inst Instance, command []string) []string {
 	args := []string{
 		"-F", "none",
-		"-i", inst.Path(keyFile),
+		"-i", escapePercent(inst.Path(keyFile)),
 		"-o", "IdentitiesOnly=yes",
 		"-o", "IdentityAgent=none",
-		"-o", "UserKnownHostsFile=" + quoteOption(inst.Path(knownHostsFile)),
+		"-o", "UserKnownHostsFile=" + quoteOption(escapePercent(inst.Path(knownHostsFile))),
 		"-o", "GlobalKnownHostsFile=none",
 		"-o", "StrictHostKeyChecking=accept-new",
 		"-o", "HostKeyAlias=" + inst.Config.Name,
@@ -40,6 +40,10 @@ func SSHArgs(inst Instance, command []string) []string {
 	}
 	return append(args, "--", remoteLine(command))
 }
+
+// escapePercent keeps ssh from taking a percent sign in a path for one of its
+// tokens (ssh_config(5), TOKENS).
+func escapePercent(path string) string { return strings.ReplaceAll(path, "%", "%%") }
 
 // quoteOption keeps a path with spaces one value of an ssh option.
 func quoteOption(s string) string { return `"` + s + `"` }

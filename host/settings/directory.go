@@ -29,7 +29,7 @@ func (d Directory) fill(dir *string, own, xdg, belowHome string) error {
 		return nil
 	}
 	base := d.Getenv(xdg)
-	if base == "" {
+	if !filepath.IsAbs(base) { // the specification has such a one ignored
 		home, err := d.HomeDir()
 		if err != nil {
 			return fmt.Errorf("no home directory: set HOME, or %s: %w", own, err)

@@ -148,3 +148,23 @@ func TestSize_ShowsWhatWasSet(t *testing.T) {
 		}
 	}
 }
+
+func TestDirectory(t *testing.T) {
+	home := func() (string, error) { return "/home/u", nil }
+	for name, c := range map[string]struct {
+		set  string
+		xdg  string
+		want string
+	}{
+		"default":      {"", "", "/home/u/.cache/rockpool-root-vm"},
+		"XDG":          {"", "/var/c", "/var/c/rockpool-root-vm"},
+		"relative XDG": {"", "c", "/home/u/.cache/rockpool-root-vm"},
+		"set":          {"/set", "/var/c", "/set"},
+	} {
+		place := settings.Directory{Getenv: environment(map[string]string{"XDG_CACHE_HOME": c.xdg}), HomeDir: home}
+		dir := c.set
+		if err := place.Cache(&dir); err != nil || dir != c.want {
+			t.Errorf("%s: %q, %v; want %q", name, dir, err, c.want)
+		}
+	}
+}
