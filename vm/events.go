@@ -119,7 +119,8 @@ func (s *supervisor) report(ctx context.Context, e Event) {
 // recordEnd records the end of the machine and says goodbye.
 func (s *supervisor) recordEnd(e Event) {
 	close(s.exited)
-	s.closeForwards()      // the next start may want the ports as soon as it is told
+	s.closeForwards() // the next start may want the ports as soon as it is told
+
 	for len(s.rungs) > 0 { // the last of what was not heard of yet
 		s.state.LastStop = <-s.rungs
 	}

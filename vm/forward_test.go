@@ -281,10 +281,19 @@ func superviseFake(t *testing.T, inst Instance, d *fakeDriver, launch bool) (s s
 	return s, string(line[:n])
 }
 
-// stop ends the machine and waits for its supervisor.
-func (s supervised) stop(t *testing.T) {
+// stop ends the machine and waits for its supervisor. These ports are to be
+// free as soon as the machine is said to be off.
+func (s supervised) stop(t *testing.T, ports guest.Ports) {
 	t.Helper()
-	err := askSupervisor(t.Context(), s.inst.Dir, request{Request: "stop", Force: true}, func(s State) bool { return s.Status != Stopped })
+	err := askSupervisor(t.Context(), s.inst.Dir, request{Request: "stop", Force: true}, func(s State) bool {
+		if s.Status != Stopped {
+			return true
+		}
+		if err := CheckPorts(ports); err != nil {
+			t.Errorf("when the machine is said to be off: %v", err)
+		}
+		return false
+	})
 	if err != nil {
 		t.Error(err)
 	}
@@ -330,10 +339,7 @@ func TestSupervise_forwards(t *testing.T) {
 		t.Errorf("adopted: %v", err)
 	}
 
-	s.stop(t)
-	if err := CheckPorts(c.Ports); err != nil {
-		t.Errorf("when the machine is said to be off: %v", err)
-	}
+	s.stop(t, c.Ports)
 }
 
 func TestSupervise_forwards_busyPort(t *testing.T) {
@@ -381,7 +387,7 @@ func TestSupervise_forwards_busyPort(t *testing.T) {
 		if err := roundTrip(connect(t, c.Ports.Dashboard), 100); err != nil {
 			t.Errorf("the other port: %v", err)
 		}
-		s.stop(t)
+		s.stop(t, guest.Ports{Dashboard: c.Ports.Dashboard})
 	})
 }
 
