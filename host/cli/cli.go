@@ -205,7 +205,7 @@ func (c *command) down() *cobra.Command {
 }
 
 func (c *command) vm() *cobra.Command {
-	return group("vm", "The VM itself", c.vmStart(), c.vmStop(), c.vmSSH(), c.vmLogs(), c.vmStatus(), c.vmPassword(), c.vmDestroy())
+	return group("vm", "The VM itself", c.vmStart(), c.vmStop(), c.vmSSH(), c.vmLogs(), c.vmStatus(), c.vmPassword(), c.vmAutostart(), c.vmDestroy())
 }
 
 func (c *command) vmStart() *cobra.Command {
@@ -260,6 +260,22 @@ func (c *command) vmStatus() *cobra.Command {
 func (c *command) vmPassword() *cobra.Command {
 	return c.verb(cobra.Command{Use: "password", Short: "Print the dashboard's password, made on the first boot"},
 		func(ctx context.Context, _ []string) error { return c.app.Password(ctx) })
+}
+
+func (c *command) vmAutostart() *cobra.Command {
+	words := []string{"on", "off"}
+	return c.verb(cobra.Command{
+		Use:       "autostart on|off",
+		Short:     "Start the instance with this host and stop it cleanly with it, or end that",
+		Long:      "Starts the instance when this host boots, as it was started the last time, and stops it cleanly when\nthe host shuts down, by a service of the user's (systemd on Linux, launchd on macOS).",
+		ValidArgs: words,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 || !slices.Contains(words, args[0]) {
+				return usageError{fmt.Errorf("usage: %s", cmd.UseLine())}
+			}
+			return nil
+		},
+	}, func(ctx context.Context, args []string) error { return c.app.Autostart(ctx, c.around, args[0] == "on") })
 }
 
 func (c *command) vmDestroy() *cobra.Command {

@@ -49,7 +49,7 @@ func (u *terminal) runWith(ctx context.Context, args ...string) (code int, out, 
 // verbs are all command lines that a user can call.
 var verbs = []string{
 	"up", "down", "doctor", "setup",
-	"vm start", "vm stop", "vm ssh", "vm logs", "vm status", "vm password", "vm destroy",
+	"vm start", "vm stop", "vm ssh", "vm logs", "vm status", "vm password", "vm autostart", "vm destroy",
 	"ws list", "ws create", "ws start", "ws stop", "ws rm", "ws logs", "ws open",
 	"completion bash", "completion zsh", "completion fish",
 }
@@ -101,6 +101,10 @@ func TestRun_ExitCodes(t *testing.T) {
 		{args: "vm password", code: cli.ExitNotFound, want: "no such instance"},
 		{args: "vm logs", code: cli.ExitNotFound, want: "no such instance"},
 		{args: "--name A/B vm status", code: cli.ExitFailure, want: "lower-case letters"},
+		{args: "vm autostart", code: cli.ExitUsage, want: "autostart on|off"},
+		{args: "vm autostart maybe", code: cli.ExitUsage, want: "autostart on|off"},
+		{args: "vm autostart on", code: cli.ExitNotFound, want: "no such instance"},
+		{args: "vm autostart off", code: cli.ExitOK, want: "does not start with this host"},
 		{args: "supervise", code: cli.ExitUsage, want: "launch|attach DIR"},
 		{args: "supervise launch none", code: cli.ExitNotFound, want: "no such instance"},
 	} {

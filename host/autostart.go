@@ -1,0 +1,241 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/rockpool/rootvm/vm"
+)
+
+// autostart is an instance that the host starts and stops with itself.
+type autostart struct {
+	Instance string
+	Start    []string // argument vector that starts it
+	Stop     []string // argument vector that stops it, and returns when it is off
+}
+
+// serviceManager is what starts programs with the host, for one user.
+type serviceManager struct {
+	file   func(a autostart) string // name of the file, below dir
+	render func(a autostart) string
+	dir    func(getenv func(string) string, home string) string
+	enable func(a autostart, path string) [][]string // commands, in order
+	remove func(a autostart, path string) [][]string // before the file is removed
+}
+
+// Autostart has the host start the instance when it boots and stop it cleanly
+// when it shuts down, or ends that. The instance is started as it was the last
+// time: a later change of its memory or ports needs autostart to be set again.
+func (a *App) Autostart(ctx context.Context, around Surroundings, on bool) error {
+	inst, err := a.instances().Instance(a.Settings.VM.Name)
+	if err != nil && (on || !errors.Is(err, vm.ErrNotFound)) {
+		return err
+	}
+	manager := thisServiceManager()
+	home, err := around.HomeDir()
+	if err != nil {
+		return fmt.Errorf("find the directory of the user's services: %w", err)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program, which is to be started: %w", err)
+	}
+
+	unit := autostartOf(program, a.Settings.VM.Name, inst.Config)
+	path := filepath.Join(manager.dir(around.Getenv, home), manager.file(unit))
+	if on {
+		return a.autostartOn(ctx, manager, unit, path)
+	}
+	return a.autostartOff(ctx, manager, unit, path)
+}
+
+func (a *App) autostartOn(ctx context.Context, manager serviceManager, unit autostart, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("make the directory of the user's services: %w", err)
+	}
+	if err := renameio.WriteFile(path, []byte(manager.render(unit)), 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	for _, argv := range manager.enable(unit, path) {
+		if err := a.manage(ctx, argv); err != nil {
+			return err
+		}
+	}
+	a.say("%s starts with this host, and stops cleanly with it (%s)", unit.Instance, path)
+	return nil
+}
+
+func (a *App) autostartOff(ctx context.Context, manager serviceManager, unit autostart, path string) error {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		a.say("%s does not start with this host", unit.Instance)
+		return nil
+	}
+	var faults []error
+	for _, argv := range manager.remove(unit, path) {
+		faults = append(faults, a.manage(ctx, argv))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove the service: %w", err)
+	}
+	a.say("%s starts with this host no more; it goes on running until it is stopped", unit.Instance)
+	return nil
+}
+
+// manage runs a command of the service manager, whose words are shown when it
+// fails.
+func (a *App) manage(ctx context.Context, argv []string) error {
+	var out bytes.Buffer
+	if err := a.Packages.Run(ctx, argv, &out); err != nil {
+		return fmt.Errorf("%s: %w: %s: is this a login session of the user, not of sudo or su?", strings.Join(argv, " "), err, strings.TrimSpace(out.String()))
+	}
+	return nil
+}
+
+// autostartOf is what starts an instance as it is configured.
+func autostartOf(program, name string, c vm.Config) autostart {
+	start := []string{program, "vm", "start", "--name", name}
+	add := func(flag, value string) {
+		if value != "" && value != "0" {
+			start = append(start, flag, value)
+		}
+	}
+	add("--memory", strconv.FormatInt(c.Memory, 10))
+	add("--cpus", strconv.Itoa(c.CPUs))
+	add("--data-size", strconv.FormatInt(c.DataSize, 10))
+	add("--disk-size", strconv.FormatInt(c.DiskSize, 10))
+	add("--ssh-port", strconv.Itoa(c.Ports.SSH))
+	add("--web-port", strconv.Itoa(c.Ports.Dashboard))
+	add("--share", c.Share)
+	add("--boot", c.Boot)
+	add("--accel", c.Accel)
+	return autostart{Instance: name, Start: start, Stop: []string{program, "down", "--name", name}}
+}
+
+// systemd is the manager of a user's services on Linux (systemd.service(5),
+// systemd.unit(5)). Lingering has it run from boot to shutdown, without a login.
+func systemd() serviceManager {
+	const systemctl = "systemctl"
+	return serviceManager{
+		dir: func(getenv func(string) string, home string) string {
+			config := getenv("XDG_CONFIG_HOME")
+			if !filepath.IsAbs(config) {
+				config = filepath.Join(home, ".config")
+			}
+			return filepath.Join(config, "systemd", "user")
+		},
+		file:   func(a autostart) string { return "rockpool-" + a.Instance + ".service" },
+		render: systemdUnit,
+		enable: func(a autostart, path string) [][]string {
+			return [][]string{
+				{systemctl, "--user", "daemon-reload"},
+				{systemctl, "--user", "enable", filepath.Base(path)},
+				{"loginctl", "enable-linger"},
+			}
+		},
+		remove: func(a autostart, path string) [][]string {
+			return [][]string{{systemctl, "--user", "disable", filepath.Base(path)}}
+		},
+	}
+}
+
+// systemdUnit renders the service. It is over when the guest serves, and counts
+// as active until it is stopped, so that the stop comes before the user's other
+// processes are ended.
+func systemdUnit(a autostart) string {
+	return fmt.Sprintf(`[Unit]
+Description=Rockpool Root VM %s
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=%s
+ExecStop=%s
+TimeoutStartSec=10min
+TimeoutStopSec=2min
+
+[Install]
+WantedBy=default.target
+`, a.Instance, systemdCommand(a.Start), systemdCommand(a.Stop))
+}
+
+// systemdCommand quotes a command line by systemd.service(5), COMMAND LINES:
+// percent and dollar signs are doubled, quotes and backslashes escaped. In the
+// program's own path systemd replaces no variables.
+func systemdCommand(argv []string) string {
+	quote := strings.NewReplacer(`%`, `%%`, `\`, `\\`, `"`, `\"`)
+	words := make([]string, len(argv))
+	for i, word := range argv {
+		words[i] = quote.Replace(word)
+		if i > 0 {
+			words[i] = strings.ReplaceAll(words[i], "$", "$$")
+		}
+		if words[i] != word || strings.ContainsAny(word, " \t';") {
+			words[i] = `"` + words[i] + `"`
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// launchd is the manager of a user's agents on macOS (launchd.plist(5)).
+func launchd() serviceManager {
+	domain := "gui/" + strconv.Itoa(os.Getuid())
+	return serviceManager{
+		dir:    func(_ func(string) string, home string) string { return filepath.Join(home, "Library", "LaunchAgents") },
+		file:   func(a autostart) string { return launchdLabel(a) + ".plist" },
+		render: launchdAgent,
+		enable: func(a autostart, path string) [][]string {
+			return [][]string{{"launchctl", "bootstrap", domain, path}}
+		},
+		remove: func(a autostart, _ string) [][]string {
+			return [][]string{{"launchctl", "bootout", domain + "/" + launchdLabel(a)}}
+		},
+	}
+}
+
+func launchdLabel(a autostart) string { return "dev.rockpool." + a.Instance }
+
+// launchdAgent renders the agent's property list. launchd has no command for the
+// stop: at a shutdown it signals the supervisor, which stops the machine cleanly.
+// What the agent leaves running is not ended with it.
+func launchdAgent(a autostart) string {
+	var arguments strings.Builder
+	for _, word := range a.Start {
+		fmt.Fprintf(&arguments, "\t\t<string>%s</string>\n", xmlText(word))
+	}
+	return fmt.Sprintf(`<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
+<plist version="1.0">
+<dict>
+	<key>Label</key>
+	<string>%s</string>
+	<key>ProgramArguments</key>
+	<array>
+%s	</array>
+	<key>RunAtLoad</key>
+	<true/>
+	<key>AbandonProcessGroup</key>
+	<true/>
+	<key>ProcessType</key>
+	<string>Interactive</string>
+</dict>
+</plist>
+`, xmlText(launchdLabel(a)), arguments.String())
+}
+
+func xmlText(s string) string {
+	var b strings.Builder
+	_ = xml.EscapeText(&b, []byte(s)) // a Builder takes everything
+	return b.String()
+}
