@@ -65,6 +65,14 @@ func (s *supervisor) fail(unit, message string) {
 // recordCrash records the end of the guest's kernel. A panic is final; after an
 // Oops the guest may still come up, and then says so.
 func (s *supervisor) recordCrash(line string) {
+	if kernelStall.MatchString(line) {
+		if s.guestSpoke {
+			return
+		}
+		s.log.Error("guest kernel", "line", line)
+		s.fail("", "the guest's kernel hangs: "+line)
+		return
+	}
 	s.log.Error("guest kernel", "line", line)
 	s.fail("", "the guest's kernel crashed: "+line)
 }

@@ -181,6 +181,7 @@ func TestCrashWatch(t *testing.T) {
 		{"quiet", "", []string{"[ 1.0] Linux version 6.12\n", "login: "}},
 		{"panic", "[   2.1] Kernel panic - not syncing: VFS: Unable to mount root fs", []string{"[   2.1] Kernel pan", "ic - not syncing: VFS: Unable to mount root fs\r\n[ 2.2] CPU"}},
 		{"oops", "[   9.9] Oops: int3: 0000 [#1] PREEMPT SMP", []string{"x\n[   9.9] Oops: int3: 0000 [#1] PREEMPT SMP\n"}},
+		{"stall", "[   24.4] rcu: rcu_preempt kthread timer wakeup didn't happen for 5243 jiffies! g-1071", []string{"[   24.4] rcu: rcu_preempt kthread timer wakeup didn't happen for 5243 jiffies! g-1071\r\n"}},
 		{"a word", "", []string{"oops, no Oopsie\n"}},
 	}
 	for _, tt := range tests {

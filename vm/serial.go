@@ -99,7 +99,12 @@ func (l serialLog) begin(f *os.File) error {
 }
 
 // kernelDeath is what Linux writes when it dies or nearly does.
-var kernelDeath = regexp.MustCompile(`Kernel panic - not syncing|\bOops: |BUG: unable to handle|general protection fault`)
+var kernelDeath = regexp.MustCompile(`Kernel panic - not syncing|\bOops: |BUG: unable to handle|general protection fault|` + kernelStall.String())
+
+// kernelStall is what Linux writes when a processor gets no timer interrupts any
+// more, which happens to an emulated one now and then: nothing goes on from
+// there. A guest that serves may write it on a host that was too busy for it.
+var kernelStall = regexp.MustCompile(`rcu_preempt kthread timer wakeup didn't happen`)
 
 // crashWatch looks for the end of the guest's kernel in its serial log.
 type crashWatch struct{ rest []byte }

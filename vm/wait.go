@@ -8,13 +8,14 @@ import (
 )
 
 // StartReady is [Host.Start] and [Host.WaitReady] in one, also for an instance
-// that runs already. An emulator that crashes before its guest has said a word
-// is started once more: QEMU without KVM does so once in some hundred boots, by
-// a failed assertion of its own (iotlb_to_section).
+// that runs already. An emulated machine that crashes or hangs before its guest
+// has said a word is started once more: QEMU without KVM ends once in some
+// hundred boots by a failed assertion of its own (iotlb_to_section), and as
+// seldom one of the guest's processors gets no timer interrupts any more.
 func (h Host) StartReady(ctx context.Context, cfg Config, timeout time.Duration, progress func(Progress)) (State, error) {
 	note := notifier(progress)
 	state, err := h.startReady(ctx, cfg, timeout, progress)
-	if state.Status == Failed && !state.On() && state.Accel == AccelTCG && state.Failure != nil && len(state.Phases) == 0 {
+	if state.Status == Failed && state.Accel == AccelTCG && state.Failure != nil && len(state.Phases) == 0 {
 		note("", state.Failure.Error()+": starting it once more")
 		state, err = h.startReady(ctx, cfg, timeout, progress)
 	}

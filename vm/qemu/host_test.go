@@ -260,7 +260,7 @@ func TestHost_killedVirtiofsd(t *testing.T) {
 }
 
 func TestHost_StartReady_crash(t *testing.T) {
-	for mode, want := range map[string]string{"crash-once": "", "crash": "QEMU ended unexpectedly: qemu-system-x86_64: physmem.c:1: Assertion `x' failed."} {
+	for mode, want := range map[string]string{"crash-once": "", "stall-once": "", "crash": "QEMU ended unexpectedly: qemu-system-x86_64: physmem.c:1: Assertion `x' failed."} {
 		t.Run(mode, func(t *testing.T) {
 			f := newFixture(t, mode)
 			again := 0

@@ -93,13 +93,13 @@ func stubVirtiofsd() int {
 // makes it fail: "deaf" ignores the guest's channel and the power button,
 // "deaf-qmp" also quit, "broken" does not start, "panic" writes a panic to the
 // serial log, "crash" ends before the guest speaks, "crash-once" only the first
-// time, "late" answers nobody until there is a file called now.
+// time, "stall-once" hangs the first time before the guest speaks, "late" answers nobody until there is a file called now.
 func stubQEMU(mode string) int {
 	if mode == "broken" {
 		fmt.Fprintln(os.Stderr, "qemu-system-x86_64: this is broken")
 		return 1
 	}
-	if _, err := os.Stat("crashed"); mode == "crash-once" && err == nil {
+	if _, err := os.Stat("crashed"); strings.HasSuffix(mode, "-once") && err == nil {
 		mode = ""
 	}
 	for end := time.Now().Add(limit); mode == "late" && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -129,6 +129,10 @@ func stubQEMU(mode string) int {
 	}
 	if mode == "panic" {
 		os.WriteFile("serial.log", []byte("[    1.0] Kernel panic - not syncing: Attempted to kill init!\n[    1.1] last words\n"), 0o600)
+	}
+	if mode == "stall-once" {
+		os.WriteFile("crashed", nil, 0o600)
+		os.WriteFile("serial.log", []byte("[   24.4] rcu: rcu_preempt kthread timer wakeup didn't happen for 5243 jiffies! g-1071\n"), 0o600)
 	}
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
@@ -177,7 +181,7 @@ func (s *stub) qmp(conn net.Conn) {
 
 func (s *stub) channel(conn net.Conn) {
 	defer conn.Close()
-	if strings.HasPrefix(s.mode, "deaf") || s.mode == "panic" {
+	if strings.HasPrefix(s.mode, "deaf") || s.mode == "panic" || s.mode == "stall-once" {
 		io.Copy(io.Discard, conn)
 		return
 	}
