@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"debug/elf"
 	"encoding/json"
 	"errors"
@@ -35,7 +36,7 @@ type standalone struct {
 func (s *standalone) try(args ...string) (stdout, stderr string, code int) {
 	s.t.Helper()
 	cache := cmp.Or(os.Getenv("ROCKPOOL_CACHE"), filepath.Join(cmp.Or(os.Getenv("XDG_CACHE_HOME"), filepath.Join(os.Getenv("HOME"), ".cache")), "rockpool-root-vm"))
-	cmd := exec.CommandContext(s.t.Context(), s.program, args...)
+	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), s.program, args...) // also for the clean-up
 	cmd.Dir = s.home
 	cmd.Env = []string{"HOME=" + s.home, "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "ROCKPOOL_CACHE=" + cache, "ROOT_VM_NAME=alone"}
 	var out, said bytes.Buffer
