@@ -109,12 +109,14 @@ func (s Spec) Validate() error {
 			faults = append(faults, fmt.Errorf("FORMATS contains %q: use a comma-separated list of %s", f, strings.Join(Formats, ", ")))
 		}
 	}
+
 	if s.DiskSize < MinDiskSize || s.DiskSize > MaxDiskSize || s.DiskSize%MiB != 0 {
 		faults = append(faults, fmt.Errorf("DISK_SIZE of %d bytes is out of range: use %dG to %dG, in whole MiB", s.DiskSize, MinDiskSize/GiB, MaxDiskSize/GiB))
 	}
 	if s.SourceDateEpoch <= 0 {
 		faults = append(faults, errors.New("SOURCE_DATE_EPOCH is not set: give seconds since 1970, such as the commit's `git log -1 --format=%ct`"))
 	}
+
 	return errors.Join(faults...)
 }
 

@@ -57,6 +57,7 @@ func DecodeConfig(r io.Reader) (Config, error) {
 	if !utf8.Valid(b) {
 		return Config{}, errors.New("config.json is not UTF-8 text")
 	}
+
 	var c Config
 	if err := json.Unmarshal(b, &c); err != nil {
 		return Config{}, fmt.Errorf("config.json is not what this image understands: %w", err)
@@ -64,6 +65,7 @@ func DecodeConfig(r io.Reader) (Config, error) {
 	if c.Version != ConfigVersion {
 		return Config{}, fmt.Errorf("config.json has version %d, this image understands version %d: build the image and start the VM from the same release", c.Version, ConfigVersion)
 	}
+
 	c.FillDefaults()
 	if err := c.Validate(); err != nil {
 		return Config{}, err
@@ -95,15 +97,20 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Sprintf(format, args...))
 		}
 	}
+
 	check(hostnamePattern.MatchString(c.Hostname), "hostname %.80q is not a host name of 1 to 63 letters a-z, digits and dashes", c.Hostname)
 	check(sharePattern.MatchString(c.Share), "share %.80q is not a mount tag of 1 to 35 letters, digits, dots and dashes", c.Share)
 	check(usernamePattern.MatchString(c.Credentials.Username), "credentials.username %.80q is not a name of 1 to 64 letters, digits, dots and dashes", c.Credentials.Username)
+
 	hash := c.Credentials.PasswordHash
 	check(hash == "" || bcryptPattern.MatchString(hash), "credentials.passwordHash is not a bcrypt hash")
+
 	for _, f := range c.Ports.Forwards() {
 		check(f.Host > 0 && f.Host <= 65535, "ports.%s %d is not a port from 1 to 65535", f.Name, f.Host)
 	}
+
 	check(c.UID != ^uint32(0) && c.GID != ^uint32(0), "uid and gid must be below 4294967295")
+
 	if faults != nil {
 		return fmt.Errorf("config.json: %s", strings.Join(faults, "; "))
 	}

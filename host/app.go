@@ -79,7 +79,7 @@ func (a *App) Load(around Surroundings, given func(flag string) bool, groups ...
 	return errors.Join(faults...)
 }
 
-func (a *App) say(format string, args ...any) { fmt.Fprintf(a.Out, format+"\n", args...) }
+func (a *App) printLine(format string, args ...any) { fmt.Fprintf(a.Out, format+"\n", args...) }
 
 // command is how the user calls a verb on this instance.
 func (a *App) command(verb ...string) string {

@@ -70,13 +70,13 @@ func (a *App) autostartOn(ctx context.Context, manager serviceManager, unit auto
 			return err
 		}
 	}
-	a.say("%s starts with this host, and stops cleanly with it (%s)", unit.Instance, path)
+	a.printLine("%s starts with this host, and stops cleanly with it (%s)", unit.Instance, path)
 	return nil
 }
 
 func (a *App) autostartOff(ctx context.Context, manager serviceManager, unit autostart, path string) error {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		a.say("%s does not start with this host", unit.Instance)
+		a.printLine("%s does not start with this host", unit.Instance)
 		return nil
 	}
 	var faults []error
@@ -89,7 +89,7 @@ func (a *App) autostartOff(ctx context.Context, manager serviceManager, unit aut
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("remove the service: %w", err)
 	}
-	a.say("%s starts with this host no more; it goes on running until it is stopped", unit.Instance)
+	a.printLine("%s starts with this host no more; it goes on running until it is stopped", unit.Instance)
 	return nil
 }
 

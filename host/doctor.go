@@ -42,7 +42,7 @@ func (a *App) Doctor(ctx context.Context, asJSON bool) error {
 			if !f.OK {
 				mark = "FAIL"
 			}
-			a.say("%s  %-18s %s", mark, f.Name, strings.ReplaceAll(f.Detail, "\n", "\n                        "))
+			a.printLine("%s  %-18s %s", mark, f.Name, strings.ReplaceAll(f.Detail, "\n", "\n                        "))
 		}
 	}
 	if bad > 0 {

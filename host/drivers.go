@@ -95,7 +95,7 @@ func (a *App) completed(ctx context.Context, programs qemu.Programs, config vm.C
 
 	tools, err := a.tools(ctx, "what the host's QEMU lacks")
 	if err != nil {
-		a.say("  the host lacks virtiofsd or UEFI firmware, and the pinned one cannot be had: %v", err)
+		a.printLine("  the host lacks virtiofsd or UEFI firmware, and the pinned one cannot be had: %v", err)
 		return programs, nil // the driver says what follows from it
 	}
 	if noFirmware {
@@ -115,9 +115,9 @@ func firmware(tools *bootstrap.Tools) (code, variables string) {
 // tools returns the pinned tools tree, from the cache or fetched: it has what
 // the user is told of.
 func (a *App) tools(ctx context.Context, what string) (*bootstrap.Tools, error) {
-	fetcher := bootstrap.NewFetcher(a.Settings.CacheDir, a.Settings.Mirrors, bootstrap.Lines(5, func(line string) { a.say("  %s", line) }))
+	fetcher := bootstrap.NewFetcher(a.Settings.CacheDir, a.Settings.Mirrors, bootstrap.Lines(5, func(line string) { a.printLine("  %s", line) }))
 	if _, ok := fetcher.CachedTools(); !ok {
-		a.say("fetching %s from Debian's archive, once", what)
+		a.printLine("fetching %s from Debian's archive, once", what)
 	}
 	return fetcher.Tools(ctx)
 }

@@ -192,6 +192,7 @@ func (s imageStore) copy(ctx context.Context, given imageFiles, to string) error
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return err
 	}
+
 	kept := given.manifest
 	kept.Artifacts = nil
 	for _, artifact := range given.manifest.Artifacts {
@@ -203,8 +204,9 @@ func (s imageStore) copy(ctx context.Context, given imageFiles, to string) error
 		if artifact.File != filepath.Base(artifact.File) {
 			return fmt.Errorf("the manifest names the file %q, which is not beside it", artifact.File)
 		}
+
 		if artifact.Size > 64*vm.MiB {
-			s.app.say("copying %s (%d MB)", artifact.File, artifact.Size/1e6)
+			s.app.printLine("copying %s (%d MB)", artifact.File, artifact.Size/1e6)
 		}
 		if err := copyArtifact(ctx, artifact, filepath.Join(given.dir, artifact.File), filepath.Join(to, artifact.File)); err != nil {
 			return err

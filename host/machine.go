@@ -27,7 +27,7 @@ func (a *App) Setup(ctx context.Context) error {
 	if err := a.Packages.InstallMissing(ctx, a.Out); err != nil {
 		return err
 	}
-	a.say("all host packages are there")
+	a.printLine("all host packages are there")
 	return nil
 }
 
@@ -41,11 +41,11 @@ func (a *App) Up(ctx context.Context) (vm.State, error) {
 	if err != nil {
 		return state, err
 	}
-	a.say("")
-	a.say("dashboard  http://%s:%d/   user %s", a.loopbackName(ctx, state.Ports), state.Ports.Dashboard, guest.DefaultUsername)
-	a.say("password   %s", a.command("vm", "password"))
-	a.say("shell      %s", a.command("vm", "ssh"))
-	a.say("%s is ready", state.Name)
+	a.printLine("")
+	a.printLine("dashboard  http://%s:%d/   user %s", a.loopbackName(ctx, state.Ports), state.Ports.Dashboard, guest.DefaultUsername)
+	a.printLine("password   %s", a.command("vm", "password"))
+	a.printLine("shell      %s", a.command("vm", "ssh"))
+	a.printLine("%s is ready", state.Name)
 	return state, nil
 }
 
@@ -64,7 +64,7 @@ func (a *App) loopbackName(ctx context.Context, ports guest.Ports) string {
 			continue
 		}
 		conn.Close()
-		a.say("  another program listens on [::1]:%d, which is what browsers take \"localhost\" for: never type the password there, use 127.0.0.1 or stop that program", f.Host)
+		a.printLine("  another program listens on [::1]:%d, which is what browsers take \"localhost\" for: never type the password there, use 127.0.0.1 or stop that program", f.Host)
 		name = "127.0.0.1"
 	}
 	return name
@@ -76,7 +76,7 @@ func (a *App) Start(ctx context.Context) (vm.State, error) {
 	if err != nil {
 		return state, err
 	}
-	a.say("%s is ready", state.Name)
+	a.printLine("%s is ready", state.Name)
 	return state, nil
 }
 
@@ -115,7 +115,7 @@ func (a *App) Prepare(ctx context.Context) (vm.Host, vm.Config, error) {
 	}
 	asked := a.Settings.VM
 	for _, note := range config.Fit(resources, asked.Memory != 0, asked.CPUs != 0) {
-		a.say("  %s", note)
+		a.printLine("  %s", note)
 	}
 	return launcher, config, nil
 }
@@ -146,17 +146,17 @@ func (a *App) chooseShare(config *vm.Config, before vm.Config) {
 		config.ShareDir, config.ShareChosen = before.ShareDir, true
 	}
 	if config.ShareDir != "" {
-		a.say("  sharing %s with the VM, read-write: whoever controls the VM can change what you run from it on this host, such as .git/hooks and package.json (SHARE=none ends it)", config.ShareDir)
+		a.printLine("  sharing %s with the VM, read-write: whoever controls the VM can change what you run from it on this host, such as .git/hooks and package.json (SHARE=none ends it)", config.ShareDir)
 	}
 }
 
 // progress prints a line for everything learnt while an instance starts.
 func (a *App) progress(p vm.Progress) {
 	if p.Phase == "" {
-		a.say("  %s", p.Note)
+		a.printLine("  %s", p.Note)
 		return
 	}
-	a.say("  %6.1f s  %s", p.Seconds, p.Phase)
+	a.printLine("  %6.1f s  %s", p.Seconds, p.Phase)
 }
 
 // Stop stops the instance.
@@ -167,7 +167,7 @@ func (a *App) Stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.say("%s is %s (%.1f s)", name, state.Status, time.Since(start).Seconds())
+	a.printLine("%s is %s (%.1f s)", name, state.Status, time.Since(start).Seconds())
 	return nil
 }
 
@@ -205,7 +205,7 @@ func (a *App) Password(ctx context.Context) error {
 	if err := passwordFault(code); err != nil {
 		return err
 	}
-	a.say("%s", strings.TrimSpace(out.String()))
+	a.printLine("%s", strings.TrimSpace(out.String()))
 	return nil
 }
 
@@ -258,7 +258,7 @@ func (a *App) Destroy(ctx context.Context) error {
 	name := a.Settings.VM.Name
 	instances := a.instances()
 	if _, err := os.Stat(filepath.Join(instances.Dir, name)); errors.Is(err, os.ErrNotExist) {
-		a.say("%s does not exist: nothing to destroy", name)
+		a.printLine("%s does not exist: nothing to destroy", name)
 		return nil
 	}
 
@@ -276,6 +276,6 @@ func (a *App) Destroy(ctx context.Context) error {
 	if err := instances.Destroy(ctx, name); err != nil {
 		return err
 	}
-	a.say("%s is destroyed", name)
+	a.printLine("%s is destroyed", name)
 	return nil
 }

@@ -56,6 +56,7 @@ func (s Spec) Validate() error {
 	if len(s.Platforms) == 0 {
 		faults = append(faults, fmt.Errorf("no platform is asked for: use some of %s", strings.Join(Platforms, ", ")))
 	}
+
 	seen := map[string]bool{}
 	for _, p := range s.Platforms {
 		if !slices.Contains(Platforms, p) {
@@ -65,6 +66,7 @@ func (s Spec) Validate() error {
 		}
 		seen[p] = true
 	}
+
 	if s.SourceDateEpoch <= 0 {
 		faults = append(faults, errors.New("SOURCE_DATE_EPOCH is not set: give seconds since 1970, such as the commit's `git log -1 --format=%ct`"))
 	}

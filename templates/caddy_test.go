@@ -433,7 +433,7 @@ func TestCaddy_PreviewOfVite(t *testing.T) {
 	}
 	c := f.dial(2, base+"?token=x", "vite-hmr")
 	defer c.CloseNow()
-	if got := say(t, c, "hello"); got != base+" hello" {
+	if got := exchange(t, c, "hello"); got != base+" hello" {
 		t.Errorf("hot reload: %q", got)
 	}
 }
@@ -467,7 +467,7 @@ func TestCaddy_PreviewOfSimple(t *testing.T) {
 	}
 	c := f.dial(2, base+"socket")
 	defer c.CloseNow()
-	if got := say(t, c, "hello"); got != "/socket hello" {
+	if got := exchange(t, c, "hello"); got != "/socket hello" {
 		t.Errorf("WebSocket: %q", got)
 	}
 }
@@ -479,7 +479,7 @@ func TestCaddy_AgentRestarts(t *testing.T) {
 	c := f.dial(1, "/workspace/mine/socket")
 	defer c.CloseNow()
 	f.stopAgent()
-	if got := say(t, c, "still"); got != "/socket still" {
+	if got := exchange(t, c, "still"); got != "/socket still" {
 		t.Errorf("WebSocket while the agent is down: %q", got)
 	}
 	answered := make(chan string, 1)
@@ -494,7 +494,7 @@ func TestCaddy_AgentRestarts(t *testing.T) {
 	if got := <-answered; got != "workspace /late" {
 		t.Errorf("the request that waited: %q", got)
 	}
-	if got := say(t, c, "open"); got != "/socket open" {
+	if got := exchange(t, c, "open"); got != "/socket open" {
 		t.Errorf("WebSocket after the restart: %q", got)
 	}
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
@@ -518,7 +518,8 @@ func (f *front) dial(server int, path string, protocols ...string) *websocket.Co
 	return c
 }
 
-func say(t *testing.T, c *websocket.Conn, s string) string {
+// exchange sends a message over a WebSocket and returns the answer, or the error.
+func exchange(t *testing.T, c *websocket.Conn, s string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -55,14 +55,14 @@ func NewFetcher(cache string, mirrors []string, progress func(done, total int64,
 }
 
 // Lines makes of a Fetcher's progress a line for every one of parts done.
-func Lines(parts int64, say func(string)) func(done, total int64, name string) {
+func Lines(parts int64, print func(line string)) func(done, total int64, name string) {
 	last := int64(-1)
 	return func(done, total int64, _ string) {
 		if total == 0 || done*parts/total == last {
 			return
 		}
 		last = done * parts / total
-		say(fmt.Sprintf("%d of %d MB", done/1e6, total/1e6))
+		print(fmt.Sprintf("%d of %d MB", done/1e6, total/1e6))
 	}
 }
 
@@ -214,6 +214,7 @@ func candidates(mirrors []string, file string) []string {
 			derived = append(derived, mirror+"-security/"+file)
 		}
 	}
+
 	var all []string
 	for _, url := range append(exact, derived...) {
 		if !slices.Contains(all, url) {
@@ -233,11 +234,13 @@ func (f *Fetcher) download(ctx context.Context, part *os.File, url string, p bui
 	if have > p.Size {
 		have = 0
 	}
+
 	if have < p.Size {
 		if err := f.get(ctx, part, url, have, p.Size); err != nil {
 			return err
 		}
 	}
+
 	if err := part.Sync(); err != nil {
 		return err
 	}
@@ -346,6 +349,7 @@ func verify(file string, p builders.Package) error {
 		return err
 	}
 	defer fd.Close()
+
 	fi, err := fd.Stat()
 	if err != nil {
 		return err
@@ -353,6 +357,7 @@ func verify(file string, p builders.Package) error {
 	if fi.Size() != p.Size {
 		return fmt.Errorf("%d bytes instead of %d", fi.Size(), p.Size)
 	}
+
 	h := sha256.New()
 	if _, err := io.Copy(h, fd); err != nil {
 		return err

@@ -24,10 +24,12 @@ func DefaultMirrors(ctx context.Context) ([]string, error) {
 			return mirrors, nil
 		}
 	}
+
 	list, err := defaultSources(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("find a Debian mirror: %w: set MIRROR to the base of a Debian archive", err)
 	}
+
 	var mirrors []string
 	for _, s := range list {
 		if !slices.Contains(mirrors, s.base) {
@@ -53,6 +55,7 @@ func hostMirrors(indextargets []byte) []string {
 		if !slices.Contains(debianReleases, release) {
 			continue
 		}
+
 		for _, base := range expand(f[0]) {
 			base = strings.TrimRight(base, "/")
 			isDebian := strings.HasPrefix(path.Base(base), "debian") || strings.Contains(base, "/archive/debian")

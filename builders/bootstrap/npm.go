@@ -125,15 +125,15 @@ func (n NodeModules) Install(ctx context.Context, source, architecture string) (
 	if err != nil {
 		return "", false, err
 	}
-	work := filepath.Join(root, "work")
-	if err := errors.Join(os.RemoveAll(work), os.MkdirAll(root, 0o755), os.CopyFS(work, os.DirFS(filepath.Join(n.Source, source)))); err != nil {
+	workDir := filepath.Join(root, "work")
+	if err := errors.Join(os.RemoveAll(workDir), os.MkdirAll(root, 0o755), os.CopyFS(workDir, os.DirFS(filepath.Join(n.Source, source)))); err != nil {
 		return "", false, err
 	}
-	npm.Dir, npm.Stdout, npm.Stderr = work, n.Out, n.Out
+	npm.Dir, npm.Stdout, npm.Stderr = workDir, n.Out, n.Out
 	if err := npm.Run(); err != nil {
 		return "", false, fmt.Errorf("npm ci: %w", err)
 	}
-	return dir, false, os.Rename(work, tree)
+	return dir, false, os.Rename(workDir, tree)
 }
 
 // command prepares npm to install a lock. The tools tree's npm installs what

@@ -67,12 +67,14 @@ func Resolve(ctx context.Context, o ResolveOptions) (*PackageLock, error) {
 		return nil, fmt.Errorf("resolve %s: %w", o.Set, err)
 	}
 	defer os.RemoveAll(dir)
+
 	if o.Keyring == "" {
 		o.Keyring = debianKeyring
 	}
 	if _, err := os.Stat(o.Keyring); err != nil {
 		return nil, fmt.Errorf("resolve %s: %w: run `sudo apt-get install debian-archive-keyring`", o.Set, err)
 	}
+
 	a := &privateApt{dir: dir}
 	if err := a.configure(o); err != nil {
 		return nil, fmt.Errorf("resolve %s: %w", o.Set, err)
@@ -97,6 +99,7 @@ func (a *privateApt) configure(o ResolveOptions) error {
 			return err
 		}
 	}
+
 	main, security, err := archives(o.Mirrors)
 	if err != nil {
 		return err
@@ -112,6 +115,7 @@ Acquire::Languages "none";
 `, a.dir, a.path("var/lib/dpkg/status"), o.Architecture, o.Architecture)
 	sources := fmt.Sprintf("deb [signed-by=%[1]s] %[2]s %[4]s main\ndeb [signed-by=%[1]s] %[2]s %[4]s-updates main\ndeb [signed-by=%[1]s] %[3]s %[4]s-security main\n",
 		o.Keyring, main, security, o.Suite)
+
 	return errors.Join(
 		os.WriteFile(a.path("apt.conf"), []byte(conf), 0o644),
 		os.WriteFile(a.path("etc/apt/sources.list"), []byte(sources), 0o644),

@@ -40,6 +40,7 @@ func (f *Fetcher) Rootfs(ctx context.Context, ns *userns.Namespace, l *PackageLo
 			return false, err
 		}
 		cached = cached && made
+
 		err = untarVerified(ctx, ns, a.File, dir)
 		if err == nil {
 			return cached, nil
@@ -47,6 +48,7 @@ func (f *Fetcher) Rootfs(ctx context.Context, ns *userns.Namespace, l *PackageLo
 		if !errors.Is(err, errCorrupt) {
 			return false, fmt.Errorf("bootstrap: %w", err)
 		}
+
 		// Made again, once.
 		if err := os.Remove(a.File); err != nil {
 			return false, fmt.Errorf("bootstrap: %w", err)
@@ -192,12 +194,12 @@ func RootfsKey(ctx context.Context, l *PackageLock) (string, error) {
 
 // bootstrap makes the archive final, with its checksum beside it.
 func (f *Fetcher) bootstrap(ctx context.Context, ns *userns.Namespace, l *PackageLock, final string) (err error) {
-	work := strings.TrimSuffix(final, ".tar") + ".work"
-	if err := ns.RemoveAll(work); err != nil { // of a killed builder
+	workDir := strings.TrimSuffix(final, ".tar") + ".work"
+	if err := ns.RemoveAll(workDir); err != nil { // of a killed builder
 		return err
 	}
-	defer func() { err = errors.Join(err, ns.RemoveAll(work)) }()
-	root, repository := filepath.Join(work, "root"), filepath.Join(work, "repository")
+	defer func() { err = errors.Join(err, ns.RemoveAll(workDir)) }()
+	root, repository := filepath.Join(workDir, "root"), filepath.Join(workDir, "repository")
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return err
 	}

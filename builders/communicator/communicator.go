@@ -277,6 +277,7 @@ func excludedBelow(exclude []string, name string) bool {
 
 func extractEntry(root *os.Root, name string, header *tar.Header, r io.Reader) error {
 	mode := header.FileInfo().Mode().Perm()
+
 	switch header.Typeflag {
 	case tar.TypeDir:
 		return root.MkdirAll(name, mode|0o700)

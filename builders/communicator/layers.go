@@ -166,7 +166,9 @@ func (l *Layers) Start(ctx context.Context, remote *packersdk.RemoteCmd) error {
 	if remote.Stdin != nil {
 		l.off = true
 	}
+
 	l.key = chainKey(l.key, "start", command)
+
 	if !l.off {
 		done, err := l.replay(ctx, remote)
 		if err != nil || done {
@@ -174,6 +176,7 @@ func (l *Layers) Start(ctx context.Context, remote *packersdk.RemoteCmd) error {
 			return err
 		}
 	}
+
 	l.misses++
 	go func() {
 		defer l.mu.Unlock()
@@ -355,6 +358,7 @@ func (l *Layers) archive(ctx context.Context, paths []string, file string) (size
 		return 0, "", err
 	}
 	defer f.Close()
+
 	h, count := sha256.New(), new(counter)
 	if len(paths) > 0 {
 		cmd := l.inner.root.Namespace.Command(ctx, "tar", "--create", "--file=-", "--directory="+l.inner.root.Dir,
@@ -368,6 +372,7 @@ func (l *Layers) archive(ctx context.Context, paths []string, file string) (size
 			return 0, "", err
 		}
 	}
+
 	return int64(*count), hex.EncodeToString(h.Sum(nil)), errors.Join(f.Sync(), f.Close())
 }
 
@@ -395,17 +400,20 @@ func (l *Layers) list(ctx context.Context) (listing, error) {
 	if l.tree != nil {
 		return l.tree, nil
 	}
+
 	// The change time, to the nanosecond, tells of everything that can
 	// happen to a file, and no program can set it back.
 	cmd := l.inner.root.Namespace.Command(ctx, "find", ".", "-xdev",
 		"(", "-path", "./dev", "-o", "-path", "./proc", "-o", "-path", "./run", "-o", "-path", "./sys", ")", "-prune",
 		"-o", "-type", "s", "-o", "-printf", `%p\0%y\0%i %C@ %s %m %U %G\0`)
 	cmd.Dir = l.inner.root.Dir
+
 	var out bytes.Buffer
 	cmd.Stdout = &out
 	if err := userns.Run(ctx, cmd, "list "+l.inner.root.Dir); err != nil {
 		return nil, err
 	}
+
 	tree, err := parseListing(out.String())
 	if err == nil {
 		l.tree = tree

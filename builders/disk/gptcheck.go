@@ -34,15 +34,18 @@ func parseGPTHeader(sector []byte) (gptHeader, error) {
 	if len(sector) < gptHeaderSize || !bytes.Equal(sector[:8], []byte("EFI PART")) {
 		return h, errors.New("no GPT signature")
 	}
+
 	le := binary.LittleEndian
 	if size := le.Uint32(sector[12:]); size != gptHeaderSize {
 		return h, fmt.Errorf("header of %d bytes instead of %d", size, gptHeaderSize)
 	}
+
 	zeroed := bytes.Clone(sector[:gptHeaderSize])
 	clear(zeroed[16:20])
 	if want, got := le.Uint32(sector[16:]), crc32.ChecksumIEEE(zeroed); want != got {
 		return h, fmt.Errorf("header CRC is %08x, its content's is %08x", want, got)
 	}
+
 	h = gptHeader{
 		current: le.Uint64(sector[24:]), other: le.Uint64(sector[32:]),
 		guid:    [16]byte(sector[56:72]),

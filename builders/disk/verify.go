@@ -56,6 +56,7 @@ func verifyDisk(ctx context.Context, tb Toolbox, spec builders.Spec, raw string)
 		return err
 	}
 	defer f.Close()
+
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -63,6 +64,7 @@ func verifyDisk(ctx context.Context, tb Toolbox, spec builders.Spec, raw string)
 	if info.Size() != layout.DiskSize {
 		return fmt.Errorf("disk has %d bytes instead of %d", info.Size(), layout.DiskSize)
 	}
+
 	faults := []error{checkGPT(f, layout.DiskSize), checkLayout(f, layout)}
 	if layout.BIOSBoot.Size > 0 {
 		faults = append(faults, checkBIOS(f, layout.BIOSBoot))

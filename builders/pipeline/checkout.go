@@ -16,10 +16,10 @@ import (
 func (p *Pipeline) Image(ctx context.Context) (manifest string, err error) {
 	m, ok := p.Manifest()
 	if !ok {
-		p.say("there is no image of %s yet: building it (the first time takes some minutes)", p.Spec.Name())
+		p.printLine("there is no image of %s yet: building it (the first time takes some minutes)", p.Spec.Name())
 		_, err = p.Build(ctx)
 	} else if note := p.Older(ctx, m); note != "" {
-		p.say("  %s", note)
+		p.printLine("  %s", note)
 	}
 	return p.dist(".manifest.json"), err
 }
@@ -31,7 +31,7 @@ func (p *Pipeline) Make(ctx context.Context) error {
 		return err
 	}
 	for _, artifact := range m.Artifacts {
-		p.say("  %-44s %8.1f MB", filepath.Join(filepath.Base(p.Dist), artifact.File), float64(artifact.Size)/1e6)
+		p.printLine("  %-44s %8.1f MB", filepath.Join(filepath.Base(p.Dist), artifact.File), float64(artifact.Size)/1e6)
 	}
 	return nil
 }
@@ -53,7 +53,7 @@ func (p *Pipeline) MakeRockpool(ctx context.Context) error {
 		if err := toolchain.Build(ctx, p.Source, "./cmd/rockpool", filepath.Join(p.Dist, name), toolchain.Plain.For(target), p.Out); err != nil {
 			return err
 		}
-		p.say("  %s", filepath.Join(filepath.Base(p.Dist), name))
+		p.printLine("  %s", filepath.Join(filepath.Base(p.Dist), name))
 	}
 	return nil
 }

@@ -60,6 +60,6 @@ func (p *Pipeline) resolve(ctx context.Context, o bootstrap.ResolveOptions) erro
 	if err := builders.WriteFile(filepath.Join(p.Source, "builders", "bootstrap", "locks", name), text.Bytes()); err != nil {
 		return err
 	}
-	p.say("%s: %d packages", name, len(l.Packages()))
+	p.printLine("%s: %d packages", name, len(l.Packages()))
 	return nil
 }

@@ -40,7 +40,7 @@ func (p *Pipeline) findPacker(ctx context.Context) (path string, compiled *build
 		return "", nil, err
 	}
 	if !cached {
-		p.say("compiling Packer beside the rest, once")
+		p.printLine("compiling Packer beside the rest, once")
 	}
 	return path, builders.Begin(ctx, func(ctx context.Context, out io.Writer) (bool, error) {
 		if cached {
@@ -58,7 +58,7 @@ func (p *Pipeline) packerAtHand(ctx context.Context) (path string, ok bool, err 
 		if err == nil && newEnough(string(out)) {
 			return path, true, nil
 		}
-		p.say("%s is older than %d.%d: using our own", path, minimumPacker[0], minimumPacker[1])
+		p.printLine("%s is older than %d.%d: using our own", path, minimumPacker[0], minimumPacker[1])
 	}
 	module, err := builders.DigestFiles(filepath.Join(p.Source, packerDir))
 	if err != nil {
@@ -120,8 +120,8 @@ type made struct {
 // runPacker installs the plugin and builds the template. It returns the
 // directory with the finished files.
 func (p *Pipeline) runPacker(ctx context.Context, cacheLock *os.File, packer string, m made) (string, error) {
-	work := filepath.Join(p.CacheDir, "work", p.Spec.Name())
-	out := work + ".out"
+	workDir := filepath.Join(p.CacheDir, "work", p.Spec.Name())
+	out := workDir + ".out"
 	if err := errors.Join(os.RemoveAll(out), os.MkdirAll(out, 0o755)); err != nil {
 		return "", err
 	}
@@ -129,12 +129,12 @@ func (p *Pipeline) runPacker(ctx context.Context, cacheLock *os.File, packer str
 		return "", fmt.Errorf("install the Packer plugin: %w", err)
 	}
 
-	settings := work + ".pkrvars.json"
+	settings := workDir + ".pkrvars.json"
 	err := writeVariables(settings, variables{
 		Spec:            p.Spec,
 		Mirrors:         append([]string{}, p.Mirrors...),
 		CacheDirectory:  p.CacheDir,
-		WorkDirectory:   work,
+		WorkDirectory:   workDir,
 		OutputDirectory: out,
 		StageDirectory:  p.stage(),
 		NodeDirectory:   m.node,
@@ -150,7 +150,7 @@ func (p *Pipeline) runPacker(ctx context.Context, cacheLock *os.File, packer str
 	if !slices.Contains(p.Spec.Formats, "qcow2") {
 		args = append(args, "-except=qcow2")
 	}
-	p.say("==> packer build packer/")
+	p.printLine("==> packer build packer/")
 	if err := p.packerCommand(ctx, cacheLock, packer, append(args, filepath.Join(p.Source, "packer"))...); err != nil {
 		return "", fmt.Errorf("packer build: %w", err)
 	}

@@ -36,7 +36,7 @@ type Pipeline struct {
 	epochFault error // why Spec has no SourceDateEpoch
 }
 
-func (p *Pipeline) say(format string, args ...any) { fmt.Fprintf(p.Out, format+"\n", args...) }
+func (p *Pipeline) printLine(format string, args ...any) { fmt.Fprintf(p.Out, format+"\n", args...) }
 
 // fetcher brings Debian packages into the cache and says its progress on out.
 func (p *Pipeline) fetcher(out io.Writer) *bootstrap.Fetcher {
@@ -68,31 +68,16 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 		return none, err
 	}
 	defer packerCompiled.End()
+
 	root := builders.Begin(ctx, p.bootstrap)
 	defer root.End()
 
-	workspaceRootfs, workspaceDigest, err := p.workspaceImage(ctx, cacheLock)
+	parts, err := p.makeParts(ctx, cacheLock, &watch, packerCompiled)
 	if err != nil {
 		return none, err
 	}
-	var tools *bootstrap.Tools
-	var node string
-	err = watch.Do(p.Out,
-		builders.Task{Name: "Compile the agent, the queue and the Packer plugin", Run: func() (bool, error) { return false, p.compile(ctx) }},
-		builders.Task{Name: "Fetch the tools tree", Run: func() (cached bool, err error) { tools, err = p.Tools(ctx); return false, err }},
-		builders.Task{Name: "Fetch Node.js, npm and PM2", Run: func() (cached bool, err error) { node, cached, err = p.node(ctx, tools); return cached, err }},
-		builders.Task{Name: "Wait for Packer", Run: func() (bool, error) { return packerCompiled.Wait(p.Out) }},
-	)
-	if err != nil {
-		return none, err
-	}
-
-	inputs, err := p.inputs(workspaceDigest)
-	if err != nil {
-		return none, err
-	}
-	if m, ok := p.Manifest(); ok && m.InputDigest == inputs && !p.Force {
-		p.say("%s is up to date: nothing that goes into it has changed", p.Spec.Name())
+	if m, ok := p.Manifest(); ok && m.InputDigest == parts.inputs && !p.Force {
+		p.printLine("%s is up to date: nothing that goes into it has changed", p.Spec.Name())
 		return m, nil
 	}
 	err = watch.Do(p.Out, builders.Task{Name: "Wait for the root file system", Run: func() (bool, error) { return root.Wait(p.Out) }})
@@ -100,7 +85,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 		return none, err
 	}
 
-	out, err := p.runPacker(ctx, cacheLock, packer, made{node: node, workspaceRootfs: workspaceRootfs, inputs: inputs})
+	out, err := p.runPacker(ctx, cacheLock, packer, parts)
 	if err != nil {
 		return none, err
 	}
@@ -108,8 +93,32 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 	if err != nil {
 		return none, err
 	}
-	p.say("built %s in %.0f s", p.Spec.Name(), time.Since(start).Seconds())
+	p.printLine("built %s in %.0f s", p.Spec.Name(), time.Since(start).Seconds())
 	return m, nil
+}
+
+// makeParts makes what Packer puts into the image, waits for Packer itself, and
+// names everything that the image is made from.
+func (p *Pipeline) makeParts(ctx context.Context, cacheLock *os.File, watch *builders.Stopwatch, packerCompiled *builders.Background) (made, error) {
+	rootfs, digest, err := p.workspaceImage(ctx, cacheLock)
+	if err != nil {
+		return made{}, err
+	}
+
+	parts := made{workspaceRootfs: rootfs}
+	var tools *bootstrap.Tools
+	err = watch.Do(p.Out,
+		builders.Task{Name: "Compile the agent, the queue and the Packer plugin", Run: func() (bool, error) { return false, p.compile(ctx) }},
+		builders.Task{Name: "Fetch the tools tree", Run: func() (cached bool, err error) { tools, err = p.Tools(ctx); return false, err }},
+		builders.Task{Name: "Fetch Node.js, npm and PM2", Run: func() (cached bool, err error) { parts.node, cached, err = p.node(ctx, tools); return cached, err }},
+		builders.Task{Name: "Wait for Packer", Run: func() (bool, error) { return packerCompiled.Wait(p.Out) }},
+	)
+	if err != nil {
+		return made{}, err
+	}
+
+	parts.inputs, err = p.inputs(digest)
+	return parts, err
 }
 
 // checkHost finds what would make the build fail late.
@@ -123,12 +132,14 @@ func (p *Pipeline) checkHost() error {
 	if p.Spec.Architecture != toolchain.HostArchitecture() {
 		return fmt.Errorf("ARCH=%s cannot be built on this %s host yet: use ARCH=%s", p.Spec.Architecture, toolchain.HostArchitecture(), toolchain.HostArchitecture())
 	}
+
 	if _, err := userns.New(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(p.CacheDir, 0o755); err != nil {
 		return fmt.Errorf("make the cache directory: %w", err)
 	}
+
 	return errors.Join(
 		bootstrap.NeedSpace(p.CacheDir, 6*builders.GiB, "set ROCKPOOL_CACHE to a directory elsewhere"),
 		bootstrap.NeedSpace(p.Source, 2*builders.GiB, "move the checkout"),
@@ -139,7 +150,7 @@ func (p *Pipeline) checkHost() error {
 // this process is killed and Packer is not, the cache stays locked until Packer
 // has ended too.
 func (p *Pipeline) lock(ctx context.Context) (*os.File, error) {
-	return bootstrap.Cache{Dir: p.CacheDir}.Lock(ctx, func() { p.say("waiting for another build that uses %s", p.CacheDir) })
+	return bootstrap.Cache{Dir: p.CacheDir}.Lock(ctx, func() { p.printLine("waiting for another build that uses %s", p.CacheDir) })
 }
 
 // bootstrap makes the cache hold the root file system that Packer starts from.

@@ -27,14 +27,14 @@ func appendArchive(to, from string, epoch time.Time) error {
 		return err
 	}
 	defer out.Close()
-	have, end, err := members(out)
+	have, contentEnd, err := members(out)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", to, err)
 	}
-	if err := out.Truncate(end); err != nil {
+	if err := out.Truncate(contentEnd); err != nil {
 		return err
 	}
-	if _, err := out.Seek(end, io.SeekStart); err != nil {
+	if _, err := out.Seek(contentEnd, io.SeekStart); err != nil {
 		return err
 	}
 
@@ -51,7 +51,7 @@ func appendArchive(to, from string, epoch time.Time) error {
 
 // members returns the types of an archive's members by name, and where the
 // last of them ends.
-func members(f *os.File) (have map[string]byte, end int64, err error) {
+func members(f *os.File) (have map[string]byte, contentEnd int64, err error) {
 	have = map[string]byte{}
 	for t := tar.NewReader(f); ; {
 		h, err := t.Next()
@@ -76,12 +76,14 @@ func appendMembers(out *tar.Writer, in *tar.Reader, have map[string]byte, epoch 
 		if err != nil {
 			return err
 		}
+
 		if was, ok := have[path.Clean(h.Name)]; ok {
 			if was == tar.TypeDir && h.Typeflag == tar.TypeDir {
 				continue
 			}
 			return fmt.Errorf("%s is there already", h.Name)
 		}
+
 		if h.ModTime.After(epoch) {
 			h.ModTime = epoch
 		}

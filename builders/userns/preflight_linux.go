@@ -131,9 +131,11 @@ func (p probe) faults() error {
 	case !p.root && !p.mapAuto:
 		faults = append(faults, errors.New("unshare(1) of this machine does not know --map-auto: util-linux 2.38 or newer is needed (Debian 12, Ubuntu 24.04), or run the build as root"))
 	}
+
 	if p.root {
 		return errors.Join(faults...)
 	}
+
 	if !p.newuidmap {
 		faults = append(faults, errors.New("newuidmap(1) is missing: run `sudo apt-get install uidmap`"))
 	}

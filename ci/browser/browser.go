@@ -60,17 +60,20 @@ func (s *Suite) Run(ctx context.Context) error {
 	if err := s.install(ctx); err != nil {
 		return err
 	}
+
 	if err := os.RemoveAll(s.Artifacts); err != nil {
 		return fmt.Errorf("browser tests: %w", err)
 	}
 	if err := os.MkdirAll(s.Artifacts, 0o755); err != nil {
 		return fmt.Errorf("browser tests: %w", err)
 	}
-	control, end, err := s.control(ctx)
+
+	control, stopControl, err := s.control(ctx)
 	if err != nil {
 		return fmt.Errorf("browser tests: %w", err)
 	}
-	defer end()
+	defer stopControl()
+
 	cmd := exec.CommandContext(ctx, "node", append([]string{"node_modules/@playwright/test/cli.js", "test"}, s.Args...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.Dir, s.Out, s.Out
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -120,7 +123,7 @@ func (s *Suite) install(ctx context.Context) error {
 }
 
 // control serves the machine to the tests on the loopback interface.
-func (s *Suite) control(ctx context.Context) (address string, end func(), err error) {
+func (s *Suite) control(ctx context.Context) (address string, stop func(), err error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -148,6 +151,7 @@ func (m Machine) handler() http.Handler {
 	}
 	action("/restart-agent", m.RestartAgent)
 	action("/reboot", m.Reboot)
+
 	with := func(pattern string, f func(context.Context, string) (string, error)) {
 		mux.HandleFunc("POST "+pattern, func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -158,6 +162,7 @@ func (m Machine) handler() http.Handler {
 			answer(w, out, err)
 		})
 	}
+
 	if m.Exec != nil {
 		with("/exec", m.Exec)
 	}

@@ -43,11 +43,11 @@ func TestSuite_control(t *testing.T) {
 		RestartAgent: func(context.Context) error { return errors.New("it does not start") },
 		Exec:         func(_ context.Context, script string) (string, error) { return "ran " + script, nil },
 	}}
-	address, end, err := s.control(t.Context())
+	address, stopControl, err := s.control(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer end()
+	defer stopControl()
 	for path, want := range map[string]struct {
 		status int
 		body   string

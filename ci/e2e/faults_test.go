@@ -29,9 +29,9 @@ func TestWorkspaces_Faults(t *testing.T) {
 		mend := i.breakdown(t, asRockpool+"rockpool systemctl --user stop podman.socket podman.service",
 			asRockpool+"rockpool systemctl --user start podman.socket")
 		w := i.create(t, "no-podman")
-		i.told(t, w.ID, "creating", "Podman does not answer")
+		i.waitForMessage(t, w.ID, "creating", "Podman does not answer")
 		mend()
-		i.end(t, i.reach(t, w.ID, "running"))
+		i.stopAndDelete(t, i.reach(t, w.ID, "running"))
 	})
 	t.Run("LockedDatabase", func(t *testing.T) {
 		mend := i.breakdown(t, lockDatabase("BEGIN EXCLUSIVE"), unlockDatabase)
@@ -43,7 +43,7 @@ func TestWorkspaces_Faults(t *testing.T) {
 			t.Errorf("reading meanwhile: %d %s", status, body)
 		}
 		mend()
-		i.end(t, i.reach(t, i.create(t, "locked").ID, "running"))
+		i.stopAndDelete(t, i.reach(t, i.create(t, "locked").ID, "running"))
 	})
 	t.Run("HeldDatabase", func(t *testing.T) {
 		mend := i.breakdown(t, "sudo systemctl stop rockpool-agent\n"+lockDatabase("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE")+"\nsudo systemctl start rockpool-agent", unlockDatabase)
@@ -53,7 +53,7 @@ func TestWorkspaces_Faults(t *testing.T) {
 		})
 		mend()
 		eventually(t, readyLimit, "the instance is ready again", func() bool { return i.status(t).Status == vm.Ready })
-		i.end(t, i.reach(t, i.create(t, "held").ID, "running"))
+		i.stopAndDelete(t, i.reach(t, i.create(t, "held").ID, "running"))
 	})
 	t.Run("ClockJump", func(t *testing.T) {
 		mend := i.breakdown(t, "sudo timedatectl set-ntp false", fmt.Sprintf("sudo date -s @%d; sudo timedatectl set-ntp true", time.Now().Unix()))
@@ -65,7 +65,7 @@ func TestWorkspaces_Faults(t *testing.T) {
 		i.api(t, "POST", "/api/workspaces/"+w.ID+"/start", nil, http.StatusOK)
 		i.reach(t, w.ID, "running")
 		mend()
-		i.end(t, w)
+		i.stopAndDelete(t, w)
 	})
 	t.Run("KeepsEnding", func(t *testing.T) {
 		w := i.create(t, "crashes")
@@ -74,7 +74,7 @@ func TestWorkspaces_Faults(t *testing.T) {
 			i.crash(t, w)
 		}
 		i.kill(t, w)
-		i.told(t, w.ID, "error", "ended by themselves 4 times")
+		i.waitForMessage(t, w.ID, "error", "ended by themselves 4 times")
 		start := time.Now()
 		i.remove(t, w)
 		i.gone(t, w)
@@ -82,14 +82,14 @@ func TestWorkspaces_Faults(t *testing.T) {
 	})
 	t.Run("MissingImage", func(t *testing.T) {
 		w := i.api(t, "POST", "/api/workspaces", map[string]string{"name": "no-image", "image": "localhost/nothing:1"}, http.StatusCreated)
-		i.told(t, w.ID, "error", "localhost/nothing:1")
+		i.waitForMessage(t, w.ID, "error", "localhost/nothing:1")
 		i.remove(t, w)
 	})
 
 	if got := i.inside(t, i.reach(t, keeper.ID, "running"), "cat note.txt"); got != "precious" {
 		t.Errorf("after the faults the note says %q", got)
 	}
-	i.end(t, keeper)
+	i.stopAndDelete(t, keeper)
 	nothingLeft(t, i)
 }
 
@@ -140,7 +140,7 @@ func fullDiskTest(t *testing.T, i *instance) {
 		if err := json.Unmarshal([]byte(body), &w); err != nil {
 			t.Fatal(err)
 		}
-		i.told(t, w.ID, "error", words)
+		i.waitForMessage(t, w.ID, "error", words)
 	case http.StatusInsufficientStorage:
 		if !strings.Contains(body, words) {
 			t.Errorf("it does not say %q", words)
@@ -157,5 +157,5 @@ func fullDiskTest(t *testing.T, i *instance) {
 	} else {
 		i.api(t, "POST", "/api/workspaces/"+w.ID+"/start", nil, http.StatusOK)
 	}
-	i.end(t, i.reach(t, w.ID, "running"))
+	i.stopAndDelete(t, i.reach(t, w.ID, "running"))
 }

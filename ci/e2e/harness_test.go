@@ -62,12 +62,12 @@ func run(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
-	end := []string{"vm:destroy", "--yes"}
+	lastTarget := []string{"vm:destroy", "--yes"}
 	if code != 0 {
-		end = []string{"vm:stop"}
+		lastTarget = []string{"vm:stop"}
 	}
 	for _, i := range []*instance{primary, other} {
-		if out, err := i.tryMage(context.Background(), end...); err != nil {
+		if out, err := i.tryMage(context.Background(), lastTarget...); err != nil {
 			fmt.Fprintln(os.Stderr, out, err)
 			code = 1
 		}

@@ -36,63 +36,63 @@ import (
 
 // Ports of containers, on the VM's loopback.
 const (
-	carriedPort = "18080"
-	loadedPort  = "18081"
+	rootfsPort = "18080"
+	loadedPort = "18081"
 )
 
-// startCarried starts a container from the image that the VM carries: root
+// startRootfsContainer starts a container on the workspace image in the VM: root
 // makes a view of it with the ids of a range of rockpool's, and rockpool's
 // Podman an overlay on that, with what the image's configuration says.
-const startCarried = asRockpool + `
+const startRootfsContainer = asRockpool + `
 ws=/usr/share/rockpool/workspace
 sudo mkdir -p /run/e2e-workspace
 mountpoint -q /run/e2e-workspace || sudo mount --bind -o X-mount.idmap=b:0:200000:65536 $ws/rootfs /run/e2e-workspace
 mapfile -t env < <(jq -r '.config.Env[] | "--env=" + .' $ws/config.json)
 mapfile -t entry < <(jq -r '.config.Entrypoint[]' $ws/config.json)
-rockpool podman rm --force --ignore e2e-carried >/dev/null
-rockpool podman run --detach --name e2e-carried --rootfs --uidmap 0:100001:65536 --gidmap 0:100001:65536 \
+rockpool podman rm --force --ignore e2e-rootfs >/dev/null
+rockpool podman run --detach --name e2e-rootfs --rootfs --uidmap 0:100001:65536 --gidmap 0:100001:65536 \
   --publish 127.0.0.1:18080:8080 --user "$(jq -r .config.User $ws/config.json)" --workdir "$(jq -r .config.WorkingDir $ws/config.json)" \
   --stop-signal "$(jq -r .config.StopSignal $ws/config.json)" "${env[@]}" /run/e2e-workspace:O "${entry[@]}"
 `
 
-// inCarried runs a script in that container as its user.
-func inCarried(t *testing.T, script string) string {
+// inRootfsContainer runs a script in that container as its user.
+func inRootfsContainer(t *testing.T, script string) string {
 	t.Helper()
-	return primary.sh(t, asRockpool+"rockpool podman exec e2e-carried bash -ec "+quote(script))
+	return primary.sh(t, asRockpool+"rockpool podman exec e2e-rootfs bash -ec "+quote(script))
 }
 
 // quote makes one word of a shell's.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// TestWorkspaceImage_Carried starts a container from the carried image, works
-// in it as the browser does, and stops it.
-func TestWorkspaceImage_Carried(t *testing.T) {
+// TestWorkspaceImage_Rootfs starts a container on the workspace image in the VM,
+// works in it as the browser does, and stops it.
+func TestWorkspaceImage_Rootfs(t *testing.T) {
 	primary.up(t)
 	m := workspaceManifest(t)
 	if got := primary.sh(t, "cat /usr/share/rockpool/workspace/digest"); got != m.Images[0].Digest {
-		t.Errorf("the VM carries %s, dist has %s", got, m.Images[0].Digest)
+		t.Errorf("the VM holds %s, dist has %s", got, m.Images[0].Digest)
 	}
 	started := time.Now()
-	primary.sh(t, startCarried)
+	primary.sh(t, startRootfsContainer)
 	created := time.Since(started)
-	ideAnswers(t, carriedPort)
+	ideAnswers(t, rootfsPort)
 	t.Logf("created and started in %.1f s, healthy after %.1f s", created.Seconds(), time.Since(started).Seconds())
 
 	t.Run("Terminal", func(t *testing.T) {
-		commit := inCarried(t, "jq -r .commit /opt/code-server/node_modules/code-server/lib/vscode/product.json")
+		commit := inRootfsContainer(t, "jq -r .commit /opt/code-server/node_modules/code-server/lib/vscode/product.json")
 		e := dialEditor(t, dialGuest, commit)
 		shown := e.terminal(t, "echo $((6*7))-$(id -un)-$(sudo id -u)", "42-admin-0")
 		t.Logf("the terminal shows\n%s", indent(shown))
 	})
 	t.Run("Search", func(t *testing.T) {
-		out := inCarried(t, `mkdir -p ~/p/d && echo 'a needle here' >~/p/d/file
+		out := inRootfsContainer(t, `mkdir -p ~/p/d && echo 'a needle here' >~/p/d/file
 			/opt/code-server/node_modules/code-server/lib/vscode/node_modules/@vscode/ripgrep-universal/bin/linux-x64/rg --json needle ~/p`)
 		if !strings.Contains(out, "p/d/file") {
 			t.Errorf("ripgrep found %s", out)
 		}
 	})
 	t.Run("Git", func(t *testing.T) {
-		out := inCarried(t, `test ! -e ~/.gitconfig
+		out := inRootfsContainer(t, `test ! -e ~/.gitconfig
 			git init -q ~/remote && cd ~/remote && echo hi >f && git add f && git -c user.name=a -c user.email=a@b commit -qm m
 			git clone -q file://$HOME/remote ~/clone && cat ~/clone/f`)
 		if out != "hi" {
@@ -100,7 +100,7 @@ func TestWorkspaceImage_Carried(t *testing.T) {
 		}
 	})
 	t.Run("NativeModules", func(t *testing.T) {
-		out := inCarried(t, `cd /opt/code-server/node_modules/code-server/lib/vscode
+		out := inRootfsContainer(t, `cd /opt/code-server/node_modules/code-server/lib/vscode
 			node -e 'for (const m of ["node-pty","@parcel/watcher","@vscode/spdlog","@vscode/native-watchdog","@vscode/fs-copyfile"]) require(m); console.log("loaded")'
 			node --version && npm --version && n --version && python3 -c 'import pip, venv, ensurepip' && gcc --version | head -1`)
 		if !strings.HasPrefix(out, "loaded\nv24.") {
@@ -108,7 +108,7 @@ func TestWorkspaceImage_Carried(t *testing.T) {
 		}
 	})
 	t.Run("Telemetry", func(t *testing.T) {
-		page := primary.sh(t, "curl -fsSL http://127.0.0.1:"+carriedPort+"/")
+		page := primary.sh(t, "curl -fsSL http://127.0.0.1:"+rootfsPort+"/")
 		if got := strings.ReplaceAll(page, "&quot;", `"`); !strings.Contains(got, `"enableTelemetry":false`) {
 			t.Errorf("the editor reports what its user does: its page says\n%s", got)
 		}
@@ -117,7 +117,7 @@ func TestWorkspaceImage_Carried(t *testing.T) {
 		port := nodeMirror(t, "22.99.1")
 		primary.allow(t, port)
 		for file, version := range map[string]string{".nvmrc": "22", ".node-version": "v22.99.1"} {
-			out := inCarried(t, fmt.Sprintf(`mkdir -p ~/versions/%[1]s && cd ~/versions/%[1]s && echo %[2]s >%[1]s
+			out := inRootfsContainer(t, fmt.Sprintf(`mkdir -p ~/versions/%[1]s && cd ~/versions/%[1]s && echo %[2]s >%[1]s
 				N_NODE_MIRROR=http://%[3]s:%[4]d N_USE_XZ=0 n auto >&2 && node --version
 				rm -r ~/.local/bin/node ~/.local/n && hash -r && node --version`, file, version, hostInGuest, port))
 			if lines := strings.Fields(out); len(lines) < 2 || lines[len(lines)-2] != "v22.99.1" || !strings.HasPrefix(lines[len(lines)-1], "v24.") {
@@ -125,7 +125,7 @@ func TestWorkspaceImage_Carried(t *testing.T) {
 			}
 		}
 	})
-	stopCarried(t)
+	stopRootfsContainer(t)
 }
 
 // nodeMirror serves one version of Node.js the way nodejs.org does. Its program
@@ -167,15 +167,15 @@ func ideAnswers(t *testing.T, port string) {
 // killed is the exit code of a container that SIGKILL ended.
 const killed = 137
 
-// stopCarried sends the container the image's own signal, and measures in the VM
+// stopRootfsContainer sends the container the image's own signal, and measures in the VM
 // how long it takes from there to its end: Podman's commands take longer.
-func stopCarried(t *testing.T) {
+func stopRootfsContainer(t *testing.T) {
 	t.Helper()
 	out := primary.sh(t, asRockpool+`
 		sudo bash -ec 't=$(date +%s%N); kill -s "$1" "$2"; timeout 120 tail --pid="$2" --sleep-interval=0.05 -f /dev/null; echo $((($(date +%s%N)-t)/1000000))' bash \
-			"$(jq -r .config.StopSignal /usr/share/rockpool/workspace/config.json)" "$(rockpool podman inspect --format '{{.State.Pid}}' e2e-carried)"
-		rockpool podman wait e2e-carried
-		rockpool podman rm e2e-carried >/dev/null; sudo umount /run/e2e-workspace`)
+			"$(jq -r .config.StopSignal /usr/share/rockpool/workspace/config.json)" "$(rockpool podman inspect --format '{{.State.Pid}}' e2e-rootfs)"
+		rockpool podman wait e2e-rootfs
+		rockpool podman rm e2e-rootfs >/dev/null; sudo umount /run/e2e-workspace`)
 	var milliseconds, code int
 	if _, err := fmt.Sscan(out, &milliseconds, &code); err != nil {
 		t.Fatalf("stop said %q", out)
@@ -397,7 +397,7 @@ func workspaceManifest(t *testing.T) workspaceimage.Manifest {
 // dialGuest reaches the container's port through the VM's shell.
 func dialGuest(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
-	cmd := exec.CommandContext(ctx, mageBin, "vm:ssh", "--", "nc", "127.0.0.1", carriedPort)
+	cmd := exec.CommandContext(ctx, mageBin, "vm:ssh", "--", "nc", "127.0.0.1", rootfsPort)
 	cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout = checkout, primary.environment(), far, far
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {

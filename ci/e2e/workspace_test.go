@@ -95,8 +95,8 @@ func (i *instance) create(t *testing.T, name string) remote {
 	return i.api(t, "POST", "/api/workspaces", map[string]string{"name": name, "image": ""}, http.StatusCreated)
 }
 
-// told waits until a workspace in a state says some words.
-func (i *instance) told(t *testing.T, id, status, words string) remote {
+// waitForMessage waits until a workspace in a state says some words.
+func (i *instance) waitForMessage(t *testing.T, id, status, words string) remote {
 	t.Helper()
 	var w remote
 	eventually(t, readyLimit, "workspace "+status+" that says "+strconv.Quote(words), func() bool {
@@ -147,8 +147,8 @@ func (i *instance) gone(t *testing.T, w remote) {
 	})
 }
 
-// end stops a workspace that runs and deletes it.
-func (i *instance) end(t *testing.T, w remote) {
+// stopAndDelete stops a workspace that runs and deletes it.
+func (i *instance) stopAndDelete(t *testing.T, w remote) {
 	t.Helper()
 	i.stop(t, w)
 	i.remove(t, w)
@@ -276,7 +276,7 @@ func TestWorkspaces(t *testing.T) {
 	i.api(t, "POST", "/api/workspaces/"+one.ID+"/start", nil, http.StatusOK)
 	one = i.reach(t, one.ID, "running")
 	t.Logf("start to running: %.1f s: %s", time.Since(start).Seconds(), i.steps(t, one))
-	i.end(t, one)
+	i.stopAndDelete(t, one)
 	nothingLeft(t, i)
 }
 
@@ -397,12 +397,12 @@ func openPreview(t *testing.T, i *instance, w remote) *websocket.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.CloseNow() })
-	say(t, c, "hello")
+	expectEcho(t, c, "hello")
 	return c
 }
 
-// say expects a word back.
-func say(t *testing.T, c *websocket.Conn, word string) {
+// expectEcho sends a word over a WebSocket and expects it back.
+func expectEcho(t *testing.T, c *websocket.Conn, word string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -417,13 +417,13 @@ func say(t *testing.T, c *websocket.Conn, word string) {
 // outliveTest changes everything around an open connection.
 func outliveTest(t *testing.T, i *instance, c *websocket.Conn, other remote) {
 	i.crash(t, other)
-	say(t, c, "after a crash")
+	expectEcho(t, c, "after a crash")
 	i.stop(t, other)
-	say(t, c, "after a stop")
+	expectEcho(t, c, "after a stop")
 	i.remove(t, other)
-	say(t, c, "after a delete")
+	expectEcho(t, c, "after a delete")
 	i.sh(t, "sudo systemctl restart rockpool-agent")
-	say(t, c, "after a restart")
+	expectEcho(t, c, "after a restart")
 	eventually(t, readyLimit, "health after the restart", func() bool { return healthy(i.web) })
 }
 
@@ -544,7 +544,7 @@ func TestWorkspaces_OwnImage(t *testing.T) {
 	}
 	limitsTest(t, i, w)
 	ideTest(t, i, w)
-	i.end(t, w)
+	i.stopAndDelete(t, w)
 	nothingLeft(t, i)
 	i.sh(t, "cd /; sudo -u rockpool podman rmi --force "+host+"/me/own:1")
 }

@@ -75,6 +75,7 @@ func (s *Suite) Check(ctx context.Context) error {
 	if len(out) > 0 {
 		return fmt.Errorf("not formatted; run gofmt -w on:\n%s", out)
 	}
+
 	all := "e2e mage " + toolchain.Tags // each set of tags vets every dependency anew
 	for _, argv := range [][]string{
 		{"go", "vet", "-tags", all, "./..."},
@@ -138,6 +139,7 @@ func (s *Suite) E2E(ctx context.Context) error {
 	if err := s.SetupE2E(ctx); err != nil {
 		return err
 	}
+
 	flags := strings.Fields(s.Getenv("E2E_FLAGS"))
 	if s.Getenv("RUNTIME") == "stub" {
 		if _, err := s.Pipeline.Tools(ctx); err != nil { // for Caddy
@@ -146,6 +148,7 @@ func (s *Suite) E2E(ctx context.Context) error {
 		argv := append([]string{"go", "test", "-vet=off", "-tags", "e2e " + toolchain.Tags, "-count=1", "-timeout=60m", "-v"}, flags...)
 		return s.run(ctx, s.testTools(), append(argv, "./ci/e2e/browser")...)
 	}
+
 	dir, err := os.MkdirTemp("", "rockpool-vm-")
 	if err != nil {
 		return err
@@ -155,6 +158,7 @@ func (s *Suite) E2E(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	argv := []string{"go", "test", "-vet=off", "-tags", "e2e " + toolchain.Tags, "-count=1", "-p=1", "-timeout=240m", "-v"}
 	argv = append(argv, flags...)
 	env := append(s.testTools(), "ROCKPOOL_E2E="+under)

@@ -114,10 +114,12 @@ func (c *command) root() *cobra.Command {
 		Args:             noArguments,
 		RunE:             func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())}
 	})
+
 	c.app.List(host.EveryVerb).Bind(root.PersistentFlags())
 	root.AddCommand(c.up(), c.down(), c.vm(), c.workspaces(), c.doctor(), c.setup(), c.supervise())
 	return root
@@ -299,6 +301,7 @@ func (c *command) setup() *cobra.Command {
 // supervise is what the program runs itself again as; people do not.
 func (c *command) supervise() *cobra.Command {
 	verbs := []string{"launch", "attach"}
+
 	return &cobra.Command{
 		Use:    host.SuperviseVerb + " launch|attach DIR",
 		Short:  "Watch over the machine of the instance in DIR: launch it, or attach to it",

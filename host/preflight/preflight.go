@@ -120,6 +120,7 @@ func (h Host) InstallMissing(ctx context.Context, out io.Writer) error {
 	if len(missing) == 0 {
 		return nil
 	}
+
 	packages := Packages(missing)
 	command := "apt-get install --yes --no-install-recommends " + strings.Join(packages, " ")
 	if _, err := h.LookPath("apt-get"); err != nil {
@@ -129,6 +130,7 @@ func (h Host) InstallMissing(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("this host lacks packages and %w: run as root\n  apt-get update && %s", err, command)
 	}
+
 	for _, n := range missing {
 		fmt.Fprintf(out, "installing host package %s (%s)\n", n.Package, n.Reason)
 	}
@@ -137,6 +139,7 @@ func (h Host) InstallMissing(ctx context.Context, out io.Writer) error {
 			return fmt.Errorf("install host packages: %s: %w", strings.Join(argv, " "), err)
 		}
 	}
+
 	if left := h.Missing(); len(left) > 0 {
 		return fmt.Errorf("still missing after the installation: %s", strings.Join(Packages(left), ", "))
 	}

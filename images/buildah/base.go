@@ -43,7 +43,7 @@ func (s *store) base(ctx context.Context, r images.Request, platform string, out
 		return "", "", err
 	}
 
-	out.say("importing the base of %s for %s", r.Spec.Suite, platform)
+	out.printLine("importing the base of %s for %s", r.Spec.Suite, platform)
 	dir := filepath.Join(s.run, "base")
 	if err := writeBase(dir, base, images.Architecture(platform)); err != nil {
 		return "", "", err

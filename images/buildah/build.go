@@ -27,17 +27,19 @@ func (s *store) build(ctx context.Context, r images.Request, platform string, ou
 	if err != nil {
 		return "", err
 	}
-	out.say("building the workspace image for %s", platform)
+
+	out.printLine("building the workspace image for %s", platform)
 	for left := beginnings; ; left-- {
 		steps, cached := out.counted()
 		id, _, err := imagebuildah.BuildDockerfiles(ctx, s.Store, options, filepath.Join(r.Definition, "Containerfile"))
 		if err == nil {
 			return id, nil
 		}
+
 		if left == 1 || ctx.Err() != nil || !out.again(steps, cached) {
 			return "", fmt.Errorf("build the workspace image for %s: %w", platform, err)
 		}
-		out.say("the step did not begin; the steps before it are kept, trying again")
+		out.printLine("the step did not begin; the steps before it are kept, trying again")
 	}
 }
 

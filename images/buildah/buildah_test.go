@@ -321,14 +321,14 @@ func TestBuilder_BadRequest(t *testing.T) {
 // what the failed try counted is forgotten.
 func TestProgress_Again(t *testing.T) {
 	p := &progress{out: &bytes.Buffer{}, now: time.Now, start: time.Now(), used: map[string]bool{}}
-	p.say("STEP 1/2: RUN a")
+	p.printLine("STEP 1/2: RUN a")
 	steps, cached := p.counted()
-	p.say("STEP 2/2: RUN b")
-	p.say("make: *** [all] Error 1")
+	p.printLine("STEP 2/2: RUN b")
+	p.printLine("make: *** [all] Error 1")
 	if p.again(steps, cached) {
 		t.Error("a step that failed is tried again")
 	}
-	p.say("Close_Fd sealing memfd copy: Device or resource busy")
+	p.printLine("Close_Fd sealing memfd copy: Device or resource busy")
 	if !p.again(steps, cached) || p.again(steps, cached) {
 		t.Error("want one more try for one such line")
 	}

@@ -28,7 +28,7 @@ func (s *store) export(ctx context.Context, r images.Request, built map[string]s
 
 	var manifests []v1.Descriptor
 	for _, platform := range r.Spec.Platforms {
-		out.say("compressing the image for %s", platform)
+		out.printLine("compressing the image for %s", platform)
 		if err := s.exportOne(ctx, built[platform], tmp); err != nil {
 			return errors.Join(fmt.Errorf("write the layout for %s: %w", platform, err), os.RemoveAll(tmp))
 		}

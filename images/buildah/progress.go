@@ -50,7 +50,7 @@ func (p *progress) counted() (steps, cached int) {
 	return p.steps, p.cached
 }
 
-func (p *progress) say(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
+func (p *progress) printLine(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
 
 // Write takes what Buildah and the commands it runs print.
 func (p *progress) Write(b []byte) (int, error) {

@@ -36,7 +36,7 @@ func (s *store) prune(spec images.Spec, before []storage.Image, used map[string]
 
 	var old []storage.Image
 	for _, img := range before {
-		bottom, err := s.bottom(img.TopLayer)
+		bottom, err := s.bottomLayer(img.TopLayer)
 		if err != nil {
 			return fmt.Errorf("prune the storage of layers: %w", err)
 		}
@@ -56,8 +56,8 @@ func (s *store) basesOf(spec images.Spec, img storage.Image) []string {
 	})
 }
 
-// bottom follows a layer's parents to the last.
-func (s *store) bottom(layer string) (string, error) {
+// bottomLayer follows a layer's parents to the last.
+func (s *store) bottomLayer(layer string) (string, error) {
 	for layer != "" {
 		l, err := s.Layer(layer)
 		if err != nil {

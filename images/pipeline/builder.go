@@ -89,10 +89,10 @@ func (b *build) runBuilder(ctx context.Context, cacheLock *os.File, r images.Req
 		return false, fmt.Errorf("read the builder's answer: %w", err)
 	}
 	if result.Cached == result.Steps {
-		b.say("  every step was cached")
+		b.printLine("  every step was cached")
 		return true, nil
 	}
-	b.say("  %d of %d steps were cached", result.Cached, result.Steps)
+	b.printLine("  %d of %d steps were cached", result.Cached, result.Steps)
 	return false, nil
 }
 

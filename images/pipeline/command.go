@@ -38,15 +38,15 @@ func (p *Pipeline) Command(ctx context.Context, args []string) error {
 		return err
 	}
 	for _, artifact := range m.Artifacts {
-		p.say("  %-44s %8.1f MB", filepath.Join(filepath.Base(p.Dist), artifact.File), float64(artifact.Size)/1e6)
+		p.printLine("  %-44s %8.1f MB", filepath.Join(filepath.Base(p.Dist), artifact.File), float64(artifact.Size)/1e6)
 	}
 	if reference == "" {
 		return nil
 	}
-	p.say("==> Push to %s", reference)
+	p.printLine("==> Push to %s", reference)
 	if err := p.Push(ctx, m, reference); err != nil {
 		return err
 	}
-	p.say("pushed %s", m.Digest)
+	p.printLine("pushed %s", m.Digest)
 	return nil
 }

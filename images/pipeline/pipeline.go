@@ -40,10 +40,10 @@ type Pipeline struct {
 	Out       io.Writer // progress for people
 }
 
-func (p *Pipeline) say(format string, args ...any) { fmt.Fprintf(p.Out, format+"\n", args...) }
+func (p *Pipeline) printLine(format string, args ...any) { fmt.Fprintf(p.Out, format+"\n", args...) }
 
 func (p *Pipeline) lock(ctx context.Context) (*os.File, error) {
-	return bootstrap.Cache{Dir: p.CacheDir}.Lock(ctx, func() { p.say("waiting for another build that uses %s", p.CacheDir) })
+	return bootstrap.Cache{Dir: p.CacheDir}.Lock(ctx, func() { p.printLine("waiting for another build that uses %s", p.CacheDir) })
 }
 
 // Build makes the workspace image into dist/ and returns its manifest. When
@@ -140,7 +140,7 @@ func (b *build) checkHost() error {
 // run makes the image unless dist/ has it.
 func (b *build) run(ctx context.Context, cacheLock *os.File) (Manifest, error) {
 	if m, ok := b.manifest(); ok && !b.Force {
-		b.say("%s", b.upToDate())
+		b.printLine("%s", b.upToDate())
 		return m, nil
 	}
 	if err := b.checkHost(); err != nil {
@@ -167,7 +167,7 @@ func (b *build) run(ctx context.Context, cacheLock *os.File) (Manifest, error) {
 	if err != nil {
 		return m, err
 	}
-	b.say("built %s in %.0f s: %s", b.spec.Name(), time.Since(start).Seconds(), m.Digest)
+	b.printLine("built %s in %.0f s: %s", b.spec.Name(), time.Since(start).Seconds(), m.Digest)
 	return m, builders.WriteAllChecksums(b.Dist)
 }
 
@@ -264,7 +264,7 @@ func (p *Pipeline) Rootfs(ctx context.Context, m Manifest, architecture string) 
 		return file, digest, nil
 	}
 
-	// One is kept. "carried" is what the directory was called before.
+	// One archive is kept. Earlier releases called its directory "carried".
 	for _, old := range []string{dir, filepath.Join(p.CacheDir, "workspace", "carried")} {
 		if err := os.RemoveAll(old); err != nil {
 			return "", "", err

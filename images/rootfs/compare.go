@@ -53,6 +53,7 @@ func Differences(a, b Image) ([]string, error) {
 func (i Image) contents() (map[string]string, error) {
 	layers := mutate.Extract(i.layers)
 	defer layers.Close()
+
 	all := map[string]string{}
 	for t := tar.NewReader(layers); ; {
 		h, err := t.Next()
@@ -62,6 +63,7 @@ func (i Image) contents() (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		sum := sha256.New()
 		if _, err := io.Copy(sum, t); err != nil {
 			return nil, err

@@ -47,6 +47,7 @@ func find(l oci.Layout, digest string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	index, err := layout.ImageIndexFromPath(l.Dir)
 	if err != nil {
 		return nil, err
@@ -55,6 +56,7 @@ func find(l oci.Layout, digest string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	for _, d := range m.Manifests {
 		if d.MediaType.IsIndex() {
 			if index, err = index.ImageIndex(d.Digest); err != nil {
@@ -158,10 +160,12 @@ func readEntries(r io.Reader, dir string) ([]entry, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		h.Name = dir + clean(h.Name)[1:]
 		if h.Typeflag == tar.TypeLink {
 			h.Linkname = dir + clean(h.Linkname)[1:]
 		}
+
 		entries = append(entries, entry{h, counted.n})
 		if _, err := io.Copy(io.Discard, t); err != nil {
 			return nil, err
@@ -192,6 +196,7 @@ func compare(a, b entry) int {
 
 func writeSorted(t *tar.Writer, spool io.ReaderAt, entries []entry) error {
 	slices.SortStableFunc(entries, compare)
+
 	names := map[string]bool{}
 	for _, e := range entries {
 		h := e.header
@@ -202,6 +207,7 @@ func writeSorted(t *tar.Writer, spool io.ReaderAt, entries []entry) error {
 		if h.Typeflag == tar.TypeLink && !names[h.Linkname] {
 			return fmt.Errorf("%s is a link to %s, which a later layer removes", h.Name, h.Linkname)
 		}
+
 		if err := t.WriteHeader(portable(h)); err != nil {
 			return fmt.Errorf("%s: %w", h.Name, err)
 		}
