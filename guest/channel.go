@@ -1,9 +1,10 @@
 package guest
 
 // The channel is a virtio-serial port: one JSON object a line, UTF-8. The guest
-// tells what it learns about its boot, unasked, once for each event; the host
-// may ask for all of it again, since nobody knows what a port that nobody
-// listened to has swallowed, and may ask for a shutdown.
+// says, unasked, what it learns about its boot, each event once. The host may
+// call for all of it again, because what is written to a port that nobody listens
+// to may be lost, and may call for a shutdown, of which the guest says that it
+// has heard the call, and when it is ready for the end.
 const (
 	// ChannelPort is the port's name.
 	ChannelPort = "dev.rockpool.host"

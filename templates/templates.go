@@ -1,7 +1,8 @@
 // Package templates renders what the Root VM runs by: systemd units, the
 // Caddyfile, the SSH server's drop-in, udev rules. Every file is a pure
 // function of [Params]. It owns no state and imports only the
-// contract, package guest; package provision says when the files are put in the image.
+// contract, package guest; a step of package provision puts the files into the
+// image.
 package templates
 
 import (

@@ -1,7 +1,7 @@
 // Package boot is the use case that watches the VM come up: it asks the init
 // system which phases are over and the stack whether it serves, and records
 // what it learns in an [agent.BootRecord]. It owns no other state and imports
-// only the domain.
+// only the domain and the names of package guest.
 package boot
 
 import (

@@ -1,6 +1,5 @@
 // Package channel is the guest's end of the channel to the host, in the words
-// of package guest. It imports the domain and that contract, and owns the open
-// port.
+// of package guest. It imports the domain and guest, and owns the open port.
 package channel
 
 import (

@@ -7,8 +7,8 @@
 // on a stream is the page as it is now, so a page that was away, or an agent
 // that was restarted, needs no memory of what was sent before.
 //
-// The package keeps no state and imports only the domain. Requests must have
-// passed package http, which holds the credentials' name, the origin check and
+// The package keeps no state and imports only the domain and guest. Requests
+// must have passed package http, which holds the credentials' name, the origin check and
 // the limits.
 package dashboard
 

@@ -1,8 +1,8 @@
 // Package gateway decides where a request of an IDE or a preview goes, for
 // Caddy, which asks before it forwards one, and has the pages for requests that
 // go nowhere. It keeps no state: what runs where is asked of the control plane,
-// for every request. It imports only the
-// domain, agent/api and the guest's ports.
+// for every request. It imports only the domain, agent/api and the ports of
+// package guest.
 package gateway
 
 import (

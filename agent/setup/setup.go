@@ -1,8 +1,8 @@
 // Package setup prepares the machine for Rockpool, as root and early on each
 // boot: the data disk, the configuration disk, the host name, the account for
 // SSH, keys and the dashboard's credentials. It owns those files and mounts,
-// and [guest.SetupRunDir], where it leaves what the daemon and Caddy read. It imports
-// only the domain and the contract with the host.
+// and [guest.SetupRunDir], where it leaves what the daemon and Caddy read. It
+// imports only guest, the contract with the host.
 //
 // Every step is an "ensure": it may run again, and may be interrupted
 // anywhere. A step that fails does not keep the next one from running, so

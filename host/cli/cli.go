@@ -2,7 +2,7 @@
 // package host its words, flags, help and exit code. It prints what went wrong
 // and owns no state.
 //
-// Cobra carries it because it is what the ecosystem of this field uses (Podman,
+// Its library is Cobra, because that is what the ecosystem of this field uses (Podman,
 // Buildah, kubectl, Docker): nested verbs, help, and completion for bash, zsh and
 // fish, with one flag library (pflag) that the settings share.
 package cli

@@ -1,7 +1,6 @@
 // Package buildah builds the workspace image in process with Buildah's
-// library, without a daemon. A [Builder]
-// owns its storage directory, where layers are kept between builds; deleting
-// it costs time only. It must run as root of a user namespace or as root, in
+// library, without a daemon. A [Builder] owns its storage directory, where
+// layers are kept between builds; deleting it costs time only. It must run as root of a user namespace or as root, in
 // a process that called [Reexec] first. It imports images and none of the
 // packages beside it.
 package buildah

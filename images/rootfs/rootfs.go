@@ -1,6 +1,6 @@
 // Package rootfs reads the layers of an image: it writes the root file system
 // that they make together, and says what differs between two. Only programs
-// import it, as images/registry: what reads layers is large. It owns no state.
+// import it, never what mage or the pipelines import: what reads layers is large. It owns no state.
 package rootfs
 
 import (

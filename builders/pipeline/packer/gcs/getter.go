@@ -1,4 +1,5 @@
-// Package gcs stands for go-getter's getter of that name, as s3 does.
+// Package gcs stands for go-getter's getter of that name, which the template
+// never needs: it takes no request.
 package gcs
 
 import "github.com/hashicorp/go-getter/s3/v2"
