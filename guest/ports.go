@@ -34,6 +34,15 @@ func (p *Ports) FillDefaults() {
 	setDefault(&p.Preview, PortPreview)
 }
 
+// FollowingWebPorts is how many web ports follow the dashboard's.
+const FollowingWebPorts = 2
+
+// SetWeb sets the web ports, which follow one another on the host as in the
+// guest, by the first of them, the dashboard's.
+func (p *Ports) SetWeb(first int) {
+	p.Dashboard, p.IDE, p.Preview = first, first+1, first+2
+}
+
 // Forward is one port of the host that leads to one of the guest.
 type Forward struct {
 	Name  string `json:"name"`

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/host/settings"
 	"github.com/rockpool/rootvm/vm"
 )
@@ -53,7 +54,7 @@ func (s *Settings) starting() settings.List {
 		{Env: "ROOT_VM_DATA_SIZE", Flag: "data-size", Usage: "size of the data disk, 40G; it grows as it is used", Value: settings.Size(&s.VM.DataSize)},
 		{Env: "ROOT_VM_DISK_SIZE", Flag: "disk-size", Usage: "size of the root disk, the image's", Value: settings.Size(&s.VM.DiskSize)},
 		{Env: "ROOT_VM_SSH_PORT", Flag: "ssh-port", Usage: "port of SSH on 127.0.0.1", Value: settings.Port(&s.VM.Ports.SSH, 0)},
-		{Env: "ROOT_VM_WEB_PORT", Flag: "web-port", Usage: "port of the dashboard on 127.0.0.1; IDEs and previews have the two that follow", Value: webPorts(s)},
+		{Env: "ROOT_VM_WEB_PORT", Flag: "web-port", Usage: "port of the dashboard on 127.0.0.1; the other web ports follow it", Value: webPorts(s)},
 		{Env: "ROCKPOOL_PROJECT", Flag: "project", Usage: "directory to share with the VM, read-write, at /mnt/rockpool; later starts keep it; none by default", Value: settings.Path(&s.VM.ShareDir, s.base)},
 		{Env: "SHARE", Flag: "share", Usage: "how to share it; none ends the sharing", Value: settings.Choice(&s.VM.Share, accepted(func(can vm.Capabilities) []string { return can.Shares })...)},
 		{Env: "BOOT", Flag: "boot", Usage: "how to boot", Value: settings.Choice(&s.VM.Boot, accepted(func(can vm.Capabilities) []string { return can.Boots })...)},
@@ -79,10 +80,8 @@ func (s *Settings) asking() settings.List {
 	}
 }
 
-// webPorts sets three ports by their first.
+// webPorts sets all web ports by their first.
 func webPorts(s *Settings) pflag.Value {
 	ports := &s.VM.Ports
-	return settings.Derived(settings.Port(&ports.Dashboard, 2), func() {
-		ports.IDE, ports.Preview = ports.Dashboard+1, ports.Dashboard+2
-	})
+	return settings.Derived(settings.Port(&ports.Dashboard, guest.FollowingWebPorts), func() { ports.SetWeb(ports.Dashboard) })
 }
