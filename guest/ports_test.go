@@ -6,27 +6,26 @@ import (
 	"github.com/rockpool/rootvm/guest"
 )
 
-// TestPorts_SetWeb: the guest's own web ports are a run, and so are those that
-// are set by their first.
+// TestPorts_SetWeb: the guest's own web ports are a run, and SetWeb sets all of
+// it, and nothing else.
 func TestPorts_SetWeb(t *testing.T) {
-	var own, set guest.Ports
+	var own, moved guest.Ports
 	own.FillDefaults()
-	set.SSH = own.SSH
-	set.SetWeb(guest.PortDashboard)
-	if set != own {
-		t.Errorf("set by the first: %v, want %v", set, own)
-	}
+	moved.FillDefaults()
+	moved.SetWeb(guest.PortDashboard + 100)
 
 	web := 0
-	for _, f := range set.Forwards() {
-		if f.Name != "ssh" {
+	for i, f := range own.Forwards() {
+		want := f.Host
+		if offset := f.Guest - guest.PortDashboard; 0 <= offset && offset <= guest.FollowingWebPorts {
 			web++
+			want += 100
 		}
-		if last := guest.PortDashboard + guest.FollowingWebPorts; f.Name != "ssh" && f.Host > last {
-			t.Errorf("%s has %d, the last is %d", f.Name, f.Host, last)
+		if got := moved.Forwards()[i]; got.Name != f.Name || got.Host != want {
+			t.Errorf("%s has %d, want %d", got.Name, got.Host, want)
 		}
 	}
 	if web != 1+guest.FollowingWebPorts {
-		t.Errorf("%d web ports", web)
+		t.Errorf("%d web ports, want the dashboard's and the %d that follow", web, guest.FollowingWebPorts)
 	}
 }
