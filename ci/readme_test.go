@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -43,32 +44,73 @@ func TestReadme_Targets(t *testing.T) {
 	}
 }
 
-// TestReadme_Verbs: each verb of the program rockpool that README.md names has a
-// help of its own, and is the target of mage beside it.
+// TestReadme_Verbs: README.md names every verb of the program rockpool, and none
+// that is not there; the target of mage beside it is the same.
 func TestReadme_Verbs(t *testing.T) {
-	checked := 0
+	verbs := rockpoolVerbs(t)
+	named := []string{"completion", "help"} // cobra's own
 	for _, row := range verbRows(t) {
-		verbs := codeSpans.FindAllStringSubmatch(row[1], -1)
-		if strings.TrimSpace(row[1]) == "the same" {
-			verbs = codeSpans.FindAllStringSubmatch(row[0], -1)
+		targets, cell := firstWords(row[0]), strings.TrimSpace(row[1])
+		if cell == "the same" || strings.HasSuffix(cell, ", …") { // all that mage has there
+			for _, target := range targets {
+				named = append(named, strings.ReplaceAll(target, ":", " "))
+			}
+			continue
 		}
-		for i, m := range verbs {
-			verb := regexp.MustCompile(`^[a-z]+( [a-z]+)?`).FindString(m[1])
-			var out, fault bytes.Buffer
-			around := host.Surroundings{Out: &out, Err: &fault, Getenv: func(string) string { return "" }, HomeDir: os.UserHomeDir, Dir: t.TempDir()}
-			code := cli.Run(t.Context(), append(strings.Fields(verb), "--help"), host.Standalone(), around)
-			if code != cli.ExitOK || !strings.Contains(out.String(), "Usage:\n  rockpool "+verb) {
-				t.Errorf("rockpool %s --help: %d\n%s%s", verb, code, &out, &fault)
+		for i, span := range spans(cell) {
+			verb := regexp.MustCompile(`^[a-z]+( [a-z]+)?`).FindString(span)
+			named = append(named, verb)
+			if len(targets) > 0 && targets[i] != strings.ReplaceAll(verb, " ", ":") {
+				t.Errorf("rockpool %s stands beside the target %s", verb, targets[i])
 			}
-			if target := firstWords(row[0])[i]; target != strings.ReplaceAll(verb, " ", ":") {
-				t.Errorf("rockpool %s stands beside the target %s", verb, target)
-			}
-			checked++
 		}
 	}
-	if checked < 10 {
-		t.Errorf("found %d verbs in README.md", checked)
+
+	for _, name := range named {
+		if !slices.Contains(verbs, name) {
+			t.Errorf("README.md names the verb %q, which rockpool does not have", name)
+		}
 	}
+	for _, verb := range verbs {
+		if !slices.Contains(named, verb) {
+			t.Errorf("README.md does not name the verb %q of rockpool", verb)
+		}
+	}
+}
+
+// rockpoolVerbs asks the program rockpool for its verbs, as shells do to
+// complete them.
+func rockpoolVerbs(t *testing.T) []string {
+	t.Helper()
+	var verbs []string
+	for _, name := range completions(t, "") {
+		if name != "vm" && name != "ws" {
+			verbs = append(verbs, name)
+			continue
+		}
+		for _, below := range completions(t, name, "") {
+			verbs = append(verbs, name+" "+below)
+		}
+	}
+	return verbs
+}
+
+// completions are what rockpool offers for the last of some words.
+func completions(t *testing.T, words ...string) []string {
+	t.Helper()
+	var out bytes.Buffer
+	around := host.Surroundings{Out: &out, Err: io.Discard, Getenv: func(string) string { return "" }, HomeDir: os.UserHomeDir, Dir: t.TempDir()}
+	if code := cli.Run(t.Context(), append([]string{"__complete"}, words...), host.Standalone(), around); code != cli.ExitOK {
+		t.Fatalf("rockpool __complete %q: %d", words, code)
+	}
+
+	var names []string
+	for line := range strings.Lines(out.String()) {
+		if name, _, ok := strings.Cut(line, "\t"); ok {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func readme(t *testing.T) string {
