@@ -21,11 +21,13 @@ func TestBegin_ShowsWhenWaitedFor(t *testing.T) {
 		fmt.Fprintln(out, "late")
 		return true, errors.New("broken")
 	})
+
 	defer b.End()
 	<-said
 	if shown.Len() > 0 {
 		t.Errorf("before anybody waited it showed %q", shown.String())
 	}
+
 	close(goOn)
 	cached, err := b.Wait(&shown)
 	if !cached || err == nil || err.Error() != "broken" {

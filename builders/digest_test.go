@@ -23,6 +23,7 @@ func TestDigestFiles(t *testing.T) {
 		}
 		return d
 	}
+
 	first := write("a", "1", 0o644)
 	if write("a", "1", 0o644) != first {
 		t.Error("the same files have two digests")

@@ -24,6 +24,7 @@ func TestManifest_WriteRead(t *testing.T) {
 	if err := want.Write(path); err != nil {
 		t.Fatal(err)
 	}
+
 	got, err := builders.ReadManifest(path)
 	if err != nil {
 		t.Fatal(err)
@@ -31,6 +32,7 @@ func TestManifest_WriteRead(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+
 	entries, _ := os.ReadDir(dir)
 	if len(entries) != 1 {
 		t.Errorf("left %d files behind, want 1", len(entries))
@@ -65,14 +67,17 @@ func TestDescribe_And_WriteChecksums(t *testing.T) {
 		}
 		m.Artifacts = append(m.Artifacts, a)
 	}
+
 	sums := filepath.Join(dir, "SHA256SUMS")
 	if err := builders.WriteChecksums(sums, m); err != nil {
 		t.Fatal(err)
 	}
+
 	got, err := os.ReadFile(sums)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	// The digest is that of `printf 'hello\n' | sha256sum`.
 	const digest = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
 	if want := digest + "  a.vmlinuz\n" + digest + "  b.qcow2\n"; string(got) != want {

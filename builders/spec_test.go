@@ -82,6 +82,7 @@ func TestSpec_Digest(t *testing.T) {
 		default:
 			t.Fatalf("the test does not know how to change %s", v.Type().Field(i).Name)
 		}
+
 		if other, ok := digests[s.Digest()]; ok {
 			t.Errorf("a change of %s does not change the digest: it is that of %s", v.Type().Field(i).Name, other)
 		}

@@ -43,6 +43,7 @@ func parseRules(document string) (rules, error) {
 			inTable = false
 			continue
 		}
+
 		first, last := strings.TrimSpace(cells[0]), strings.TrimSpace(cells[2])
 		switch {
 		case first == "package" && last == "may import, of this module":
@@ -51,6 +52,7 @@ func parseRules(document string) (rules, error) {
 		case !inTable || strings.Trim(first, "-") == "":
 			continue
 		}
+
 		imports := spans(last)
 		if len(imports) == 0 && last != "–" && last != "anything" {
 			return nil, fmt.Errorf("row %q: last column %q is neither packages, anything nor –", first, last)
@@ -58,10 +60,12 @@ func parseRules(document string) (rules, error) {
 		if last == "anything" {
 			imports = []string{last}
 		}
+
 		names := spans(first)
 		if len(names) == 0 {
 			return nil, fmt.Errorf("row %q names no package", first)
 		}
+
 		for _, name := range names {
 			if _, twice := found[name]; twice {
 				return nil, fmt.Errorf("package %s has two rows", name)
@@ -69,6 +73,7 @@ func parseRules(document string) (rules, error) {
 			found[name] = imports
 		}
 	}
+
 	if len(found) == 0 {
 		return nil, errors.New("no table of packages")
 	}
@@ -95,10 +100,12 @@ func TestImports_FollowTheTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	allowed, err := parseRules(string(document))
 	if err != nil {
 		t.Fatalf("%s: %v", table, err)
 	}
+
 	used := map[string]bool{}
 	for _, p := range slices.Concat(list(t, "linux"), list(t, "darwin")) {
 		name := strings.TrimPrefix(p.ImportPath, module)
@@ -115,6 +122,7 @@ func TestImports_FollowTheTable(t *testing.T) {
 			}
 		}
 	}
+
 	for row := range allowed {
 		if !used[row] {
 			t.Errorf("the row %s of %s is of no package", row, table)
@@ -161,6 +169,7 @@ func TestRockpool_MacOS(t *testing.T) {
 		}
 		return string(out)
 	}
+
 	run("build", "-tags", toolchain.Tags, "-o", filepath.Join(t.TempDir(), "rockpool"), "./cmd/rockpool")
 	var own []string
 	for path := range strings.FieldsSeq(run("list", "-deps", "-tags", toolchain.Tags, "./cmd/rockpool")) {
@@ -168,6 +177,7 @@ func TestRockpool_MacOS(t *testing.T) {
 			own = append(own, path)
 		}
 	}
+
 	if len(own) < 5 {
 		t.Fatalf("go list found only %q", own)
 	}

@@ -26,6 +26,7 @@ func TestTemplate_RunsEveryStepInOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var got []string
 	for _, block := range parse(t, "../packer/rootvm.pkr.hcl").Blocks {
 		if block.Type != "build" {
@@ -39,10 +40,12 @@ func TestTemplate_RunsEveryStepInOrder(t *testing.T) {
 			got = append(got, filepath.Base(strings.Trim(string(script.SliceBytes(source)), `"`)))
 		}
 	}
+
 	want, err := filepath.Glob("../provision/steps/*.sh")
 	if err != nil || len(want) == 0 {
 		t.Fatalf("no steps: %v", err)
 	}
+
 	for i := range want {
 		want[i] = filepath.Base(want[i])
 	}

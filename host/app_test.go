@@ -85,6 +85,7 @@ func TestApp_DestroyAsksForTheName(t *testing.T) {
 			t.Errorf("answer %q: %v", answer, err)
 		}
 	}
+
 	for _, c := range []struct {
 		answer string
 		env    map[string]string
@@ -282,6 +283,7 @@ func TestApp_SharesWhatWasChosen(t *testing.T) {
 				}
 				before = inst.Config
 			}
+
 			config := a.Settings.VM
 			a.chooseShare(&config, before)
 			if config.ShareDir != c.want || config.ShareChosen != (c.want != "") {
@@ -316,6 +318,7 @@ func TestApp_InstanceOfAnotherCheckout(t *testing.T) {
 			t.Errorf("%+v: error %v", c, err)
 		}
 	}
+
 	alone, _ := app(t, Standalone(), "", nil)
 	if checkout, err := alone.checkoutOf(vm.Config{Checkout: "/there"}); checkout != "/there" || err != nil {
 		t.Errorf("the stand-alone program makes it %q, %v", checkout, err)

@@ -30,11 +30,13 @@ func TestApp_HostsQEMUWithOurParts(t *testing.T) {
 	if tools == "" {
 		t.Skip("no tools tree: a build fetches it")
 	}
+
 	for _, dir := range []string{"/usr/libexec/virtiofsd", "/usr/lib/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/share/OVMF"} {
 		if _, err := os.Stat(dir); err == nil {
 			t.Skip("this host has one of its own: ", dir)
 		}
 	}
+
 	hostPrograms(t, map[string]string{"qemu-system-x86_64": "9.2.0", "qemu-img": "9.2.0"})
 	a, _ := app(t, Standalone(), "", map[string]string{"ROCKPOOL_CACHE": filepath.Dir(filepath.Dir(tools))})
 	for name, c := range map[string]struct {

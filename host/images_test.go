@@ -82,11 +82,13 @@ func TestImages_MadeWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for path, want := range map[string]string{image.Disk: "one qcow2", image.Kernel: "one kernel", image.Initrd: "one initrd"} {
 		if b, err := os.ReadFile(path); err != nil || string(b) != want {
 			t.Errorf("%s holds %q, %v", path, b, err)
 		}
 	}
+
 	if err := os.Truncate(image.Kernel, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +115,7 @@ func TestImages_Refused(t *testing.T) {
 			return dir
 		}
 	}
+
 	for name, c := range map[string]struct {
 		given func(t *testing.T, dir string) string
 		want  string
@@ -198,17 +201,20 @@ func TestImages_Pruned(t *testing.T) {
 		}
 		stored[name] = filepath.Dir(image.Disk)
 	}
+
 	old := time.Now().Add(-2 * pruneAge)
 	for _, name := range []string{"used", "unused"} {
 		if err := os.Chtimes(stored[name], old, old); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	stoppedInstance(t, a, fmt.Sprintf(`{"name":"rockpool-root","image":{"disk":%q}}`, filepath.Join(stored["used"], "disk.qcow2")))
 	a.Settings.Image = builtImage(t, "another ")
 	if _, _, err := a.image(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+
 	for name, want := range map[string]bool{"used": true, "unused": false, "fresh": true} {
 		if _, err := os.Stat(stored[name]); (err == nil) != want {
 			t.Errorf("%s: %v", name, err)

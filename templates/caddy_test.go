@@ -70,6 +70,7 @@ func newFront(t *testing.T) *front {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	f := &front{t: t, params: templates.Defaults()}
 	f.params.RunDir = dir
@@ -81,6 +82,7 @@ func newFront(t *testing.T) *front {
 		f.ports[i] = held[i].Addr().(*net.TCPAddr).Port
 		f.params.Servers[i].Port = f.ports[i]
 	}
+
 	workspace := httptest.NewServer(http.HandlerFunc(f.workspace))
 	t.Cleanup(workspace.Close)
 	f.upstream = strings.TrimPrefix(workspace.URL, "http://")
@@ -89,6 +91,7 @@ func newFront(t *testing.T) *front {
 	if err := templates.Write(filepath.Join(dir, "tree"), f.params); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, l := range held {
 		_ = l.Close()
 	}
@@ -108,6 +111,7 @@ func (f *front) startCaddy(caddy func(context.Context, ...string) *exec.Cmd, dir
 	if err := cmd.Start(); err != nil {
 		f.t.Fatal(err)
 	}
+
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait(); cancel() }()
 	f.t.Cleanup(func() {
@@ -117,6 +121,7 @@ func (f *front) startCaddy(caddy func(context.Context, ...string) *exec.Cmd, dir
 			f.t.Logf("caddy:\n%s", &log)
 		}
 	})
+
 	// Caddy opens its servers' ports in no order.
 	for _, port := range f.ports {
 		f.waitFor(ctx, port)
@@ -185,11 +190,13 @@ func (f *front) workspace(w http.ResponseWriter, r *http.Request) {
 	if !ok || app == nil {
 		app, rest = http.HandlerFunc(echo), r.URL.EscapedPath()
 	}
+
 	u, err := url.ParseRequestURI(rest)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+
 	u.RawQuery = r.URL.RawQuery
 	inner := r.Clone(r.Context())
 	inner.URL = u
@@ -246,14 +253,17 @@ func (f *front) do(method string, server int, path string, header ...string) (*h
 	if err != nil {
 		f.t.Fatal(err)
 	}
+
 	req.SetBasicAuth("admin", password)
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
+
 	res, err := noRedirects.Do(req)
 	if err != nil {
 		f.t.Fatal(err)
 	}
+
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
@@ -329,6 +339,7 @@ func TestCaddy_Hygiene(t *testing.T) {
 	address := strings.TrimPrefix(evil.URL, "http://")
 	forged := []string{"X-Rockpool-Upstream", address, "X-Rockpool-Server", "srv0", "X-Rockpool-User", "root", "X-Forwarded-Uri", "/workspace/other/",
 		"Cookie", "rockpool_session=1; theme=dark; Rockpool-x=2; app=3"}
+
 	for server, path := range map[int]string{1: "/workspace/mine/", 2: "/workspace/mine/port/3000/"} {
 		f.decideOn(f.upstream)
 		res, body := f.do("POST", server, path, forged...)
@@ -336,26 +347,31 @@ func TestCaddy_Hygiene(t *testing.T) {
 		if res.StatusCode != http.StatusOK || got == nil {
 			t.Fatalf("server %d: %d %s", server, res.StatusCode, body)
 		}
+
 		for name, values := range got.Header {
 			if strings.HasPrefix(name, "X-Rockpool") || name == "Authorization" || strings.Contains(strings.ToLower(strings.Join(values, "")), "rockpool") && name == "Cookie" {
 				t.Errorf("server %d: %s: %q reached the workspace", server, name, values)
 			}
 		}
+
 		if c, err := got.Cookie("theme"); err != nil || c.Value != "dark" {
 			t.Errorf("server %d: cookies of the workspace's own are gone: %q", server, got.Header["Cookie"])
 		}
 		if c, err := got.Cookie("app"); err != nil || c.Value != "3" {
 			t.Errorf("server %d: cookies of the workspace's own are gone: %q", server, got.Header["Cookie"])
 		}
+
 		prefix := strings.TrimSuffix(path, "/")
 		if got.Header.Get("X-Forwarded-Prefix") != prefix {
 			t.Errorf("server %d: X-Forwarded-Prefix: %q", server, got.Header.Get("X-Forwarded-Prefix"))
 		}
+
 		asked := f.asked[0].Header
 		if asked.Get("X-Forwarded-Uri") != path || asked.Get("X-Forwarded-Method") != "POST" || asked.Get("X-Rockpool-Server") != f.params.Servers[server].Name || asked.Get("Authorization") != "" {
 			t.Errorf("server %d: the agent was asked %v", server, asked)
 		}
 	}
+
 	f.decideOn("")
 	if res, body := f.do("GET", 1, "/workspace/none/", forged...); res.StatusCode != http.StatusNotFound || body != "no such workspace" {
 		t.Errorf("a workspace that is not there: %d %q", res.StatusCode, body)
@@ -386,6 +402,7 @@ func TestCaddy_Authentication(t *testing.T) {
 		if tt.given != "" {
 			given = "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+tt.given))
 		}
+
 		res, body := f.do("GET", tt.server, tt.path, "Authorization", given)
 		if res.StatusCode != tt.status {
 			t.Errorf("server %d %s with %q: %d %q, want %d", tt.server, tt.path, tt.given, res.StatusCode, body, tt.status)
@@ -400,6 +417,7 @@ func TestCaddy_Authentication(t *testing.T) {
 			t.Errorf("server %d %s: 401 with the body %q", tt.server, tt.path, body)
 		}
 	}
+
 	for _, path := range []string{"/", "/app/workspaces"} { // Caddy's own answer, and the agent's
 		res, _ := f.do("GET", 0, path)
 		for _, h := range []string{"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "X-Frame-Options"} {
@@ -426,11 +444,13 @@ func TestCaddy_PreviewOfVite(t *testing.T) {
 			http.NotFound(w, r)
 		}
 	})
+
 	for path, want := range map[string]string{base: "workspace " + base, base + "@vite/client?t=1": "workspace " + base + "@vite/client?t=1"} {
 		if res, body := f.do("GET", 2, path); res.StatusCode != http.StatusOK || body != want {
 			t.Errorf("%s: %d %q", path, res.StatusCode, body)
 		}
 	}
+
 	c := f.dial(2, base+"?token=x", "vite-hmr")
 	defer c.CloseNow()
 	if got := exchange(t, c, "hello"); got != base+" hello" {
@@ -452,6 +472,7 @@ func TestCaddy_PreviewOfSimple(t *testing.T) {
 			http.NotFound(w, r)
 		}
 	})
+
 	const base = "/workspace/mine/port/3000/"
 	if res, body := f.do("GET", 2, base); res.StatusCode != http.StatusOK || body != "workspace /" {
 		t.Errorf("root: %d %q", res.StatusCode, body)
@@ -465,6 +486,7 @@ func TestCaddy_PreviewOfSimple(t *testing.T) {
 	if res, _ := f.do("POST", 2, base+"none"); res.StatusCode != http.StatusNotFound || len(f.reached) == 0 {
 		t.Errorf("POST: %d", res.StatusCode)
 	}
+
 	c := f.dial(2, base+"socket")
 	defer c.CloseNow()
 	if got := exchange(t, c, "hello"); got != "/socket hello" {
@@ -482,11 +504,13 @@ func TestCaddy_AgentRestarts(t *testing.T) {
 	if got := exchange(t, c, "still"); got != "/socket still" {
 		t.Errorf("WebSocket while the agent is down: %q", got)
 	}
+
 	answered := make(chan string, 1)
 	go func() {
 		_, body := f.do("GET", 1, "/workspace/mine/late")
 		answered <- body
 	}()
+
 	if res, body := f.do("GET", 0, "/api/ping"); res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, `"unavailable"`) {
 		t.Errorf("API while the agent is down: %d %q", res.StatusCode, body)
 	}
@@ -497,10 +521,12 @@ func TestCaddy_AgentRestarts(t *testing.T) {
 	if got := exchange(t, c, "open"); got != "/socket open" {
 		t.Errorf("WebSocket after the restart: %q", got)
 	}
+
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	f.decideOn(silent.Addr().String())
 	_ = silent.Close()
 	if res, body := f.do("GET", 1, "/workspace/mine/"); res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "The workspace does not answer") {

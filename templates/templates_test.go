@@ -17,6 +17,7 @@ func TestRender_Golden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, f := range files {
 		golden := filepath.Join("testdata", "golden", strings.TrimPrefix(f.Path, "/"))
 		if *update {
@@ -28,6 +29,7 @@ func TestRender_Golden(t *testing.T) {
 			}
 			continue
 		}
+
 		want, err := os.ReadFile(golden)
 		if err != nil {
 			t.Fatal(err)

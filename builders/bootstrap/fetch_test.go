@@ -74,16 +74,19 @@ func TestFetcher_Fetch(t *testing.T) {
 				base, count := mirror(t, answer)
 				f.Mirrors, counts = append(f.Mirrors, base), append(counts, count)
 			}
+
 			l := testLock(t)
 			err := f.Fetch(t.Context(), l)
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 				t.Fatalf("got %v, want %q", err, tc.want)
 			}
+
 			for i, count := range counts {
 				if count.Load() != tc.counts[i] {
 					t.Errorf("mirror %d was asked %d times, want %d", i, count.Load(), tc.counts[i])
 				}
 			}
+
 			b, err := os.ReadFile(f.deb(l.packages[0].get("SHA256")))
 			if (err == nil) != (tc.want == "") || err == nil && string(b) != "hello" {
 				t.Errorf("the cache holds %q, %v", b, err)
@@ -184,6 +187,7 @@ func TestFetcher_Fetch_Resumes(t *testing.T) {
 				ranges = append(ranges, r.Header.Get("Range"))
 				good(w, r)
 			})
+
 			l := testLock(t)
 			f := &Fetcher{Cache: Cache{t.TempDir()}, Mirrors: []string{base}, Sleep: noSleep}
 			deb := f.deb(l.packages[0].get("SHA256"))
@@ -264,6 +268,7 @@ func TestHostMirrors(t *testing.T) {
 	if err := os.WriteFile(list, []byte("http://one/debian\tpriority:1\nhttp://two/debian\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	for name, tc := range map[string]struct {
 		lines string
 		want  []string

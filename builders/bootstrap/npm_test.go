@@ -22,6 +22,7 @@ func TestNodeModules_Key(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	keys := func() (own, other string) {
 		t.Helper()
 		var all [2]string
@@ -33,16 +34,19 @@ func TestNodeModules_Key(t *testing.T) {
 		}
 		return all[0], all[1]
 	}
+
 	write("a", "1")
 	write(n.Installer, "1")
 	own, other := keys()
 	if own == other {
 		t.Error("two architectures have one tree")
 	}
+
 	write(n.Installer, "2")
 	if again, later := keys(); again != own || later == other {
 		t.Error("want another tree for the other architecture, whose npm is another, and for that only")
 	}
+
 	write("a", "2")
 	if again, _ := keys(); again == own {
 		t.Error("another lock is not seen")

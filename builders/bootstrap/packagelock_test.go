@@ -117,6 +117,7 @@ func checkLock(t *testing.T, suite, arch, set string, include []string) {
 	if got, want := strings.Join(l.Include, " "), strings.Join(include, " "); got != want {
 		t.Errorf("was made for\n%s\nand the list is now\n%s\nrun `go tool mage rootvm:lock`", got, want)
 	}
+
 	there := map[string]bool{}
 	for _, p := range l.Packages() {
 		there[p.Name] = true
@@ -124,11 +125,13 @@ func checkLock(t *testing.T, suite, arch, set string, include []string) {
 			t.Errorf("package %s is of architecture %s", p.Name, p.Architecture)
 		}
 	}
+
 	for _, name := range include {
 		if !there[name] {
 			t.Errorf("package %s is not in the lock", name)
 		}
 	}
+
 	var b bytes.Buffer
 	if _, err := l.WriteTo(&b); err != nil {
 		t.Fatal(err)
@@ -152,10 +155,12 @@ func FuzzParsePackageLock(f *testing.F) {
 		if err != nil {
 			return
 		}
+
 		var once, twice bytes.Buffer
 		if _, err := l.WriteTo(&once); err != nil {
 			t.Fatal(err)
 		}
+
 		again, err := ParsePackageLock(bytes.NewReader(once.Bytes()))
 		if err != nil {
 			t.Fatalf("what was written is not readable: %v\n%q", err, once.Bytes())

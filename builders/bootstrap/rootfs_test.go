@@ -33,14 +33,17 @@ func TestFetcher_Repository(t *testing.T) {
 	if b, err := os.ReadFile(filepath.Join(dir, "hello_1%3a2.10-3_amd64.deb")); err != nil || string(b) != "hello" {
 		t.Errorf("package file %q, %v", b, err)
 	}
+
 	index, err := os.ReadFile(filepath.Join(dir, "Packages"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	release, err := os.ReadFile(filepath.Join(dir, "Release"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, want := range []string{"Codename: trixie\n", fmt.Sprintf(" %x %d Packages\n", sha256.Sum256(index), len(index))} {
 		if !strings.Contains(string(release), want) {
 			t.Errorf("the Release file lacks %q:\n%s", want, release)
@@ -53,18 +56,22 @@ func TestTarVerified(t *testing.T) {
 	if err != nil {
 		t.Skipf("no namespaces on this machine: %v", err)
 	}
+
 	tree, dir := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(filepath.Join(tree, "f"), []byte("content"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	file := filepath.Join(dir, "x.tar")
 	if err := tarVerified(t.Context(), ns, tree, file, time.Unix(1e9, 0)); err != nil {
 		t.Fatal(err)
 	}
+
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	flipped := slices.Clone(whole)
 	flipped[len(flipped)/2] ^= 1
 	for name, tc := range map[string]struct {
@@ -97,6 +104,7 @@ func TestPruneArchives(t *testing.T) {
 			}
 		}
 	}
+
 	if err := pruneArchives(dir, 2); err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +112,7 @@ func TestPruneArchives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for i := range left {
 		left[i] = filepath.Base(left[i])
 	}
@@ -117,29 +126,35 @@ func TestRemoveAbandoned(t *testing.T) {
 	if err != nil {
 		t.Skipf("no namespaces on this machine: %v", err)
 	}
+
 	dir := t.TempDir()
 	for _, name := range []string{"dead.work/root", "alive.work/root"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	for _, name := range []string{"dead.tar.partial", "alive.tar.partial", "dead.tar", ".dead.tar123", ".alive.tar123"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	unlock, err := lockFile(t.Context(), filepath.Join(dir, "alive.lock"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer unlock()
 	if err := removeAbandoned(ns, dir); err != nil {
 		t.Fatal(err)
 	}
+
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for i := range left {
 		left[i] = filepath.Base(left[i])
 	}

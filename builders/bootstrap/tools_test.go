@@ -25,11 +25,13 @@ func toolsLock(t *testing.T, cache Cache) *PackageLock {
 	if err := os.MkdirAll(filepath.Join(cache.Dir, "debs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	text := "Format: 1\nSuite: trixie\nArchitecture: " + runtime.GOARCH + "\nSet: tools\nDate: 2026-01-02T03:04:05Z\nInclude: a-tool\n"
 	loader := "lib64/ld-linux-x86-64.so.2"
 	if runtime.GOARCH == "arm64" {
 		loader = "lib/ld-linux-aarch64.so.1"
 	}
+
 	for _, p := range []struct {
 		name  string
 		files map[string]string
@@ -40,6 +42,7 @@ func toolsLock(t *testing.T, cache Cache) *PackageLock {
 	} {
 		text += "\n" + makePackage(t, cache, p.name, p.files, p.links)
 	}
+
 	l, err := ParsePackageLock(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
@@ -60,19 +63,23 @@ func makePackage(t *testing.T, cache Cache, name string, files, links map[string
 			t.Fatal(err)
 		}
 	}
+
 	for link, to := range links {
 		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	deb := filepath.Join(t.TempDir(), "deb")
 	if out, err := exec.Command("dpkg-deb", "--root-owner-group", "-Znone", "--build", dir, deb).CombinedOutput(); err != nil {
 		t.Fatalf("dpkg-deb: %v: %s", err, out)
 	}
+
 	b, err := os.ReadFile(deb)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	sha := fmt.Sprintf("%x", sha256.Sum256(b))
 	if err := os.WriteFile(cache.deb(sha), b, 0o644); err != nil {
 		t.Fatal(err)
@@ -93,6 +100,7 @@ func TestFetcher_Tools(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	if t.Failed() {
 		return
@@ -100,10 +108,12 @@ func TestFetcher_Tools(t *testing.T) {
 	if b, err := os.ReadFile(tools[0].Path("usr/lib/data")); err != nil || string(b) != "x" {
 		t.Errorf("/lib is not part of /usr/lib: %q, %v", b, err)
 	}
+
 	out, err := tools[0].Command(t.Context(), "tool", "a b", "c").Output()
 	if want := tools[0].Path("usr/bin/tool") + " a b c\n"; err != nil || string(out) != want {
 		t.Errorf("got %q, %v; want the program run by the loader: %q", out, err, want)
 	}
+
 	cmd := tools[0].Command(t.Context(), "none")
 	if err := cmd.Run(); err == nil || !strings.Contains(err.Error(), "none is not in the tools tree") {
 		t.Errorf("got %v, want an error that names the tool", err)
@@ -123,6 +133,7 @@ func TestFetcher_Tools_KilledBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	tools, err := f.toolsOf(t.Context(), l)
 	if err != nil {
 		t.Fatal(err)

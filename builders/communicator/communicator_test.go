@@ -98,6 +98,7 @@ func TestCommunicator_Start_ResolvConf(t *testing.T) {
 	if err != nil {
 		t.Skip("the host has no /etc/resolv.conf")
 	}
+
 	for name, link := range map[string]string{"Absent": "", "RelativeLink": "../run/systemd/resolve/stub-resolv.conf", "AbsoluteLink": "/run/systemd/resolve/resolv.conf"} {
 		t.Run(name, func(t *testing.T) {
 			r := rootFS(t)
@@ -173,6 +174,7 @@ func TestCommunicator_Start_CallerKilled(t *testing.T) {
 		cmd.Wait()
 		return
 	}
+
 	r := rootFS(t)
 	mark := fmt.Sprintf("86300.%d", os.Getpid())
 	caller := exec.Command(os.Args[0], "-test.run=^TestCommunicator_Start_CallerKilled$")
@@ -187,10 +189,12 @@ func TestCommunicator_Start_CallerKilled(t *testing.T) {
 	if _, err := io.ReadFull(out, make([]byte, 3)); err != nil {
 		t.Fatal(err)
 	}
+
 	waitFor(t, "the command starts", func() bool { return running(t, mark) })
 	if err := caller.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
+
 	_ = caller.Wait()
 	waitFor(t, "the command of a killed caller ends", func() bool { return !running(t, mark) })
 }
@@ -222,10 +226,12 @@ func TestCommunicator_Upload(t *testing.T) {
 	if err := os.WriteFile(local, []byte("#!/bin/sh\necho tool\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	fi, err := os.Stat(local)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for name, tc := range map[string]struct {
 		dst, file, mode string
 		fi              *os.FileInfo
@@ -275,6 +281,7 @@ func TestCommunicator_UploadDir(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if err := os.Symlink("nowhere", filepath.Join(src, "a/link")); err != nil {
 		t.Fatal(err)
 	}
@@ -287,14 +294,17 @@ func TestCommunicator_UploadDir(t *testing.T) {
 			if err := r.UploadDir(dst, tc.src, []string{"skip/", "*.tmp"}); err != nil {
 				t.Fatal(err)
 			}
+
 			out, err := r.Command(t.Context(), "/bin/sh", "-c", `cd "$1" && ls && stat -c "%n %a %u:%g" a/run a/data && readlink a/link`, "sh", tc.at).Output()
 			if want := "a\na/run 755 0:0\na/data 640 0:0\nnowhere\n"; err != nil || string(out) != want {
 				t.Errorf("got %q, %v; want %q", out, err, want)
 			}
+
 			back := t.TempDir()
 			if err := r.DownloadDir(tc.at+"/", back, []string{"a/run"}); err != nil {
 				t.Fatal(err)
 			}
+
 			b, err := os.ReadFile(filepath.Join(back, "a/data"))
 			if err != nil || string(b) != "a/data" {
 				t.Errorf("downloaded %q, %v", b, err)

@@ -83,6 +83,7 @@ func TestLayers_Start_Hit(t *testing.T) {
 	if want := []string{"one|warning\n|0", "two\n||0", "||0"}; !slices.Equal(said, want) {
 		t.Errorf("first build said %q, want %q", said, want)
 	}
+
 	l, again := build(t, second, store, "base", steps...)
 	if hits, misses := l.Hits(); hits != 3 || misses != 0 {
 		t.Errorf("second build: %d hits, %d misses", hits, misses)
@@ -90,6 +91,7 @@ func TestLayers_Start_Hit(t *testing.T) {
 	if !slices.Equal(said, again) {
 		t.Errorf("second build said %q, want %q", again, said)
 	}
+
 	epoch := time.Unix(1700000000, 0)
 	if !bytes.Equal(content(t, first, epoch), content(t, second, epoch)) {
 		t.Error("a tree from the cache differs from the one it was made of")
@@ -121,6 +123,7 @@ func TestLayers_Start_Miss(t *testing.T) {
 			if name == "Base" || name == "Upload" {
 				return // nothing came from the store
 			}
+
 			direct := copyOf(t, base)
 			build(t, direct, t.TempDir(), "", changed...)
 			epoch := time.Unix(1700000000, 0)
@@ -156,11 +159,13 @@ func TestLayers_Start_ScriptNames(t *testing.T) {
 		if err := l.Upload(name, strings.NewReader("#!/bin/sh\necho ran\n"), nil); err != nil {
 			t.Fatal(err)
 		}
+
 		for _, command := range []string{"chmod 0755 " + name, name} {
 			if _, stderr, status := sh(t, l, command); status != 0 {
 				t.Fatalf("%s: %s", command, stderr)
 			}
 		}
+
 		if i == 1 { // half of it cached: what was uploaded under one name is run under it
 			if out, stderr, _ := sh(t, l, "X=1 "+name); out != "ran\n" {
 				t.Errorf("got %q, %q", out, stderr)
@@ -180,6 +185,7 @@ func TestLayers_Start_Damaged(t *testing.T) {
 	if err != nil || len(archives) != 3 {
 		t.Fatalf("%v, %v", archives, err)
 	}
+
 	for _, file := range archives {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -189,6 +195,7 @@ func TestLayers_Start_Damaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	for want := range 2 { // the first of these builds repairs the store for the second
 		l, _ := build(t, copyOf(t, base), store, "base", steps...)
 		if hits, _ := l.Hits(); hits != 3*want {
@@ -210,6 +217,7 @@ func TestLayers_UploadDir(t *testing.T) {
 			os.Chtimes(file, time.Now(), time.Unix(int64(1e9+i), 0))); err != nil {
 			t.Fatal(err)
 		}
+
 		l, err := NewLayers(copyOf(t, base).Root, store, "base")
 		if err != nil {
 			t.Fatal(err)
@@ -266,6 +274,7 @@ func TestPruneLayers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	write("chains/100-1", "old\nshared\n")
 	write("chains/200-1", "shared\nnew\n")
 	for _, name := range []string{"old", "shared", "new", ".partial-1", "young"} {
@@ -276,6 +285,7 @@ func TestPruneLayers(t *testing.T) {
 			}
 		}
 	}
+
 	if err := pruneLayers(dir, 1, now); err != nil {
 		t.Fatal(err)
 	}
@@ -283,6 +293,7 @@ func TestPruneLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for i := range left {
 		left[i] = filepath.Base(left[i])
 	}

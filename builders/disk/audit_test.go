@@ -19,11 +19,13 @@ func TestExtractKernel(t *testing.T) {
 		entry{name: "./vmlinuz", header: link("/boot/vmlinuz")},
 		entry{name: "./boot/vmlinuz", header: link("vmlinuz-6")},
 	)
+
 	dir := t.TempDir()
 	kernel, initrd := filepath.Join(dir, "k"), filepath.Join(dir, "i")
 	if err := ExtractKernel(root, kernel, initrd); err != nil {
 		t.Fatal(err)
 	}
+
 	for path, want := range map[string]string{kernel: "kernel", initrd: "initrd"} {
 		if got, err := os.ReadFile(path); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v, want %q", path, got, err, want)
@@ -37,10 +39,12 @@ func TestExtractKernel_Missing(t *testing.T) {
 		entry{name: "./boot/initrd.img-6", content: ""},
 		entry{name: "./initrd.img", header: link("boot/initrd.img-6")},
 	)
+
 	dangling := archive(t,
 		entry{name: "./vmlinuz", header: link("boot/vmlinuz-6")},
 		entry{name: "./initrd.img", header: link("initrd.img")},
 	)
+
 	for path, want := range map[string][]string{
 		root:     {"/vmlinuz is missing", "/initrd.img leads to /boot/initrd.img-6, which is empty"},
 		dangling: {"/vmlinuz leads to /boot/vmlinuz-6, which is missing", "/initrd.img is missing"},
@@ -108,6 +112,7 @@ func TestVerifyRootfs_AllFaultsAtOnce(t *testing.T) {
 			"00000000000000000000000000000000  usr/bin/gone\n"},
 		{name: "./var/lib/systemd/random-seed", content: "seed"},
 	}...)...)
+
 	err := verifyRootfs(s, root)
 	if err == nil {
 		t.Fatal("no fault was found")

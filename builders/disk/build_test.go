@@ -61,12 +61,14 @@ func TestBuild_Reproducible(t *testing.T) {
 		if err := Verify(t.Context(), tb, s, root, out+".raw"); err != nil {
 			t.Error(err)
 		}
+
 		disks, images = append(disks, digest(t, out+".raw")), append(images, digest(t, out+".qcow2"))
 		only(t, filepath.Dir(out), name+".qcow2", name+".raw")
 		if name == "first" {
 			time.Sleep(2100 * time.Millisecond) // FAT's clock ticks every two seconds
 		}
 	}
+
 	if disks[0] != disks[1] {
 		t.Error("two disks of one archive differ")
 	}
@@ -82,10 +84,12 @@ func TestVerify_DamagedDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer f.Close()
 	for _, offset := range []int64{
 		sectorSize + 60, layout.DiskSize - sectorSize + 60, // both partition tables
@@ -96,6 +100,7 @@ func TestVerify_DamagedDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	err = Verify(t.Context(), tb, s, root, path)
 	for _, want := range []string{"primary GPT", "backup GPT", "partition table", "BIOS boot", "ESP: mtype", "root file system: e2fsck"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -111,6 +116,7 @@ func digest(t testing.TB, path string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer f.Close()
 	h, block, zero := sha256.New(), make([]byte, 4096), make([]byte, 4096)
 	for offset := int64(0); ; offset += int64(len(block)) {
@@ -121,6 +127,7 @@ func digest(t testing.TB, path string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		offset = data / int64(len(block)) * int64(len(block))
 		n, err := f.ReadAt(block, offset)
 		if err != nil && err != io.EOF {
@@ -130,10 +137,12 @@ func digest(t testing.TB, path string) string {
 			fmt.Fprintf(h, "%d %d\n%s", offset, n, block[:n])
 		}
 	}
+
 	info, err := f.Stat()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	fmt.Fprintf(h, "%d\n", info.Size())
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -146,10 +155,12 @@ func BenchmarkDisk(b *testing.B) {
 	if root == "" {
 		root = archive(b, system(2000)...)
 	}
+
 	info, err := os.Stat(root)
 	if err != nil {
 		b.Fatal(err)
 	}
+
 	out := filepath.Join(b.TempDir(), "disk")
 	steps := []struct {
 		name string
@@ -160,6 +171,7 @@ func BenchmarkDisk(b *testing.B) {
 		{"Verify", func() error { return verifyDisk(b.Context(), tb, s, out+".raw") }},
 		{"Audit", func() error { _, err := newAudit(s.Epoch(), root); return err }},
 	}
+
 	for _, step := range steps {
 		b.Run(step.name, func(b *testing.B) {
 			b.SetBytes(info.Size())

@@ -77,6 +77,7 @@ func archive(t testing.TB, entries ...entry) string {
 			t.Fatal(err)
 		}
 	}
+
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +128,7 @@ func stubs(t *testing.T, programs map[string]string) scripts {
 		"grub-mkimage": `while [ "$1" != -o ]; do shift; done; head -c 2048 /dev/zero >"$2"`,
 		"mformat":      "", "mmd": "", "mcopy": "", "mke2fs": "", "qemu-img": "",
 	}
+
 	for name, body := range programs {
 		all[name] = body
 	}
@@ -135,6 +137,7 @@ func stubs(t *testing.T, programs map[string]string) scripts {
 			t.Fatal(err)
 		}
 	}
+
 	boot := make([]byte, sectorSize)
 	boot[510], boot[511] = 0x55, 0xaa
 	if err := os.MkdirAll(s.Path("usr/lib/grub/i386-pc"), 0o755); err != nil {
@@ -188,6 +191,7 @@ func TestBuild_Failures(t *testing.T) {
 			"put BOOTX64.EFI on the ESP: mcopy: exit status 3",
 		},
 	}
+
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -218,6 +222,7 @@ func TestBuild_Cancelled(t *testing.T) {
 		_, err := Build(ctx, tb, spec("amd64"), archive(t), filepath.Join(dir, "disk.raw"))
 		done <- err
 	}()
+
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := os.Stat(started); err == nil {
 			break
@@ -226,6 +231,7 @@ func TestBuild_Cancelled(t *testing.T) {
 			t.Fatal("mke2fs was not run")
 		}
 	}
+
 	cancel()
 	select {
 	case err := <-done:
@@ -276,11 +282,13 @@ func TestArguments(t *testing.T) {
 				commands = append(commands, espCommands(s, layout.ESP, p.removable, "core.img", "disk.raw")...)
 			}
 		}
+
 		commands = append(commands, append([]string{"qemu-img"}, convertArgs("disk.raw", "disk.qcow2")...))
 		var b strings.Builder
 		for _, c := range commands {
 			b.WriteString(strings.Join(c, " ") + "\n")
 		}
+
 		golden(t, "commands-"+arch+".golden", b.String())
 		golden(t, "grub-"+arch+".golden", grubConfig(s))
 		table, err := json.MarshalIndent(layout, "", "  ")

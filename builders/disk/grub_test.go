@@ -33,6 +33,7 @@ func TestBootCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	want := bytes.Repeat([]byte{0xee}, 440)
 	copy(want[0x5c:], []byte{8, 7, 6, 5, 4, 3, 2, 1})
 	copy(want[0x66:], []byte{0x90, 0x90})
@@ -42,6 +43,7 @@ func TestBootCode(t *testing.T) {
 	if !bytes.Equal(image, bootSector()) {
 		t.Error("boot.img was changed in place")
 	}
+
 	for _, bad := range [][]byte{nil, image[:511], make([]byte, sectorSize)} {
 		if _, err := bootCode(bad, 2048); err == nil {
 			t.Errorf("boot.img of %d bytes was accepted", len(bad))
@@ -59,6 +61,7 @@ func TestPatchCore(t *testing.T) {
 		"real size":     {136962, "0108000000000000" + "0b01" + "2008"},
 		"two sectors":   {1024, "0108000000000000" + "0100" + "2008"},
 	}
+
 	for name, c := range cases {
 		core := bytes.Repeat([]byte{0xcc}, c.size)
 		if err := patchCore(core, 2048, 1<<20); err != nil {
@@ -72,6 +75,7 @@ func TestPatchCore(t *testing.T) {
 			t.Errorf("%s: other bytes were changed", name)
 		}
 	}
+
 	for _, size := range []int{0, 512, 1<<20 + 1} {
 		if err := patchCore(make([]byte, size), 2048, 1<<20); err == nil {
 			t.Errorf("core image of %d bytes was accepted", size)

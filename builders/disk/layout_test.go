@@ -26,6 +26,7 @@ func TestNewLayout(t *testing.T) {
 				}
 				end, ids[p.GUID] = p.Start+p.Size, true
 			}
+
 			if gap := size - end; gap < 34*sectorSize || gap >= 2*builders.MiB {
 				t.Errorf("%s: %d bytes after the root of a disk of %d", arch, gap, size)
 			}
@@ -41,6 +42,7 @@ func TestWriteTables(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if !bytes.Equal(head(t, first), head(t, second)) {
 		t.Error("two partition tables of one layout differ")
 	}
@@ -48,6 +50,7 @@ func TestWriteTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer f.Close()
 	if err := checkGPT(f, layout.DiskSize); err != nil {
 		t.Error(err)
@@ -72,16 +75,19 @@ func TestCheckGPT_Damage(t *testing.T) {
 		"backup header":     {size - sectorSize + 60, "backup GPT: header CRC"},
 		"backup entries":    {size - 33*sectorSize + 3, "backup GPT: entries' CRC"},
 	}
+
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "disk")
 			if err := writeTables(path, NewLayout(spec("amd64"))); err != nil {
 				t.Fatal(err)
 			}
+
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			defer f.Close()
 			if _, err := f.WriteAt([]byte{0xa5}, c.offset); err != nil {
 				t.Fatal(err)
@@ -91,6 +97,7 @@ func TestCheckGPT_Damage(t *testing.T) {
 			}
 		})
 	}
+
 	t.Run("truncated", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "disk")
 		if err := writeTables(path, NewLayout(spec("amd64"))); err != nil {

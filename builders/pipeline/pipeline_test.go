@@ -85,10 +85,12 @@ func TestPipeline_LockWaits(t *testing.T) {
 	if err := os.MkdirAll(p.CacheDir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	first, err := p.lock(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := p.lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -97,6 +99,7 @@ func TestPipeline_LockWaits(t *testing.T) {
 	if !strings.Contains(out.String(), "waiting for another build") {
 		t.Errorf("said %q", out)
 	}
+
 	first.Close()
 	again, err := p.lock(t.Context())
 	if err != nil {
@@ -142,11 +145,13 @@ func TestPipeline_Inputs(t *testing.T) {
 		filepath.Join(p.Source, "packer", "x"), filepath.Join(p.Source, "provision", "x"), filepath.Join(p.Source, "templates", "x"),
 		filepath.Join(p.stage(), "x"), p.plugin(),
 	}
+
 	for _, file := range files {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, nil, 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	digests := map[string]bool{}
 	differs := func(what, workspaceImage string) {
 		t.Helper()
@@ -159,6 +164,7 @@ func TestPipeline_Inputs(t *testing.T) {
 		}
 		digests[d] = true
 	}
+
 	differs("nothing", "sha256:1")
 	differs("the workspace image", "sha256:2")
 	p.Spec.DiskSize++

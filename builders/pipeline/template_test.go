@@ -73,6 +73,7 @@ func TestTemplate_PassesTheSpec(t *testing.T) {
 				}
 				declared = append(declared, name.AsString())
 			}
+
 		case block.Type == "source":
 			for name, attribute := range block.Body.Attributes {
 				for _, traversal := range attribute.Expr.Variables() {
@@ -83,6 +84,7 @@ func TestTemplate_PassesTheSpec(t *testing.T) {
 			}
 		}
 	}
+
 	slices.Sort(declared)
 	slices.Sort(passed)
 	want := fields(builders.Spec{})

@@ -20,6 +20,7 @@ func archive(t *testing.T, file string, modTime time.Time, members ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer f.Close()
 	w := tar.NewWriter(f)
 	for _, name := range members {
@@ -37,6 +38,7 @@ func archive(t *testing.T, file string, modTime time.Time, members ...string) {
 			}
 		}
 	}
+
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -55,15 +57,18 @@ func TestLayOver(t *testing.T) {
 	if out, err := exec.Command("tar", "--create", "--format=posix", "--file="+to, "--directory="+tree, ".").CombinedOutput(); err != nil {
 		t.Fatalf("tar: %v: %s", err, out)
 	}
+
 	epoch := time.Unix(1000, 0)
 	archive(t, from, time.Unix(2000, 0), "./usr/", "./usr/share/", "./usr/share/w/", "./usr/share/w/su")
 	if err := layOver(to, from, epoch); err != nil {
 		t.Fatal(err)
 	}
+
 	f, err := os.Open(to)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer f.Close()
 	var names []string
 	for r := tar.NewReader(f); ; {
@@ -73,6 +78,7 @@ func TestLayOver(t *testing.T) {
 		} else if err != nil {
 			t.Fatal(err)
 		}
+
 		names = append(names, h.Name)
 		if h.Name != "./usr/share/w/su" {
 			continue
@@ -84,6 +90,7 @@ func TestLayOver(t *testing.T) {
 			t.Errorf("header = %+v", h)
 		}
 	}
+
 	slices.Sort(names)
 	if got := strings.Join(names, " "); got != "./ ./usr/ ./usr/last ./usr/share/ ./usr/share/w/ ./usr/share/w/su" {
 		t.Errorf("members = %s", got)

@@ -35,15 +35,18 @@ func TestNamespace_Tar(t *testing.T) {
 	if status != 0 {
 		t.Fatal(stderr)
 	}
+
 	var first bytes.Buffer
 	if err := n.Tar(t.Context(), r.Dir, &first, epoch); err != nil {
 		t.Fatal(err)
 	}
+
 	copied := r.Dir + ".copy"
 	t.Cleanup(func() { _ = n.RemoveAll(copied) })
 	if err := n.Untar(t.Context(), copied, bytes.NewReader(first.Bytes())); err != nil {
 		t.Fatal(err)
 	}
+
 	var second bytes.Buffer
 	if err := n.Tar(t.Context(), copied, &second, epoch); err != nil {
 		t.Fatal(err)
@@ -51,6 +54,7 @@ func TestNamespace_Tar(t *testing.T) {
 	if !bytes.Equal(first.Bytes(), second.Bytes()) {
 		t.Error("the archive of an extracted archive differs from it")
 	}
+
 	seen := map[string]*tar.Header{}
 	var names []string
 	for tr := tar.NewReader(&second); ; {
@@ -65,6 +69,7 @@ func TestNamespace_Tar(t *testing.T) {
 			t.Errorf("%s: modified %v by %q", h.Name, h.ModTime, h.Uname)
 		}
 	}
+
 	if a := seen["./root/a"]; a == nil || a.Uid != 5 || a.Gid != 7 {
 		t.Errorf("./root/a: %+v, want owner 5:7", a)
 	}
@@ -86,6 +91,7 @@ func TestInterruptible(t *testing.T) {
 	if err != nil {
 		t.Skipf("no namespaces on this machine: %v", err)
 	}
+
 	for name, c := range map[string]struct{ trap, said string }{
 		"Ends": {"echo cleaned up; exit", "cleaned up\n"},
 		"Goes": {"", ""},
@@ -108,6 +114,7 @@ func TestInterruptible(t *testing.T) {
 			if _, err := io.ReadFull(stderr, make([]byte, len("ready\n"))); err != nil {
 				t.Fatal(err)
 			}
+
 			cancel()
 			if err := cmd.Wait(); err == nil {
 				t.Error("no error from an interrupted command")

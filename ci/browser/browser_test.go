@@ -20,6 +20,7 @@ func TestChromium(t *testing.T) {
 			return "", errors.New("not found")
 		}
 	}
+
 	for _, tt := range []struct {
 		env  string
 		have []string
@@ -43,10 +44,12 @@ func TestSuite_control(t *testing.T) {
 		RestartAgent: func(context.Context) error { return errors.New("it does not start") },
 		Exec:         func(_ context.Context, script string) (string, error) { return "ran " + script, nil },
 	}}
+
 	address, stopControl, err := s.control(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer stopControl()
 	for path, want := range map[string]struct {
 		status int

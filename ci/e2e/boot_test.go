@@ -45,15 +45,18 @@ func TestBoot_PlainCommandLine(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(primary.project, "plain.txt"), []byte("over 9p\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	argv := append([]string{}, programs.QEMU...)
 	for _, d := range programs.FirmwareDirs {
 		argv = append(argv, "-L", d)
 	}
+
 	argv = append(argv, strings.Fields(`-m 2G -smp 2
 		-drive file=rockpool-root.qcow2,format=qcow2
 		-virtfs local,path=`+primary.project+`,mount_tag=rockpool,security_model=mapped-xattr
 		-device virtio-net-pci,netdev=net0
 		-netdev user,id=net0,hostfwd=tcp::9280-:8080,hostfwd=tcp::9281-:8081,hostfwd=tcp::9282-:8082 -nographic`)...)
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = dir
@@ -64,6 +67,7 @@ func TestBoot_PlainCommandLine(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	defer func() {
@@ -73,6 +77,7 @@ func TestBoot_PlainCommandLine(t *testing.T) {
 			t.Logf("console:\n%s", console.String())
 		}
 	}()
+
 	start := time.Now()
 	eventually(t, readyLimit, "health of the plain command line", func() bool { return healthy(9280) })
 	t.Logf("power-on to health by BIOS: %.1f s", time.Since(start).Seconds())

@@ -27,12 +27,14 @@ func TestBrowser(t *testing.T) {
 	if testing.Short() {
 		args = append(args, "--grep=@vm", "--grep-invert=@long")
 	}
+
 	artifacts := filepath.Join(checkout, "dist", "e2e", "vm")
 	t.Cleanup(func() {
 		if t.Failed() {
 			keepLogs(t, artifacts)
 		}
 	})
+
 	primary.up(t)
 	useRepositories(t, gitServer(t, "team/hello", "# Hello from the test", ""))
 	address := func(server int) string { return fmt.Sprintf("http://127.0.0.1:%d", primary.web+server) }
@@ -86,6 +88,7 @@ func keepLogs(t *testing.T, dir string) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Error(err)
 	}
+
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), readyLimit)
 	defer cancel()
 	for _, unit := range []string{"rockpool-agent", "rockpool-caddy"} {
@@ -97,6 +100,7 @@ func keepLogs(t *testing.T, dir string) {
 			t.Error(err)
 		}
 	}
+
 	serial, err := os.ReadFile(filepath.Join(primary.dir(), vm.SerialLog))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "serial.log"), serial, 0o644)

@@ -26,6 +26,7 @@ func TestBuild_SameBytes(t *testing.T) {
 	} else {
 		shareCache(t, cache)
 	}
+
 	build := builds.with("FORCE=1", "ROCKPOOL_CACHE="+cache)
 	build.mage(t, "rootvm:build")
 	after := readManifest(t, "trixie")
@@ -34,6 +35,7 @@ func TestBuild_SameBytes(t *testing.T) {
 			t.Errorf("%s: digest %s, then %s", a.File, a.SHA256, b.SHA256)
 		}
 	}
+
 	for _, s := range after.Steps {
 		t.Logf("%7.2f s  %s", s.Seconds, s.Name)
 	}
@@ -80,11 +82,13 @@ func killAt(t *testing.T, i *instance, target, stage string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer r.Close()
 	cmd.Stdout, cmd.Stderr = w, w
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	w.Close()
 	var said strings.Builder
 	buf := make([]byte, 4096)
@@ -95,6 +99,7 @@ func killAt(t *testing.T, i *instance, target, stage string) {
 		}
 		said.Write(buf[:n])
 	}
+
 	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

@@ -173,11 +173,13 @@ func (e *editor) terminal(t *testing.T, line, want string) string {
 	if !ok {
 		t.Fatal("the editor created no terminal")
 	}
+
 	id := created["persistentTerminalId"]
 	events := e.request(t, callListen, "$onProcessDataEvent", nil)
 	if failed, _ := e.promise(t, "$start", []any{id}).(map[string]any); failed["message"] != nil {
 		t.Fatalf("the editor started no terminal: %v", failed["message"])
 	}
+
 	e.request(t, callPromise, "$input", []any{id, line + "\r"})
 	var shown strings.Builder
 	for !strings.Contains(shown.String(), want) {
@@ -218,6 +220,7 @@ func value(v any) []byte {
 		}
 		return b
 	}
+
 	object, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // of this file's own making
@@ -234,10 +237,12 @@ func parse(t *testing.T, r *bytes.Reader) any {
 	if err != nil || kind == 0 {
 		return nil
 	}
+
 	n, err := binary.ReadUvarint(r)
 	if err != nil {
 		t.Fatalf("the editor sent a value without a size: %v", err)
 	}
+
 	switch kind {
 	case 6:
 		return int(n)
@@ -248,6 +253,7 @@ func parse(t *testing.T, r *bytes.Reader) any {
 		}
 		return list
 	}
+
 	b := make([]byte, n)
 	if _, err := io.ReadFull(r, b); err != nil {
 		t.Fatalf("the editor sent a short value: %v", err)
@@ -255,6 +261,7 @@ func parse(t *testing.T, r *bytes.Reader) any {
 	if kind == 1 {
 		return string(b)
 	}
+
 	var object any
 	if err := json.Unmarshal(b, &object); err != nil {
 		t.Fatalf("the editor sent %q: %v", b, err)

@@ -148,6 +148,7 @@ func fullDiskTest(t *testing.T, i *instance) {
 	default:
 		t.Errorf("want 201 or 507")
 	}
+
 	if out, err := i.trySh(t.Context(), "sudo rockpool-agent doctor"); err == nil || !strings.Contains(out, "make the data disk larger") {
 		t.Errorf("doctor says\n%s", out)
 	}

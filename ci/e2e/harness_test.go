@@ -49,11 +49,13 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+
 	stateDir, err = os.MkdirTemp("", "rockpool-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+
 	mageBin = filepath.Join(stateDir, "mage")
 	compile := exec.Command("go", "tool", "mage", "-compile", mageBin)
 	compile.Dir, compile.Stderr = checkout, os.Stderr
@@ -61,21 +63,25 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "compile the magefile:", err)
 		return 1
 	}
+
 	code := m.Run()
 	lastTarget := []string{"vm:destroy", "--yes"}
 	if code != 0 {
 		lastTarget = []string{"vm:stop"}
 	}
+
 	for _, i := range []*instance{primary, other} {
 		if out, err := i.tryMage(context.Background(), lastTarget...); err != nil {
 			fmt.Fprintln(os.Stderr, out, err)
 			code = 1
 		}
 	}
+
 	if code != 0 {
 		fmt.Fprintln(os.Stderr, "instances, logs and state files are kept in", stateDir)
 		return code
 	}
+
 	_ = os.RemoveAll(stateDir)
 	return 0
 }

@@ -108,15 +108,18 @@ func imageDirectory(t *testing.T) string {
 	if err != nil || len(manifests) != 1 {
 		t.Fatalf("manifests %q, %v", manifests, err)
 	}
+
 	m, err := builders.ReadManifest(manifests[0])
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, artifact := range m.Artifacts {
 		if out, err := exec.CommandContext(t.Context(), "cp", "--reflink=auto", filepath.Join(checkout, "dist", artifact.File), dir).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
+
 	if err := m.Write(filepath.Join(dir, filepath.Base(manifests[0]))); err != nil {
 		t.Fatal(err)
 	}

@@ -21,23 +21,28 @@ func TestUp(t *testing.T) {
 			t.Errorf("up did not print %q", want)
 		}
 	}
+
 	res, body := primary.get(t, 0, "/api/health", "")
 	if res.StatusCode != http.StatusOK || body != "OK" {
 		t.Errorf("health = %d %q, want 200 OK", res.StatusCode, body)
 	}
+
 	state := primary.status(t)
 	if state.Status != vm.Ready || state.ReadyAfter <= 0 {
 		t.Errorf("state = %s after %.1f s", state.Status, state.ReadyAfter)
 	}
+
 	seen := map[guest.Phase]bool{}
 	for _, p := range state.Phases {
 		seen[p.Name] = true
 	}
+
 	for _, want := range guest.Phases() {
 		if !seen[want] {
 			t.Errorf("no time for the phase %q in %v", want, state.Phases)
 		}
 	}
+
 	if again := primary.mage(t, "vm:start"); !strings.Contains(again, "already running") {
 		t.Errorf("a second start said %q", again)
 	}
@@ -58,6 +63,7 @@ func TestHTTP_AuthenticationAndOrigins(t *testing.T) {
 	if len(password) < 20 {
 		t.Errorf("the generated password has %d characters", len(password))
 	}
+
 	for _, c := range []struct {
 		server   int
 		path     string
@@ -82,6 +88,7 @@ func TestHTTP_AuthenticationAndOrigins(t *testing.T) {
 			t.Errorf("server %d %s: %d %q, want %d with %q", c.server, c.path, res.StatusCode, body, c.status, c.contains)
 		}
 	}
+
 	res, _ := primary.get(t, 0, "/app/workspaces", password)
 	for _, h := range []string{"Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy"} {
 		if res.Header.Get(h) == "" {
@@ -97,6 +104,7 @@ func TestForwards_LoopbackOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	const listening = "0A"
 	found := 0
 	for _, line := range strings.Split(string(table), "\n")[1:] {
@@ -113,6 +121,7 @@ func TestForwards_LoopbackOnly(t *testing.T) {
 			}
 		}
 	}
+
 	if found != 4 {
 		t.Errorf("%d forwards listen, want 4", found)
 	}
@@ -126,12 +135,14 @@ func TestSSH(t *testing.T) {
 			t.Errorf("error %v, output %q", err, out)
 		}
 	})
+
 	t.Run("PassesArgumentsOnExactly", func(t *testing.T) {
 		out := primary.mage(t, "vm:ssh", "--", "printf", "%s|", "a b", "$HOME", "'")
 		if strings.TrimSpace(out) != "a b|$HOME|'|" {
 			t.Errorf("printed %q", out)
 		}
 	})
+
 	t.Run("SeesTheProject", func(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(primary.project, "hello.txt"), []byte("from the host\n"), 0o644); err != nil {
 			t.Fatal(err)
@@ -140,6 +151,7 @@ func TestSSH(t *testing.T) {
 			t.Errorf("the guest reads %q", out)
 		}
 	})
+
 	t.Run("RefusesPasswordsAndRoot", func(t *testing.T) {
 		out := primary.sh(t, "sudo sshd -T")
 		for _, want := range []string{"passwordauthentication no", "permitrootlogin no", "kbdinteractiveauthentication no"} {
@@ -211,17 +223,20 @@ func TestAgent_BrokenDatabase(t *testing.T) {
 	primary.sh(t, `sudo systemctl stop rockpool-agent; cd /
 		sudo sh -c 'mkdir /opt/rockpool/aside; mv /opt/rockpool/rockpool.db* /opt/rockpool/aside/
 		echo this is no database, not at all, nothing like it >/opt/rockpool/rockpool.db; chown rockpool: /opt/rockpool/rockpool.db'`)
+
 	_, cursor, _ := strings.Cut(primary.sh(t, `sudo journalctl --quiet -n 0 --show-cursor`), "-- cursor: ")
 	primary.sh(t, "sudo systemctl start rockpool-agent || true")
 	lines := primary.sh(t, `sudo journalctl -u rockpool-agent --after-cursor='`+cursor+`' -o cat --no-pager | grep '^rockpool-agent serve:'`)
 	if strings.Count(lines, "\n") != 0 || !strings.Contains(lines, "/opt/rockpool/rockpool.db") || !strings.Contains(lines, "is corrupt") || !strings.Contains(lines, "restore a backup") {
 		t.Errorf("want one clear line, the journal says:\n%s", lines)
 	}
+
 	t.Log(lines)
 	eventually(t, readyLimit, "the line on the serial console", func() bool {
 		console, err := os.ReadFile(filepath.Join(primary.dir(), vm.SerialLog))
 		return err == nil && strings.Contains(string(console), "is corrupt")
 	})
+
 	if out := primary.sh(t, "sudo cat /opt/rockpool/rockpool.db"); !strings.Contains(out, "no database") {
 		t.Errorf("the broken file was changed: %q", out)
 	}

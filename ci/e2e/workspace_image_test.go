@@ -144,10 +144,12 @@ func nodeMirror(t *testing.T, version string) (port int) {
 	if err := errors.Join(err, w.Close(), compressed.Close()); err != nil {
 		t.Fatal(err)
 	}
+
 	mux := http.NewServeMux()
 	mux.HandleFunc("/index.tab", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "version\tdate\tfiles\tnpm\tv8\tuv\tzlib\topenssl\tmodules\tlts\tsecurity\nv%s\t2026-01-01\tlinux-x64\t-\t-\t-\t-\t-\t-\t-\tfalse\n", version)
 	})
+
 	mux.HandleFunc(fmt.Sprintf("/v%s/%s.tar.gz", version, name), func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(archive.Bytes()) })
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
@@ -176,14 +178,17 @@ func stopRootfsContainer(t *testing.T) {
 			"$(jq -r .config.StopSignal /usr/share/rockpool/workspace/config.json)" "$(rockpool podman inspect --format '{{.State.Pid}}' e2e-rootfs)"
 		rockpool podman wait e2e-rootfs
 		rockpool podman rm e2e-rootfs >/dev/null; sudo umount /run/e2e-workspace`)
+
 	var milliseconds, code int
 	if _, err := fmt.Sscan(out, &milliseconds, &code); err != nil {
 		t.Fatalf("stop said %q", out)
 	}
+
 	t.Logf("ended %d ms after the signal with exit code %d", milliseconds, code)
 	if code == killed {
 		t.Errorf("it ended with %d: it was killed", code)
 	}
+
 	limit := 2 * time.Second
 	if primary.status(t).Accel != vm.AccelKVM {
 		limit = 10 * time.Second // several times slower; after that the agent has it killed
@@ -265,6 +270,7 @@ func TestWorkspaceImage_SameDigest(t *testing.T) {
 	if out, err := exec.Command("cp", "-a", "--reflink=auto", filepath.Join(checkout, "dist", before.Layout), kept).CombinedOutput(); err != nil {
 		t.Fatalf("keep the layout: %v: %s", err, out)
 	}
+
 	cache := t.TempDir()
 	shareCache(t, cache, "rootfs")
 	cold := builds.with("FORCE=1", "ROCKPOOL_CACHE="+cache)
@@ -275,6 +281,7 @@ func TestWorkspaceImage_SameDigest(t *testing.T) {
 			t.Errorf("killed at %q: the manifest names another image", stage)
 		}
 	}
+
 	if out := cold.mage(t, "workspace:image"); !strings.Contains(out, "every step was cached") {
 		t.Error("what was finished before the kill is built again")
 	}
@@ -282,6 +289,7 @@ func TestWorkspaceImage_SameDigest(t *testing.T) {
 	for _, s := range after.Steps {
 		t.Logf("%7.2f s  %s", s.Seconds, s.Name)
 	}
+
 	if after.Digest == before.Digest {
 		return
 	}
@@ -290,10 +298,12 @@ func TestWorkspaceImage_SameDigest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	second, err := rootfs.Open(oci.Layout{Dir: filepath.Join(checkout, "dist", after.Layout)}, "amd64")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	differences, err := rootfs.Differences(first, second)
 	if err != nil {
 		t.Fatal(err)

@@ -55,16 +55,19 @@ func (i *instance) ask(t *testing.T, method, path string, body any) (int, string
 		}
 		in = bytes.NewReader(b)
 	}
+
 	req, err := http.NewRequestWithContext(t.Context(), method, fmt.Sprintf("http://127.0.0.1:%d%s", i.web, path), in)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	req.SetBasicAuth("admin", i.login(t))
 	req.Header.Set("Content-Type", "application/json")
 	res, err := noRedirects.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
@@ -223,15 +226,18 @@ func gitServer(t *testing.T, name, readme, token string) (port int) {
 	if err != nil {
 		t.Fatal("git is not installed: apt install git")
 	}
+
 	root := t.TempDir()
 	const script = `git init --quiet --initial-branch=main work && cd work && printf '%s\n' "$1" >README.md && git add . &&
 		git -c user.name=Test -c user.email=test@localhost commit --quiet -m "Say hello" &&
 		git clone --quiet --bare . "../served/$2.git" && ln -s "${2##*/}.git" "../served/$2"`
+
 	make := exec.Command("bash", "-euc", script, "bash", readme, name)
 	make.Dir = root
 	if out, err := make.CombinedOutput(); err != nil {
 		t.Fatalf("make a repository: %v\n%s", err, out)
 	}
+
 	backend := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Env: []string{
 		"GIT_PROJECT_ROOT=" + filepath.Join(root, "served"), "GIT_HTTP_EXPORT_ALL=1",
 	}}
@@ -243,6 +249,7 @@ func gitServer(t *testing.T, name, readme, token string) (port int) {
 		}
 		backend.ServeHTTP(w, r)
 	}))
+
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().(*net.TCPAddr).Port
 }
@@ -293,6 +300,7 @@ func tokenTest(t *testing.T, i *instance, w remote) {
 	if found != "0" {
 		t.Errorf("the token is in: %s", found)
 	}
+
 	// Deleted files and the database's pages are on the data disk still.
 	disk := filepath.Join(i.dir(), "data.raw")
 	if !holds(t, disk, w.ID) {
@@ -310,6 +318,7 @@ func holds(t *testing.T, file, word string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer f.Close()
 	buf := make([]byte, 1<<20)
 	for at := int64(0); ; {
@@ -320,6 +329,7 @@ func holds(t *testing.T, file, word string) bool {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		n, err := f.ReadAt(buf, at)
 		if bytes.Contains(buf[:n], []byte(word)) {
 			return true
@@ -378,6 +388,7 @@ func openPreview(t *testing.T, i *instance, w remote) *websocket.Conn {
 	if res, _ := i.get(t, 2, path, password); res.StatusCode != http.StatusNotFound {
 		t.Errorf("a port that is not registered: %d", res.StatusCode)
 	}
+
 	i.api(t, "POST", "/api/workspaces/"+w.ID+"/ports", map[string]any{"port": 3000}, http.StatusCreated)
 	var body string
 	eventually(t, readyLimit, "the preview", func() bool {
@@ -385,17 +396,20 @@ func openPreview(t *testing.T, i *instance, w remote) *websocket.Conn {
 		body = b
 		return res.StatusCode == http.StatusOK
 	})
+
 	if !strings.HasPrefix(body, "preview /a%20b?c=d") || strings.Contains(strings.ToLower(body), `"authorization"`) || strings.Contains(strings.ToLower(body), "x-rockpool") {
 		t.Errorf("the application was asked for %q", body)
 	}
 	if res, _ := i.get(t, 1, "/workspace/"+w.Name+"/proxy/3000/", password); res.StatusCode != http.StatusFound || res.Header.Get("Location") != fmt.Sprintf("http://127.0.0.1:%d%s", i.web+2, path) {
 		t.Errorf("the application at the IDEs' origin: %d to %q", res.StatusCode, res.Header.Get("Location"))
 	}
+
 	h := http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+password))}}
 	c, _, err := websocket.Dial(t.Context(), fmt.Sprintf("ws://127.0.0.1:%d%s", i.web+2, path), &websocket.DialOptions{HTTPHeader: h})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = c.CloseNow() })
 	expectEcho(t, c, "hello")
 	return c
@@ -434,17 +448,20 @@ func isolationTest(t *testing.T, i *instance, one, two remote) {
 	if err != nil {
 		t.Fatalf("address of the other workspace: %v", err)
 	}
+
 	inVM := []string{
 		guestSeen + ":22", guestSeen + ":8081", guestSeen + ":8082",
 		hostInGuest + ":" + strconv.Itoa(i.ssh), hostInGuest + ":" + strconv.Itoa(i.web),
 		"127.0.0.1:" + other, "127.0.0.1:22", "127.0.0.1:8081",
 	}
+
 	const probe = `for t in %s; do
 		if timeout 5 bash -c "exec 3<>/dev/tcp/${t%%:*}/${t##*:}" 2>/dev/null; then echo "open $t"; else echo "shut $t"; fi
 	done`
 	if got := i.sh(t, fmt.Sprintf(probe, strings.Join(inVM, " "))); strings.Contains(got, "shut") {
 		t.Fatalf("the test proves nothing, the VM does not reach:\n%s", got)
 	}
+
 	gateways := []string{"169.254.1.1:22", "169.254.1.1:8080", "169.254.1.2:22", "169.254.1.2:8080", "169.254.41.1:22", "169.254.41.2:8080", guestSeen + ":" + other, hostInGuest + ":22", "fec0::2:8080", "host.containers.internal:8080"}
 	if got := i.inside(t, one, fmt.Sprintf(probe, strings.Join(append(inVM, gateways...), " "))); strings.Contains(got, "open") || strings.Count(got, "shut") != len(inVM)+len(gateways) {
 		t.Errorf("from inside a workspace:\n%s", got)

@@ -60,6 +60,7 @@ func TestRun_HelpOfEachVerb(t *testing.T) {
 	if code != 0 || !strings.Contains(all, "Exit codes: 0 success") {
 		t.Errorf("--help: %d\n%s", code, all)
 	}
+
 	seen := map[string]bool{}
 	for _, verb := range verbs {
 		words := strings.Fields(verb)
@@ -72,6 +73,7 @@ func TestRun_HelpOfEachVerb(t *testing.T) {
 		}
 		seen[out] = true
 	}
+
 	if entries, err := os.ReadDir(u.home); err != nil || len(entries) > 0 {
 		t.Errorf("asking for help made files: %v, %v", entries, err)
 	}
@@ -201,17 +203,20 @@ func TestRun_Completion(t *testing.T) {
 			t.Errorf("%s: %d, %d bytes, %s", shell, code, len(out), errors)
 		}
 	}
+
 	_, out, _ := u.run("__complete", "vm", "")
 	var offered []string
 	for line := range strings.Lines(out) {
 		name, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
 		offered = append(offered, name)
 	}
+
 	for _, verb := range []string{"start", "stop", "ssh", "logs", "status", "password", "destroy"} {
 		if !slices.Contains(offered, verb) {
 			t.Errorf("vm %s is not offered in %q", verb, offered)
 		}
 	}
+
 	if _, out, _ := u.run("__complete", ""); strings.Contains(out, "supervise") {
 		t.Error("supervise, which is not for people, is offered")
 	}

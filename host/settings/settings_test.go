@@ -87,6 +87,7 @@ func TestValue_Faults(t *testing.T) {
 			}
 		}
 	}
+
 	if v.size != 0 || v.number != 0 || v.port != 0 || v.limit != 0 {
 		t.Errorf("a fault changed a value: %+v", v)
 	}

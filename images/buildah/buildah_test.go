@@ -43,6 +43,7 @@ func testLayout(t *testing.T, architectures ...string) string {
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	blob := func(mediaType string, v any) v1.Descriptor {
 		d, err := writeBlob(blobs, mediaType, v)
 		if err != nil {
@@ -50,6 +51,7 @@ func testLayout(t *testing.T, architectures ...string) string {
 		}
 		return d
 	}
+
 	archive := make([]byte, 1024) // an empty tar
 	var compressed bytes.Buffer
 	w, err := compression.CompressStream(&compressed, compression.Zstd, nil)
@@ -62,10 +64,12 @@ func testLayout(t *testing.T, architectures ...string) string {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
+
 	layer := v1.Descriptor{MediaType: v1.MediaTypeImageLayerZstd, Digest: digest.FromBytes(compressed.Bytes()), Size: int64(compressed.Len())}
 	if err := os.WriteFile(filepath.Join(blobs, layer.Digest.Encoded()), compressed.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	version := specs.Versioned{SchemaVersion: 2}
 	var manifests []v1.Descriptor
 	for _, a := range architectures {
@@ -74,6 +78,7 @@ func testLayout(t *testing.T, architectures ...string) string {
 		d := blob(v1.MediaTypeImageManifest, v1.Manifest{Versioned: version, MediaType: v1.MediaTypeImageManifest, Config: config, Layers: []v1.Descriptor{layer}})
 		manifests = append(manifests, indexed(d, "linux/"+a))
 	}
+
 	top := manifests[0]
 	if len(manifests) > 1 {
 		top = blob(v1.MediaTypeImageIndex, v1.Index{Versioned: version, MediaType: v1.MediaTypeImageIndex, Manifests: manifests})
@@ -95,10 +100,12 @@ func TestPush(t *testing.T) {
 		if err := registry.Push(t.Context(), dir, registry.Destination{Reference: host + "/" + name + ":trixie", PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
 			t.Fatal(err)
 		}
+
 		res, err := listener.Client().Get(listener.URL + "/v2/" + name + "/manifests/trixie")
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		res.Body.Close()
 		want, err := readIndex(dir)
 		if err != nil {
@@ -141,15 +148,18 @@ func TestWriteBase(t *testing.T) {
 	if err := os.WriteFile(archive, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	dir := t.TempDir()
 	sum := digest.FromBytes(content)
 	if err := writeBase(dir, images.Base{Archive: archive, SHA256: sum.Encoded(), Created: 5}, "arm64"); err != nil {
 		t.Fatal(err)
 	}
+
 	top, err := readIndex(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var m v1.Manifest
 	b, err := os.ReadFile(filepath.Join(dir, "blobs", "sha256", top.Digest.Encoded()))
 	if err != nil || json.Unmarshal(b, &m) != nil {
@@ -158,6 +168,7 @@ func TestWriteBase(t *testing.T) {
 	if len(m.Layers) != 1 || m.Layers[0].Digest != sum || m.Layers[0].Size != int64(len(content)) {
 		t.Errorf("layers = %v", m.Layers)
 	}
+
 	layer, err := os.ReadFile(filepath.Join(dir, "blobs", "sha256", sum.Encoded()))
 	if err != nil || !bytes.Equal(layer, content) {
 		t.Errorf("layer = %q, %v", layer, err)
@@ -208,15 +219,18 @@ func inNamespace(t *testing.T) bool {
 	if os.Getenv(marker) != "" {
 		return true
 	}
+
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	// As images/pipeline has it: nothing is looked for where only the machine's root may.
 	cmd.Env = append(os.Environ(), marker+"=1", "HOME="+t.TempDir(), "_CONTAINERS_USERNS_CONFIGURED=done",
 		fmt.Sprintf("_CONTAINERS_ROOTLESS_UID=%d", os.Getuid()), fmt.Sprintf("_CONTAINERS_ROOTLESS_GID=%d", os.Getgid()))
+
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
 	}
+
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
 		t.Skipf("no namespaces on this machine: %v", err)
@@ -233,12 +247,14 @@ func TestOpen(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
+
 	dir := t.TempDir()
 	layers, scratch := filepath.Join(dir, "storage"), filepath.Join(dir, "tmp")
 	left := filepath.Join(scratch, "buildah123", "mnt")
 	if err := os.MkdirAll(left, 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
 	s, err := open(layers, scratch)
@@ -248,6 +264,7 @@ func TestOpen(t *testing.T) {
 	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("what was left is there: %v", err)
 	}
+
 	system, err := s.system()
 	if err != nil {
 		t.Fatal(err)
@@ -271,6 +288,7 @@ func TestStore_Pull(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
+
 	t.Setenv("REGISTRY_AUTH_FILE", noCredentials(t))
 	listener := httptest.NewServer(server.New())
 	defer listener.Close()
@@ -281,11 +299,13 @@ func TestStore_Pull(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	dir := t.TempDir()
 	s, err := open(filepath.Join(dir, "storage"), filepath.Join(dir, "tmp"))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer s.close()
 	for _, c := range []struct{ base, platform, want string }{
 		{one, "linux/arm64", "BASE " + one + " is for linux/amd64, not linux/arm64: give one that has it"},

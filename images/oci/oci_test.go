@@ -33,6 +33,7 @@ func layer(t *testing.T, members ...string) v1.Layer {
 		case strings.HasSuffix(m, "/"):
 			h.Typeflag, h.Size = tar.TypeDir, 0
 		}
+
 		if err := w.WriteHeader(h); err != nil {
 			t.Fatal(err)
 		}
@@ -42,6 +43,7 @@ func layer(t *testing.T, members ...string) v1.Layer {
 			}
 		}
 	}
+
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +85,7 @@ func write(t *testing.T, images ...v1.Image) Layout {
 		}
 		return Layout{dir}
 	}
+
 	var index v1.ImageIndex = empty.Index
 	for _, img := range images {
 		config, err := img.ConfigFile()
@@ -91,6 +94,7 @@ func write(t *testing.T, images ...v1.Image) Layout {
 		}
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: config.Architecture}}})
 	}
+
 	if err := path.AppendIndex(index); err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +108,7 @@ func read(t *testing.T, file string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer f.Close()
 	var out []string
 	for r := tar.NewReader(f); ; {
@@ -114,10 +119,12 @@ func read(t *testing.T, file string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		b, err := io.ReadAll(r)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		item := h.Name
 		if h.Typeflag == tar.TypeLink {
 			item += "=" + h.Linkname
@@ -133,11 +140,13 @@ func TestLayout_Image(t *testing.T) {
 	if _, err := one.Image("arm64"); err == nil || !strings.Contains(err.Error(), "for amd64, not for arm64") {
 		t.Errorf("another platform's: %v", err)
 	}
+
 	both := write(t, image(t, "amd64", layer(t, "a")), image(t, "arm64", layer(t, "b")))
 	arm, err := both.Image("arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	top, err := both.Digest()
 	if err != nil || top == arm.Digest {
 		t.Errorf("digest of the index = %s, %v; of an image %s", top, err, arm.Digest)
@@ -159,6 +168,7 @@ func TestLayout_Archive(t *testing.T) {
 		if err := l.Archive(file); err != nil {
 			t.Fatal(err)
 		}
+
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -166,6 +176,7 @@ func TestLayout_Archive(t *testing.T) {
 		if first != nil && !bytes.Equal(b, first) {
 			t.Error("a second archive differs")
 		}
+
 		first = b
 		if got := read(t, file); !strings.HasPrefix(got, "blobs/ blobs/sha256/ ") || !strings.Contains(got, "index.json oci-layout") {
 			t.Errorf("members: %s", got)

@@ -51,6 +51,7 @@ func TestBuild_InputDigest(t *testing.T) {
 		}
 		return d
 	}
+
 	first := digest("", "1")
 	if digest("", "1") != first {
 		t.Error("the same inputs have two digests")
@@ -97,14 +98,17 @@ func TestBuild_RunInterrupted(t *testing.T) {
 	if _, err := userns.New(); err != nil {
 		t.Skipf("no namespaces on this machine: %v", err)
 	}
+
 	b := ofCheckout(t, "")
 	if err := os.MkdirAll(filepath.Dir(b.builder()), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	script := "#!/bin/sh\ntrap 'echo cleaned up >&2; exit 1' TERM\necho $TMPDIR >&2\nwhile :; do sleep 0.1; done\n"
 	if err := os.WriteFile(b.builder(), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	r, out := io.Pipe()
 	b.Out = out
 	ctx, cancel := context.WithCancel(t.Context())
@@ -115,10 +119,12 @@ func TestBuild_RunInterrupted(t *testing.T) {
 		out.Close()
 		ended <- err
 	}()
+
 	var said []string
 	for lines := bufio.NewScanner(r); lines.Scan(); cancel() {
 		said = append(said, lines.Text())
 	}
+
 	if len(said) == 0 || said[0] != "/a/scratch" || !slices.Contains(said, "cleaned up") {
 		t.Errorf("the builder said %q", said)
 	}
@@ -134,14 +140,17 @@ func TestBuild_SBOM(t *testing.T) {
 		if err := os.MkdirAll(b.Dist, 0o755); err != nil {
 			t.Fatal(err)
 		}
+
 		a, err := b.sbom("linux/amd64", "sha256:0")
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		text, err := os.ReadFile(filepath.Join(b.Dist, a.File))
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		var bill struct{ Comment string }
 		if err := json.Unmarshal(text, &bill); err != nil {
 			t.Fatal(err)

@@ -26,10 +26,12 @@ func TestPush(t *testing.T) {
 		if err := Push(t.Context(), dir, Destination{Reference: host + "/" + name + ":trixie", PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
 			t.Fatal(err)
 		}
+
 		res, err := server.Client().Get(server.URL + "/v2/" + name + "/manifests/trixie")
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		res.Body.Close()
 		want, err := oci.Layout{Dir: dir}.Digest()
 		if err != nil {

@@ -35,6 +35,7 @@ func layer(t *testing.T, members ...string) v1.Layer {
 		case strings.HasSuffix(m, "/"):
 			h.Typeflag, h.Size = tar.TypeDir, 0
 		}
+
 		if err := w.WriteHeader(h); err != nil {
 			t.Fatal(err)
 		}
@@ -44,6 +45,7 @@ func layer(t *testing.T, members ...string) v1.Layer {
 			}
 		}
 	}
+
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +87,7 @@ func write(t *testing.T, images ...v1.Image) oci.Layout {
 		}
 		return oci.Layout{Dir: dir}
 	}
+
 	var index v1.ImageIndex = empty.Index
 	for _, img := range images {
 		config, err := img.ConfigFile()
@@ -93,6 +96,7 @@ func write(t *testing.T, images ...v1.Image) oci.Layout {
 		}
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: config.Architecture}}})
 	}
+
 	if err := path.AppendIndex(index); err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +110,7 @@ func read(t *testing.T, file string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	defer f.Close()
 	var out []string
 	for r := tar.NewReader(f); ; {
@@ -116,10 +121,12 @@ func read(t *testing.T, file string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		b, err := io.ReadAll(r)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		item := h.Name
 		if h.Typeflag == tar.TypeLink {
 			item += "=" + h.Linkname
@@ -134,6 +141,7 @@ func TestImage_Write(t *testing.T) {
 	img := image(t, "amd64",
 		layer(t, "etc/", "etc/gone", "etc/old", "usr/", "usr/a", "usr/a.b", "usr/0=usr/a"),
 		layer(t, "usr/", "usr/.wh.a"))
+
 	l := write(t, img)
 	i, err := Open(l, "amd64")
 	if err == nil {
@@ -142,6 +150,7 @@ func TestImage_Write(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "which a later layer removes") {
 		t.Errorf("a link whose target is gone: %v", err)
 	}
+
 	img = image(t, "amd64",
 		layer(t, "etc/", "etc/gone", "etc/old", "usr/", "usr/a/", "usr/a.b", "usr/a/x", "usr/0=usr/a.b"),
 		layer(t, "etc/", "etc/.wh.gone", "etc/old"))
@@ -149,10 +158,12 @@ func TestImage_Write(t *testing.T) {
 	if i, err = Open(l, "amd64"); err != nil {
 		t.Fatal(err)
 	}
+
 	file := filepath.Join(t.TempDir(), "f.tar")
 	if err := i.Write(file, "/usr/w"); err != nil {
 		t.Fatal(err)
 	}
+
 	want := "./usr/ ./usr/w/ ./usr/w/config.json ./usr/w/digest " +
 		"./usr/w/rootfs/etc/ ./usr/w/rootfs/etc/old:etc/old ./usr/w/rootfs/usr/ ./usr/w/rootfs/usr/a/ ./usr/w/rootfs/usr/a/x:usr/a/x " +
 		"./usr/w/rootfs/usr/a.b:usr/a.b ./usr/w/rootfs/usr/0=./usr/w/rootfs/usr/a.b"
@@ -170,14 +181,17 @@ func TestDifferences(t *testing.T) {
 		}
 		return i
 	}
+
 	first := get(layer(t, "same", "a/", "old"))
 	if diff, err := Differences(first, get(layer(t, "same", "a/", "old"))); err != nil || len(diff) > 0 {
 		t.Errorf("alike: %v, %v", diff, err)
 	}
+
 	diff, err := Differences(first, get(layer(t, "same", "a", "new")))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for i, want := range []string{"./a: 5 ", "./new: only in the second", "./old: only in the first", "configuration: "} {
 		if i >= len(diff) || !strings.HasPrefix(diff[i], want) {
 			t.Errorf("differences lack %q: %v", want, diff)

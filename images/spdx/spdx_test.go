@@ -19,16 +19,19 @@ func TestDocument_Write(t *testing.T) {
 			{URL: NPMURL("part", "2.0.0"), Name: "part", Version: "2.0.0"},
 		},
 	}
+
 	var got bytes.Buffer
 	if err := d.Write(&got); err != nil {
 		t.Fatal(err)
 	}
+
 	const golden = "testdata/document.golden"
 	if *update {
 		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	want, err := os.ReadFile(golden)
 	if err != nil {
 		t.Fatal(err)

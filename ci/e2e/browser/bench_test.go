@@ -91,6 +91,7 @@ func benchPages() http.Handler {
 			}
 		}
 	})
+
 	mux.HandleFunc("/socket", func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 		if err != nil {

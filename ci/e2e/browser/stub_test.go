@@ -37,6 +37,7 @@ func TestStub(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	artifacts := filepath.Join(root, "dist", "e2e", "stub")
 	s := newStack(t, root)
 	suite := &browser.Suite{
@@ -81,6 +82,7 @@ func newStack(t testing.TB, root string, env ...string) *stack {
 	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("compile the agent: %v\n%s", err, out)
 	}
+
 	config := fmt.Sprintf(`{"version":1,"ports":{"dashboard":%d,"ide":%d,"preview":%d}}`, s.ports[0], s.ports[1], s.ports[2])
 	if err := os.WriteFile(filepath.Join(s.dir, "config.json"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
@@ -88,11 +90,13 @@ func newStack(t testing.TB, root string, env ...string) *stack {
 	if err := s.startAgent(); err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		if err := s.stopAgent(); err != nil {
 			t.Error(err)
 		}
 	})
+
 	s.startCaddy(t, release)
 	if err := s.serves(t.Context()); err != nil {
 		t.Fatalf("%v\nagent: %s\nCaddy: %s", err, s.agentLog.String(), s.caddyLog.String())
@@ -163,10 +167,12 @@ func (s *stack) startCaddy(t testing.TB, release func()) {
 	for i := range p.Servers {
 		p.Servers[i].Port = s.ports[i]
 	}
+
 	files, err := templates.Render(p)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	config := filepath.Join(s.dir, "Caddyfile")
 	for _, f := range files {
 		if f.Path != "/etc/rockpool/Caddyfile" {
@@ -176,19 +182,23 @@ func (s *stack) startCaddy(t testing.TB, release func()) {
 			t.Fatal(err)
 		}
 	}
+
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	tools := &bootstrap.Tools{Dir: os.Getenv("ROCKPOOL_TEST_TOOLS")}
 	caddy := tools.Command(context.Background(), "caddy", "run", "--config", config, "--adapter", "caddyfile")
 	caddy.Stdout, caddy.Stderr = &s.caddyLog, &s.caddyLog
 	caddy.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir,
 		"ROCKPOOL_USERNAME=admin", "ROCKPOOL_PASSWORD_HASH="+string(hash))
+
 	release()
 	if err := caddy.Start(); err != nil {
 		t.Fatalf("start Caddy: %v", err)
 	}
+
 	t.Cleanup(func() {
 		_ = caddy.Process.Signal(syscall.SIGTERM)
 		_ = caddy.Wait()

@@ -46,15 +46,18 @@ func image(t *testing.T, architecture string) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	img, err := mutate.AppendLayers(base, layer)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	config, err := img.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", architecture
 	if img, err = mutate.ConfigFile(img, config); err != nil {
