@@ -245,6 +245,6 @@ func Bytes(n int64) string {
 type Progress struct {
 	Phase   guest.Phase   // a phase's name, or "" for a note
 	Note    string        // a sentence for the user
-	Seconds float64       // when the phase was reached, since the machine was switched on
+	Seconds float64       // when the phase was over, since the guest's kernel started
 	Elapsed time.Duration // since the start was asked for
 }

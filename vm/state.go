@@ -28,7 +28,7 @@ const (
 // Phase is a step of the guest's boot.
 type Phase struct {
 	Name    guest.Phase `json:"name"`
-	Seconds float64     `json:"seconds"` // since the machine was switched on
+	Seconds float64     `json:"seconds"` // since the guest's kernel started
 }
 
 // Failure is why an instance is in the status Failed.
