@@ -104,6 +104,9 @@ type JobQuery struct {
 	Now     time.Time
 	Horizon time.Duration
 	Holder  string // who asks: its own leases never run out, it knows whether it works
+
+	Only []JobKind // jobs of these kinds, nil: of all
+	Not  []JobKind // but not of these
 }
 
 // StepRows are the steps of the last job of each workspace.

@@ -23,13 +23,19 @@ const (
 	StatusError    Status = "error"
 )
 
-// transitions are the only ways from one state to another.
+// Statuses lists the states in the order in which a workspace passes them.
+func Statuses() []Status {
+	return []Status{StatusCreating, StatusRunning, StatusStopping, StatusStopped, StatusError}
+}
+
+// transitions are the only ways from one state to another. doc/states.md says
+// what each is for.
 var transitions = map[Status][]Status{
-	StatusCreating: {StatusRunning, StatusError},
+	StatusCreating: {StatusRunning, StatusStopping, StatusError},
 	StatusRunning:  {StatusStopping, StatusError},
 	StatusStopping: {StatusStopped, StatusError},
 	StatusStopped:  {StatusCreating},
-	StatusError:    {StatusCreating},
+	StatusError:    {StatusCreating, StatusStopping},
 }
 
 // Transition returns nil when a workspace may go from one state to another,
@@ -44,8 +50,7 @@ func Transition(from, to Status) error {
 // Deletable returns nil when a workspace in this state may be deleted, and
 // else a conflict.
 func (s Status) Deletable() error {
-	switch s {
-	case StatusStopping, StatusStopped, StatusError:
+	if s != StatusRunning {
 		return nil
 	}
 	return Errorf(CodeConflict, "Cannot delete workspace in %q state. Stop it first.", s)

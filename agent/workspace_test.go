@@ -70,10 +70,11 @@ func FuzzDecodeCursor(f *testing.F) {
 }
 
 func TestTransition(t *testing.T) {
-	all := []agent.Status{agent.StatusCreating, agent.StatusRunning, agent.StatusStopping, agent.StatusStopped, agent.StatusError}
+	all := agent.Statuses()
 	allowed := map[string]bool{
 		"creating running": true, "creating error": true, "running stopping": true, "running error": true,
 		"stopping stopped": true, "stopping error": true, "stopped creating": true, "error creating": true,
+		"creating stopping": true, "error stopping": true,
 	}
 	for _, from := range all {
 		for _, to := range all {
@@ -90,7 +91,7 @@ func TestTransition(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	for status, want := range map[agent.Status][2]string{
-		agent.StatusCreating: {`Cannot delete workspace in "creating" state. Stop it first.`, `Ports can only be managed when workspace is running (current: "creating")`},
+		agent.StatusCreating: {"", `Ports can only be managed when workspace is running (current: "creating")`},
 		agent.StatusRunning:  {`Cannot delete workspace in "running" state. Stop it first.`, ""},
 		agent.StatusStopping: {"", `Ports can only be managed when workspace is running (current: "stopping")`},
 		agent.StatusStopped:  {"", `Ports can only be managed when workspace is running (current: "stopped")`},

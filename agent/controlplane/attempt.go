@@ -120,8 +120,21 @@ func (a *attempt) enter(ctx context.Context, before *jobStep, s jobStep) error {
 			return err
 		}
 		j.Step, j.UpdatedAt = s.name, ch.now
+		if err := a.notSuperseded(ch, j); err != nil {
+			return err
+		}
 		return ch.UpdateJob(j)
 	})
+}
+
+// notSuperseded is [errSuperseded] when a job that was asked for meanwhile
+// takes the place of this one at its present step.
+func (a *attempt) notSuperseded(ch *change, j agent.Job) error {
+	jobs, err := ch.liveJobs(j.WorkspaceID)
+	if err == nil && a.c.kinds.superseded(j, jobs) {
+		return errSuperseded
+	}
+	return err
 }
 
 // finish stores that the present step is done, and what that means.
@@ -143,7 +156,11 @@ func (a *attempt) finish(ch *change, s *jobStep) error {
 // says what is, and the job is gone.
 func (a *attempt) commit(ctx context.Context, before *jobStep) error {
 	return a.c.update(ctx, func(ch *change) error {
-		if _, err := ch.leased(a.job); err != nil {
+		j, err := ch.leased(a.job)
+		if err != nil {
+			return err
+		}
+		if err := a.notSuperseded(ch, j); err != nil {
 			return err
 		}
 		if a.kind.removes { // steps and jobs go with the row
@@ -170,9 +187,28 @@ func (a *attempt) done(ctx context.Context) {
 	}
 }
 
+// abandonTime bounds the end of a container whose workspace goes into error,
+// beyond the grace for its processes.
+const abandonTime = 30 * time.Second
+
+// abandon implements [jobAttempt]: a workspace in error has no container that
+// runs. Its log stays, as its files do. What could not be stopped is found by
+// reconciliation.
+func (a *attempt) abandon(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, a.c.cfg.StopGrace+abandonTime)
+	defer cancel()
+	err := a.c.cfg.Runtime.Stop(ctx, a.job.WorkspaceID, a.c.cfg.StopGrace)
+	if err != nil && agent.ErrorCode(err) != agent.CodeNotFound {
+		a.log.Warn("the container of a workspace in error was not stopped", "err", a.c.tokens.scrub(a.job.WorkspaceID, err.Error()))
+	}
+}
+
 // settle implements [jobAttempt]: the step has failed, and the workspace says
 // what it waits for or why its job was given up.
 func (a *attempt) settle(ch *change, f failure, end attemptEnd) error {
+	if end == endCancelled {
+		return nil // the steps are those of the job behind it
+	}
 	if a.step.Name != "" {
 		failed := a.step
 		failed.State, failed.EndedAt, failed.Message = agent.StepFailed, ch.now, f.text

@@ -40,7 +40,8 @@ type Config struct {
 
 	CloneBaseURL string // what owner/repo is relative to; https://github.com
 
-	Concurrency    int           // jobs that run at once; 4. More wait.
+	Concurrency    int           // provisions that run at once; 4. More wait.
+	Endings        int           // stops and deletions that run at once; 8. They never wait for provisions.
 	Attempts       int           // of a job before it is parked; 5
 	Lease          time.Duration // a job whose runner is silent for so long may run elsewhere; 30 s
 	Backoff        time.Duration // before the second attempt, doubled for each further one; 1 s
@@ -61,6 +62,7 @@ func (c *Config) fillDefaults() {
 	}
 	c.CloneBaseURL = cmp.Or(c.CloneBaseURL, "https://github.com")
 	c.Concurrency = cmp.Or(c.Concurrency, 4)
+	c.Endings = cmp.Or(c.Endings, 8)
 	c.Attempts = cmp.Or(c.Attempts, 5)
 	c.Lease = cmp.Or(c.Lease, 30*time.Second)
 	c.Backoff = cmp.Or(c.Backoff, time.Second)
@@ -104,7 +106,7 @@ func New(ctx context.Context, cfg Config) (*ControlPlane, error) {
 		view:    observed{recoveries: map[string][]time.Time{}, watched: map[string]bool{}},
 		recheck: make(chan struct{}, 1),
 	}
-	c.runner = newRunner(cfg, life, c.writer, c.newAttempt, c.kinds.cancel)
+	c.runner = newRunner(cfg, life, c.writer, c.newAttempt, c.kinds.provisioning())
 	if cfg.Rebooted {
 		err = c.update(ctx, c.restartAll)
 	}

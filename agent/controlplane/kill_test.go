@@ -341,6 +341,9 @@ func (g grave) recovers(t *testing.T, kind agent.JobKind, point string) {
 	if point == "enqueue:before" { // it was not promised, so it is asked for again
 		var asked error
 		err := until(func() bool { // a workspace that ran before a power cut comes up first
+			if w, err := c.WorkspaceByName(t.Context(), killedName); kind == agent.JobStop && (err != nil || w.Status != agent.StatusRunning) {
+				return false // it could be stopped on its way up, too
+			}
 			asked = ask(c, kind)
 			return agent.ErrorCode(asked) != agent.CodeConflict
 		})

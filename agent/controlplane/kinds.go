@@ -32,9 +32,11 @@ type jobKind struct {
 	// arrive stores what the job was for, in the transaction that ends it.
 	arrive func(*attempt, *change) error
 
-	// cancel stores what is to be undone of a job that goes before it arrived,
-	// begun or not, because another one takes its place.
-	cancel func(*change, agent.Job) error
+	// cancel reports whether a job of this kind, at its present step, ends for
+	// one that was asked for after it: waiting, it is dropped; running, its
+	// attempt is ended at once. What it leaves the next job takes as it finds
+	// it.
+	cancel func(j agent.Job, next jobKind) bool
 }
 
 // knownKinds is the table of the kinds.
@@ -42,25 +44,35 @@ func knownKinds() jobKinds {
 	return jobKinds{
 		{
 			name: agent.JobCreate, during: agent.StatusCreating, leadsTo: agent.StatusRunning, provisions: true,
-			steps: (*attempt).provisionSteps, arrive: (*attempt).arriveRunning, cancel: undoNothing,
+			steps: (*attempt).provisionSteps, arrive: (*attempt).arriveRunning, cancel: forAnEnd,
 		},
 		{
 			name: agent.JobStart, during: agent.StatusCreating, leadsTo: agent.StatusRunning, provisions: true,
-			steps: (*attempt).provisionSteps, arrive: (*attempt).arriveRunning, cancel: undoNothing,
+			steps: (*attempt).provisionSteps, arrive: (*attempt).arriveRunning, cancel: forAnEnd,
 		},
 		{
 			name: agent.JobStop, during: agent.StatusStopping, leadsTo: agent.StatusStopped,
-			steps: (*attempt).stopSteps, arrive: (*attempt).arriveStopped, cancel: undoNothing,
+			steps: (*attempt).stopSteps, arrive: (*attempt).arriveStopped, cancel: forRemoval,
 		},
 		{
 			name: agent.JobDelete, removes: true,
-			steps: (*attempt).deleteSteps, arrive: (*attempt).arriveGone, cancel: undoNothing,
+			steps: (*attempt).deleteSteps, arrive: (*attempt).arriveGone, cancel: never,
 		},
 	}
 }
 
-// undoNothing is for kinds whose work the next job takes as it finds it.
-func undoNothing(*change, agent.Job) error { return nil }
+// forAnEnd is for what is on its way to a running workspace: it is for nothing
+// once the workspace is to stop or to go.
+func forAnEnd(_ agent.Job, next jobKind) bool { return !next.provisions }
+
+// forRemoval is for a stop: the files that it saves before are saved also for
+// who deletes the workspace, but its processes end with the removal anyway.
+func forRemoval(j agent.Job, next jobKind) bool {
+	return next.removes && (j.State == agent.JobQueued || j.Step == agent.StepStop)
+}
+
+// never is for what nothing comes after.
+func never(agent.Job, jobKind) bool { return false }
 
 // jobKinds is a table of kinds.
 type jobKinds []jobKind
@@ -98,12 +110,36 @@ func (t jobKinds) anyRemoves(jobs []agent.Job) bool {
 	})
 }
 
-// cancel stores that a job goes because another one takes its place.
-func (t jobKinds) cancel(ch *change, j agent.Job) error {
-	if k, ok := t.of(j.Kind); ok {
-		if err := k.cancel(ch, j); err != nil {
-			return err
+// provisioning lists the kinds that lead to a running workspace.
+func (t jobKinds) provisioning() (names []agent.JobKind) {
+	for _, k := range t {
+		if k.provisions {
+			names = append(names, k.name)
 		}
 	}
-	return ch.DeleteJob(j.ID)
+	return names
+}
+
+// cancels reports whether a job ends for one of a kind that was asked for
+// after it. Work that only another release knows ends for a removal.
+func (t jobKinds) cancels(j agent.Job, next jobKind) bool {
+	k, ok := t.of(j.Kind)
+	if !ok {
+		return next.removes && j.State == agent.JobQueued
+	}
+	return k.cancel(j, next)
+}
+
+// superseded reports whether a job ends for one behind it, of the jobs of its
+// workspace.
+func (t jobKinds) superseded(j agent.Job, jobs []agent.Job) bool {
+	behind := false
+	for _, other := range jobs {
+		next, ok := t.of(other.Kind)
+		if behind && ok && t.cancels(j, next) {
+			return true
+		}
+		behind = behind || other.ID == j.ID
+	}
+	return false
 }

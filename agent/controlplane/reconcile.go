@@ -240,8 +240,8 @@ func (c *ControlPlane) agree(ctx context.Context, seen agent.Record, container a
 			return ch.enqueue(agent.Job{Kind: kind.name, WorkspaceID: rec.ID})
 		case rec.Status == agent.StatusRunning && !runs:
 			return c.recover(ch, rec)
-		case rec.Status == agent.StatusStopped && runs:
-			kind, _ = c.kinds.leadingTo(rec.Status)
+		case (rec.Status == agent.StatusStopped || rec.Status == agent.StatusError) && runs:
+			kind, _ = c.kinds.leadingTo(agent.StatusStopped)
 			return ch.enqueue(agent.Job{Kind: kind.name, WorkspaceID: rec.ID})
 		}
 		return nil

@@ -21,6 +21,10 @@ const handBack = 10 * time.Second
 // errInterrupted says that a job's attempts all ended with the agent.
 var errInterrupted = errors.New("interrupted too often")
 
+// errSuperseded says that an attempt was ended for a job that was asked for
+// after it.
+var errSuperseded = errors.New("another job takes its place")
+
 // errLost says that a job's lease is somebody else's now, or its row is gone.
 var errLost = errors.New("lease lost")
 
@@ -32,14 +36,24 @@ var errLost = errors.New("lease lost")
 type Runner struct {
 	writer *writer
 	begin  func(agent.Job) jobAttempt
-	cancel func(*change, agent.Job) error // lets a job go for the one behind it
 	log    *slog.Logger
 
-	life        string // names this life in leases
-	concurrency int    // jobs that run at once
-	attempts    int    // of a job before it is parked
-	lease       time.Duration
-	backoff     backoff
+	life     string // names this life in leases
+	lanes    []lane
+	attempts int // of a job before it is parked
+	lease    time.Duration
+	backoff  backoff
+
+	mu     sync.Mutex
+	atWork map[string]context.CancelCauseFunc // by id of the job whose attempt runs
+}
+
+// lane is a number of turns that jobs of some kinds have for themselves, so
+// that they never wait for those of another lane.
+type lane struct {
+	turns     int
+	only, not []agent.JobKind // as in [agent.JobQuery]
+	wake      <-chan struct{}
 }
 
 // jobAttempt is one try at a job, as the runner sees it.
@@ -49,6 +63,9 @@ type jobAttempt interface {
 	run(ctx context.Context) error
 	// done is told after run returned nil. ctx is that of [Runner.Run].
 	done(ctx context.Context)
+	// abandon leaves things as they are to be when the job is about to be
+	// parked. It is a courtesy: what it cannot do, others find.
+	abandon(ctx context.Context)
 	// explain says what an error of run's means to the job.
 	explain(err error) failure
 	// settle stores, beside the job's row, what came of a failed attempt.
@@ -62,7 +79,7 @@ type attemptEnd int
 const (
 	endRetried   attemptEnd = iota // the job is tried again later
 	endWaits                       // the same, and as often as it takes: the fault is elsewhere
-	endCancelled                   // the job goes: another one takes its place
+	endCancelled                   // the job goes: the one behind it takes its place
 	endParked                      // the job is given up
 )
 
@@ -73,6 +90,8 @@ type failure struct {
 	cause  string // without secrets, for the log
 	final  bool   // trying again cannot help
 	outage int    // how often in a row what the job needs was found away; 0: the fault is the job's own
+
+	superseded bool // no failure: the attempt was ended for the job behind it
 }
 
 func (f failure) level() slog.Level {
@@ -82,13 +101,18 @@ func (f failure) level() slog.Level {
 	return slog.LevelError
 }
 
-// newRunner makes a runner. begin makes an attempt at a job that was leased,
-// cancel lets a job go for another one.
-func newRunner(cfg Config, life string, w *writer, begin func(agent.Job) jobAttempt, cancel func(*change, agent.Job) error) *Runner {
+// newRunner makes a runner. begin makes an attempt at a job that was leased.
+// Jobs of the kinds in provisioning have their own lane, all others another.
+func newRunner(cfg Config, life string, w *writer, begin func(agent.Job) jobAttempt, provisioning []agent.JobKind) *Runner {
 	return &Runner{
-		writer: w, begin: begin, cancel: cancel, log: cfg.Log, life: life,
-		concurrency: cfg.Concurrency, attempts: cfg.Attempts, lease: cfg.Lease,
+		writer: w, begin: begin, log: cfg.Log, life: life,
+		lanes: []lane{
+			{turns: cfg.Concurrency, only: provisioning, wake: w.wakes()},
+			{turns: cfg.Endings, not: provisioning, wake: w.wakes()},
+		},
+		attempts: cfg.Attempts, lease: cfg.Lease,
 		backoff: backoff{cfg.Backoff, cfg.MaxBackoff, cfg.Random},
+		atWork:  map[string]context.CancelCauseFunc{},
 	}
 }
 
@@ -136,8 +160,17 @@ func release(j *agent.Job, at time.Time) {
 // have handed their leases back.
 func (r *Runner) Run(ctx context.Context) {
 	var wg sync.WaitGroup
+	for _, l := range r.lanes {
+		wg.Go(func() { r.runLane(ctx, l) })
+	}
+	wg.Wait()
+}
+
+// runLane does the same for the jobs of one lane.
+func (r *Runner) runLane(ctx context.Context, l lane) {
+	var wg sync.WaitGroup
 	defer wg.Wait()
-	turns := make(chan struct{}, r.concurrency)
+	turns := make(chan struct{}, l.turns)
 	for failures := 0; ; {
 		select {
 		case turns <- struct{}{}:
@@ -145,10 +178,10 @@ func (r *Runner) Run(ctx context.Context) {
 			return
 		}
 
-		job, wait, err := r.next(ctx)
+		job, wait, err := r.next(ctx, l)
 		if err == nil && job.ID != "" {
 			wg.Go(func() {
-				defer wakeUp(r.writer.jobs) // a job behind it may begin
+				defer r.writer.wakeAll() // a job behind it may begin
 				defer func() { <-turns }()
 				r.workOn(ctx, job)
 			})
@@ -163,17 +196,17 @@ func (r *Runner) Run(ctx context.Context) {
 		} else {
 			failures = 0
 		}
-		if !sleep(ctx, wait, r.writer.jobs) {
+		if !sleep(ctx, wait, l.wake) {
 			return
 		}
 	}
 }
 
-// next leases the next job. Without one the id is "" and wait says when to
+// next leases the next job of a lane. Without one the id is "" and wait says when to
 // look again.
-func (r *Runner) next(ctx context.Context) (job agent.Job, wait time.Duration, err error) {
+func (r *Runner) next(ctx context.Context, l lane) (job agent.Job, wait time.Duration, err error) {
 	err = r.writer.update(ctx, func(ch *change) error {
-		j, ok, due, err := ch.NextJob(agent.JobQuery{Now: ch.now, Horizon: r.horizon(), Holder: r.life})
+		j, ok, due, err := ch.NextJob(agent.JobQuery{Now: ch.now, Horizon: r.horizon(), Holder: r.life, Only: l.only, Not: l.not})
 		if err != nil || !ok {
 			wait = idleLook
 			if due > 0 {
@@ -196,21 +229,59 @@ func (r *Runner) horizon() time.Duration { return 2 * max(r.backoff.most, r.leas
 func (r *Runner) workOn(ctx context.Context, job agent.Job) {
 	log := r.log.With("workspace", job.WorkspaceID, "job", job.Kind, "attempt", job.Attempts)
 	a := r.begin(job)
-	running, lose := context.WithCancelCause(ctx)
+	running, end := context.WithCancelCause(ctx)
+	r.track(job.ID, end)
 	var beat sync.WaitGroup
-	beat.Go(func() { r.heartbeat(running, lose, job) })
+	beat.Go(func() { r.heartbeat(running, end, job) })
+
 	err := r.attempt(running, a, job)
-	lost := errors.Is(context.Cause(running), errLost)
-	lose(nil)
+	var f failure
+	if err != nil && running.Err() == nil && !errors.Is(err, errLost) && !errors.Is(err, errSuperseded) {
+		if f = a.explain(err); r.parks(job, f) {
+			a.abandon(running)
+		}
+	}
+
+	cause := context.Cause(running)
+	r.track(job.ID, nil)
+	end(nil)
 	beat.Wait()
+	f.superseded = errors.Is(err, errSuperseded) || errors.Is(cause, errSuperseded)
 
 	switch {
 	case err == nil:
 		a.done(ctx)
-	case lost, errors.Is(err, errLost):
+	case errors.Is(cause, errLost), errors.Is(err, errLost):
 		log.Warn("job went on elsewhere", "err", err)
 	default:
-		r.settle(ctx, log, a, job, err)
+		if f.text == "" {
+			superseded := f.superseded
+			f = a.explain(err)
+			f.superseded = superseded
+		}
+		r.settle(ctx, log, a, job, f)
+	}
+}
+
+// track remembers how the attempt at a job is ended while it runs, and forgets
+// it without one.
+func (r *Runner) track(jobID string, end context.CancelCauseFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if end == nil {
+		delete(r.atWork, jobID)
+		return
+	}
+	r.atWork[jobID] = end
+}
+
+// interrupt ends the attempt at a job, if it runs: another job, which is
+// stored, takes its place.
+func (r *Runner) interrupt(jobID string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if end := r.atWork[jobID]; end != nil {
+		end(errSuperseded)
 	}
 }
 
@@ -271,7 +342,13 @@ func (ch *change) leased(job agent.Job) (agent.Job, error) {
 
 // settle stores what came of an attempt that failed. It does not give up
 // before ctx ends: a job whose end is not stored would wait for ever.
-func (r *Runner) settle(ctx context.Context, log *slog.Logger, a jobAttempt, job agent.Job, cause error) {
+func (r *Runner) settle(ctx context.Context, log *slog.Logger, a jobAttempt, job agent.Job, f failure) {
+	if f.superseded {
+		log.Info("job ended for the one behind it", "step", f.step)
+	} else if ctx.Err() == nil {
+		log.LogAttrs(ctx, f.level(), "job failed", slog.String("step", f.step), slog.String("err", f.cause))
+	}
+
 	for n := 1; ; n++ {
 		// A little time is left for handing the lease back when ctx has ended.
 		write, cancel := context.WithTimeout(context.WithoutCancel(ctx), handBack)
@@ -281,13 +358,11 @@ func (r *Runner) settle(ctx context.Context, log *slog.Logger, a jobAttempt, job
 				return err
 			}
 			j.UpdatedAt = ch.now
-			if ctx.Err() != nil { // interrupted, not failed
+			if ctx.Err() != nil && !f.superseded { // interrupted, not failed
 				j.Attempts--
 				release(&j, ch.now)
 				return ch.UpdateJob(j)
 			}
-			f := a.explain(cause)
-			log.LogAttrs(ctx, f.level(), "job failed", slog.String("step", f.step), slog.String("err", f.cause))
 			return r.fail(ch, a, j, f)
 		})
 		cancel()
@@ -302,6 +377,11 @@ func (r *Runner) settle(ctx context.Context, log *slog.Logger, a jobAttempt, job
 	}
 }
 
+// parks reports whether a job is given up after an attempt that failed.
+func (r *Runner) parks(j agent.Job, f failure) bool {
+	return f.outage == 0 && (f.final || j.Attempts >= r.attempts)
+}
+
 // fail decides what becomes of a job after a failed attempt, and stores that.
 func (r *Runner) fail(ch *change, a jobAttempt, j agent.Job, f failure) error {
 	jobs, err := ch.liveJobs(j.WorkspaceID)
@@ -314,13 +394,13 @@ func (r *Runner) fail(ch *change, a jobAttempt, j agent.Job, f failure) error {
 	switch {
 	case len(jobs) > 1: // the job behind it does all that is left to do
 		end, ch.jobs = endCancelled, true
-		err = r.cancel(ch, j)
+		err = ch.DeleteJob(j.ID)
 	case f.outage > 0: // an attempt that does not count
 		end, ch.jobs = endWaits, true
 		j.Attempts--
 		release(&j, ch.now.Add(r.backoff.after(f.outage)))
 		err = ch.UpdateJob(j)
-	case f.final || j.Attempts >= r.attempts:
+	case r.parks(j, f):
 		end = endParked
 		j.State, j.LeasedUntil, j.LeaseToken = agent.JobParked, time.Time{}, ""
 		err = ch.UpdateJob(j)

@@ -26,6 +26,8 @@ type script struct {
 	ran  []string // ids of jobs
 	done []string
 	ends []attemptEnd
+
+	abandoned []string // ids of jobs
 }
 
 // scripted is one attempt of a script.
@@ -49,6 +51,10 @@ func (s scripted) run(ctx context.Context) error {
 
 func (s scripted) done(context.Context) {
 	s.note(func() { s.script.done = append(s.script.done, s.job.ID) })
+}
+
+func (s scripted) abandon(context.Context) {
+	s.note(func() { s.abandoned = append(s.abandoned, s.job.ID) })
 }
 
 func (s scripted) explain(err error) failure {
@@ -87,7 +93,7 @@ func (s *script) runs(t *testing.T, cfg Config) *sqlite.DB {
 	cfg.Store, cfg.Random, cfg.Log = db, rand.Reader, slog.New(slog.DiscardHandler)
 	cfg.fillDefaults()
 	s.w = newWriter(cfg, "life")
-	r := newRunner(cfg, "life", s.w, func(j agent.Job) jobAttempt { return scripted{s, j} }, knownKinds().cancel)
+	r := newRunner(cfg, "life", s.w, func(j agent.Job) jobAttempt { return scripted{s, j} }, knownKinds().provisioning())
 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan struct{})
@@ -220,35 +226,39 @@ func TestRunner_Ends(t *testing.T) {
 	}
 }
 
-// TestRunner_Turns: no more jobs at once than are allowed, and the jobs of a
-// workspace are one after the other.
+// TestRunner_Turns: no more jobs of a lane at once than are allowed, and the
+// jobs of a workspace are one after the other.
 func TestRunner_Turns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
-		atWork, most := map[string]int{}, 0
+		atWork, most := map[string]int{}, map[agent.JobKind]int{}
+		kinds := map[agent.JobKind]int{}
 		s := &script{work: func(_ context.Context, j agent.Job) error {
 			mu.Lock()
 			atWork[j.WorkspaceID]++
 			if atWork[j.WorkspaceID] > 1 {
 				t.Errorf("two jobs of workspace %s at once", j.WorkspaceID)
 			}
-			most = max(most, len(atWork))
+			kinds[j.Kind]++
+			most[j.Kind] = max(most[j.Kind], kinds[j.Kind])
 			mu.Unlock()
 			time.Sleep(time.Second)
 			mu.Lock()
 			delete(atWork, j.WorkspaceID)
+			kinds[j.Kind]--
 			mu.Unlock()
 			return nil
 		}}
-		db := s.runs(t, Config{Concurrency: 2})
+		db := s.runs(t, Config{Concurrency: 2, Endings: 3})
 		for _, name := range []string{"a", "b", "c", "d"} {
 			s.enqueue(t, name, agent.JobCreate, agent.JobStop)
+			s.enqueue(t, name+"2", agent.JobDelete)
 		}
 		time.Sleep(time.Minute)
 		mu.Lock()
 		defer mu.Unlock()
-		if _, done, _ := s.told(); most != 2 || len(jobsOf(t, db)) != 0 || len(done) != 8 {
-			t.Errorf("%d at once, done %q", most, done)
+		if _, done, _ := s.told(); most[agent.JobCreate] != 2 || most[agent.JobDelete] != 3 || most[agent.JobStop] > 3 || len(jobsOf(t, db)) != 0 || len(done) != 12 {
+			t.Errorf("%v at once, done %q", most, done)
 		}
 	})
 }

@@ -7,11 +7,12 @@ import (
 	"github.com/rockpool/rootvm/agent"
 )
 
-// stopSteps are the steps of a stop. The preferences of a workspace that was found
-// running although it should not are not asked for.
+// stopSteps are the steps of a stop. Only a workspace that ran has an address,
+// and preferences to ask for: one that is stopped on its way up may not have
+// been given its own yet.
 func (a *attempt) stopSteps() []jobStep {
 	var steps []jobStep
-	if a.rec.AutoSyncPrefs && a.rec.Status == agent.StatusStopping {
+	if a.rec.AutoSyncPrefs && a.rec.Address != "" {
 		steps = append(steps, jobStep{name: agent.StepPreferences, title: "Saving your preferences", limit: 2 * syncTimeout, do: func(ctx context.Context) error {
 			a.c.syncPreferences(ctx, a.rec, a.log)
 			return ctx.Err()

@@ -122,6 +122,9 @@ func (c *ControlPlane) request(ctx context.Context, id string, job agent.Job) (a
 			return agent.Errorf(agent.CodeConflict, "Workspace %q is being deleted", rec.Name)
 		}
 
+		if err := c.makeWay(ch, jobs, kind); err != nil {
+			return err
+		}
 		if kind.during != "" {
 			rec.Status, rec.ErrorMessage = kind.during, ""
 			if err := ch.put(&rec); err != nil {
@@ -133,8 +136,27 @@ func (c *ControlPlane) request(ctx context.Context, id string, job agent.Job) (a
 	return rec.Workspace, err
 }
 
-// DeleteWorkspace implements [agent.Workspaces]. Work that has not begun is
-// dropped: it would be for nothing. Asking twice is asking once.
+// makeWay ends the jobs of a workspace that end for one of a kind: those that
+// wait go, the one that runs is told once all is stored.
+func (c *ControlPlane) makeWay(ch *change, jobs []agent.Job, next jobKind) error {
+	for _, j := range jobs {
+		if !c.kinds.cancels(j, next) {
+			continue
+		}
+		if j.State == agent.JobQueued {
+			if err := ch.DeleteJob(j.ID); err != nil {
+				return err
+			}
+			continue
+		}
+		ch.then = append(ch.then, func() { c.runner.interrupt(j.ID) })
+	}
+	return nil
+}
+
+// DeleteWorkspace implements [agent.Workspaces]. What goes on in a workspace
+// that is being created ends: it would be for nothing. Asking twice is asking
+// once.
 func (c *ControlPlane) DeleteWorkspace(ctx context.Context, id string) error {
 	return c.update(ctx, func(ch *change) error {
 		rec, err := ch.Workspace(id)
@@ -149,13 +171,9 @@ func (c *ControlPlane) DeleteWorkspace(ctx context.Context, id string) error {
 			return err
 		}
 
-		for _, j := range jobs {
-			if j.State != agent.JobQueued {
-				continue
-			}
-			if err := c.kinds.cancel(ch, j); err != nil {
-				return err
-			}
+		kind, _ := c.kinds.of(agent.JobDelete)
+		if err := c.makeWay(ch, jobs, kind); err != nil {
+			return err
 		}
 		return ch.enqueue(agent.Job{Kind: agent.JobDelete, WorkspaceID: id})
 	})

@@ -21,15 +21,30 @@ type writer struct {
 	routes *routeTable
 	events *hub
 
-	writing chan struct{} // held by whoever writes the store
-	jobs    chan struct{} // receives when there may be a job to do
+	writing  chan struct{}   // held by whoever writes the store
+	sleepers []chan struct{} // each receives when there may be a job to do; fixed before the first update
 }
 
 func newWriter(cfg Config, life string) *writer {
 	return &writer{
 		store: cfg.Store, clock: cfg.Now, random: cfg.Random,
 		routes: newRouteTable(), events: newHub(life, cfg.Log),
-		writing: make(chan struct{}, 1), jobs: make(chan struct{}, 1),
+		writing: make(chan struct{}, 1),
+	}
+}
+
+// wakes returns a channel that receives when there may be a job to do. It is
+// asked for before the first update.
+func (w *writer) wakes() <-chan struct{} {
+	ch := make(chan struct{}, 1)
+	w.sleepers = append(w.sleepers, ch)
+	return ch
+}
+
+// wakeAll makes all look that wait for jobs.
+func (w *writer) wakeAll() {
+	for _, ch := range w.sleepers {
+		wakeUp(ch)
 	}
 }
 
@@ -60,7 +75,7 @@ func (w *writer) update(ctx context.Context, f func(*change) error) error {
 		f()
 	}
 	if ch.jobs {
-		wakeUp(w.jobs)
+		w.wakeAll()
 	}
 	return nil
 }

@@ -269,6 +269,35 @@ func TestConfigure_name(t *testing.T) {
 	}
 }
 
+// TestDetail_Offers: the page of every state has a button for all that the
+// state allows, and for nothing else; without a script the form behind each is
+// there.
+func TestDetail_Offers(t *testing.T) {
+	for _, s := range agent.Statuses() {
+		p := busy()
+		p.workspaces[2].Status = s
+		body := get(t, p, "/app/workspaces/"+id(1)).body
+		offers := 0
+		for action, allowed := range map[string]bool{
+			"start":  agent.Transition(s, agent.StatusCreating) == nil,
+			"stop":   agent.Transition(s, agent.StatusStopping) == nil,
+			"delete": s.Deletable() == nil,
+		} {
+			form := strings.Contains(body, `method="post" action="/app/workspaces/`+id(1)+"/"+action+`"`)
+			button := strings.Contains(body, `<button class="button" id="`+action+`"`) || strings.Contains(body, `<button class="button primary" id="`+action+`"`)
+			if form != allowed || button != allowed {
+				t.Errorf("%s, %s: form %v, button %v, allowed %v", s, action, form, button, allowed)
+			}
+			if allowed {
+				offers++
+			}
+		}
+		if offers == 0 {
+			t.Errorf("%s is a dead end", s)
+		}
+	}
+}
+
 func long(n int) string { return strings.Repeat("a", n) }
 
 // TestActions drives every form of the workspace's page.

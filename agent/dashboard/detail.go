@@ -23,6 +23,7 @@ const (
 type detailView struct {
 	layout
 	W        agent.Workspace
+	May      offers
 	IDE      string
 	Steps    []agent.Step
 	Total    time.Duration // of the last job, 0 while it lasts
@@ -38,6 +39,18 @@ type detailView struct {
 	Faults faults
 	Port   string
 	Label  string
+}
+
+// offers are the ways out of a workspace's state that its page has a button
+// for: all that the control plane takes in it.
+type offers struct{ Start, Stop, Delete bool }
+
+func offered(s agent.Status) offers {
+	return offers{
+		Start:  agent.Transition(s, agent.StatusCreating) == nil,
+		Stop:   agent.Transition(s, agent.StatusStopping) == nil,
+		Delete: s.Deletable() == nil,
+	}
 }
 
 type preview struct {
@@ -56,6 +69,7 @@ func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) er
 		return err
 	}
 	v.layout, v.W, v.MaxPorts, v.CPUs = d.layout(w.Name, listPath), w, agent.MaxPorts, agent.ContainerCPUs
+	v.May = offered(w.Status)
 	v.Live = listPath + "/" + w.ID + "/live"
 	v.Busy = w.Status == agent.StatusCreating || w.Status == agent.StatusStopping
 	if v.Steps, err = d.ControlPlane.Steps(ctx, id); err != nil {

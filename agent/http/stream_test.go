@@ -219,9 +219,14 @@ func TestClient(t *testing.T) {
 	must("by name", err)
 	_, err = c.StartWorkspace(ctx, one.ID)
 	must("start", err)
-	_, err = c.StopWorkspace(ctx, one.ID)
-	if e, ok := errors.AsType[*agent.Error](err); !ok || e.Code != agent.CodeConflict || e.Message != `Cannot transition from "creating" to "stopping"` {
-		t.Errorf("stop: %v", err)
+	_, err = c.StartWorkspace(ctx, one.ID)
+	if e, ok := errors.AsType[*agent.Error](err); !ok || e.Code != agent.CodeConflict || e.Message != `Cannot transition from "creating" to "creating"` {
+		t.Errorf("start: %v", err)
+	}
+	w, err = c.StopWorkspace(ctx, one.ID) // on its way up
+	must("stop", err)
+	if w.Status != agent.StatusStopping {
+		t.Errorf("stopped on its way up: %+v", w)
 	}
 	_, err = c.WorkspaceByName(ctx, "none")
 	if agent.ErrorCode(err) != agent.CodeNotFound {

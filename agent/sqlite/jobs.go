@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -59,13 +60,30 @@ const candidates = `WITH candidate AS (
 	SELECT *, CASE state WHEN 'queued' THEN run_at ELSE leased_until END AS due FROM job
 	WHERE (state = 'queued' OR state = 'leased' AND lease_token <> :holder)
 	AND NOT EXISTS (SELECT 1 FROM job AS older WHERE older.workspace_id = job.workspace_id AND older.seq < job.seq AND older.state <> 'parked')
+	AND (:only IS NULL OR kind IN (SELECT value FROM json_each(:only))) AND kind NOT IN (SELECT value FROM json_each(:not))
 ) `
+
+// jsonList is a list of kinds for SQLite's json_each, NULL without any.
+func jsonList(kinds []agent.JobKind) (sql.NullString, error) {
+	if len(kinds) == 0 {
+		return sql.NullString{}, nil
+	}
+	b, err := json.Marshal(kinds)
+	return sql.NullString{String: string(b), Valid: true}, err
+}
 
 // NextJob implements [agent.JobRows].
 func (r *rows) NextJob(q agent.JobQuery) (agent.Job, bool, time.Duration, error) {
 	now, far := stamp(q.Now), stamp(q.Now.Add(q.Horizon))
+	only, onlyErr := jsonList(q.Only)
+	not, notErr := jsonList(q.Not)
+	if err := errors.Join(onlyErr, notErr); err != nil {
+		return agent.Job{}, false, 0, fmt.Errorf("look for a job: %w", err)
+	}
+	asked := []any{sql.Named("holder", q.Holder), sql.Named("only", only), sql.Named("not", not)}
+
 	j, err := scanJob(r.tx.QueryRowContext(r.ctx, candidates+"SELECT "+jobColumns+" FROM candidate WHERE due <= :now OR due > :far ORDER BY seq LIMIT 1",
-		sql.Named("holder", q.Holder), sql.Named("now", now), sql.Named("far", far)))
+		append(asked, sql.Named("now", now), sql.Named("far", far))...))
 	if err == nil {
 		return j, true, 0, nil
 	}
@@ -73,7 +91,7 @@ func (r *rows) NextJob(q agent.JobQuery) (agent.Job, bool, time.Duration, error)
 		return agent.Job{}, false, 0, fmt.Errorf("look for a job: %w", err)
 	}
 	var next sql.NullInt64
-	if err := r.tx.QueryRowContext(r.ctx, candidates+"SELECT min(due) FROM candidate", sql.Named("holder", q.Holder)).Scan(&next); err != nil {
+	if err := r.tx.QueryRowContext(r.ctx, candidates+"SELECT min(due) FROM candidate", asked...).Scan(&next); err != nil {
 		return agent.Job{}, false, 0, fmt.Errorf("look for the next job: %w", err)
 	}
 	if !next.Valid {

@@ -279,6 +279,38 @@ func TestStore_NextJob(t *testing.T) {
 	}
 }
 
+// TestStore_NextJob_kinds: who asks for some kinds gets no other, and the jobs
+// of a workspace stay in their order.
+func TestStore_NextJob_kinds(t *testing.T) {
+	db := newDB(t)
+	insert(t, db, 1)
+	insert(t, db, 2)
+	update(t, db, func(tx agent.Tx) error {
+		var errs []error
+		for i, kind := range []agent.JobKind{agent.JobStart, agent.JobStop} {
+			errs = append(errs, tx.InsertJob(agent.Job{ID: fmt.Sprint(i), WorkspaceID: wsID(1), Kind: kind, State: agent.JobQueued}))
+		}
+		return errors.Join(append(errs, tx.InsertJob(agent.Job{ID: "2", WorkspaceID: wsID(2), Kind: "of a later release", State: agent.JobQueued}))...)
+	})
+	for _, tt := range []struct {
+		only, not []agent.JobKind
+		want      string
+	}{
+		{nil, nil, "0"},
+		{[]agent.JobKind{agent.JobCreate, agent.JobStart}, nil, "0"},
+		{nil, []agent.JobKind{agent.JobCreate, agent.JobStart}, "2"}, // the stop is behind the start
+		{[]agent.JobKind{agent.JobStop}, nil, ""},
+	} {
+		update(t, db, func(tx agent.Tx) error {
+			j, ok, wait, err := tx.NextJob(agent.JobQuery{Now: at(1), Horizon: time.Second, Holder: "me", Only: tt.only, Not: tt.not})
+			if ok != (tt.want != "") || j.ID != tt.want || wait != 0 {
+				t.Errorf("only %q, not %q: %q, %v, %s, want %q", tt.only, tt.not, j.ID, ok, wait, tt.want)
+			}
+			return err
+		})
+	}
+}
+
 func TestStore_InsertJob_forgetsParked(t *testing.T) {
 	db := newDB(t)
 	insert(t, db, 1)

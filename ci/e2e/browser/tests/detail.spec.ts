@@ -31,6 +31,40 @@ test.describe("in the middle of provisioning", () => {
   });
 });
 
+test.describe("what is being created", () => {
+  test.beforeEach(() => pace("1m"));
+  test.afterEach(() => pace("0s"));
+
+  for (const script of [true, false])
+    test.describe(script ? "with the script" : "without the script", () => {
+      test.use({ javaScriptEnabled: script });
+
+      test("can be stopped and deleted at once @both", async ({ page }) => {
+        const begin = async (what: string) => {
+          await page.goto("/app/workspaces/new/configure");
+          await page.getByLabel("Name").fill(uniqueName(what));
+          await page.getByRole("button", { name: "Create workspace" }).click();
+          await expect(page.getByText("Creating")).toBeVisible();
+        };
+        await begin("stopped");
+        await page.getByRole("button", { name: "Stop" }).click();
+        await expect(page.getByText("Stopping a workspace disconnects")).toBeVisible();
+        if (script) await expectAccessible(page);
+        if (stub) await pace("0s"); // of the stop; what hangs goes on hanging
+        await page.getByRole("button", { name: "Stop workspace" }).click();
+        await expect(page.locator(".badge")).toHaveText("Stopped");
+
+        await pace("1m");
+        await begin("deleted");
+        await page.getByRole("button", { name: "Delete" }).click();
+        await expect(page.getByText("This will permanently delete")).toBeVisible();
+        await page.getByRole("button", { name: "Delete workspace" }).click();
+        await expect(page).toHaveURL(/\/app\/workspaces$/);
+        await expect(page.getByRole("row").filter({ hasText: "deleted-" })).toHaveCount(0);
+      });
+    });
+});
+
 test.describe("while it stops", () => {
   test.use({ quiet: false }); // the agent is restarted
   test.afterAll(() => pace("0s"));

@@ -1,0 +1,231 @@
+package controlplane_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/controlplane"
+	"github.com/rockpool/rootvm/agent/stub"
+)
+
+// hang makes a method wait until its caller gives up, for all workspaces that
+// are hung.
+func hang(op stub.Op, hung func(id string) bool) stub.Hook {
+	return func(ctx context.Context, c stub.Call) error {
+		if c.Op != op || c.After || !hung(c.ID) {
+			return nil
+		}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+}
+
+func everyID(string) bool { return true }
+
+// provisionOps are the methods that bring a workspace up.
+var provisionOps = []stub.Op{stub.OpCreate, stub.OpStart, stub.OpConfigure, stub.OpClone, stub.OpAddress, stub.OpHealthy, stub.OpWriteFile}
+
+// preferenceFor has something to bring to every workspace.
+func preferenceFor(t *testing.T, p *plane) {
+	t.Helper()
+	must(t, p.db.Update(t.Context(), func(tx agent.Tx) error {
+		return tx.PutPreference(agent.Preference{Name: agent.PreferenceGit, Blob: "mine", UpdatedAt: time.Now()})
+	}))
+}
+
+// TestCreating_Stop: wherever a workspace hangs on its way up, a stop ends that
+// at once, and the workspace can be started again.
+func TestCreating_Stop(t *testing.T) {
+	for _, op := range provisionOps {
+		t.Run(string(op), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				p := w.live(t)
+				preferenceFor(t, p)
+				w.hooks.set(hang(op, everyID))
+				ws := p.create(agent.NewWorkspace{Name: "demo", RepositoryID: "a/b", AutoSyncPrefs: true})
+				time.Sleep(time.Second)
+				stopping, err := p.StopWorkspace(t.Context(), ws.ID)
+				if err != nil || stopping.Status != agent.StatusStopping {
+					t.Fatalf("stop: %+v, %v", stopping, err)
+				}
+				began := time.Now()
+				if got := p.wait(ws.ID, agent.StatusStopped); got.ErrorMessage != "" || got.Address != "" {
+					t.Errorf("stopped: %+v", got)
+				}
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("it took %s", took)
+				}
+				if status, _ := p.rt.Status(t.Context(), ws.ID); status == agent.ContainerRunning {
+					t.Error("the container runs")
+				}
+				if s := p.state(); len(s.Jobs) != 0 {
+					t.Errorf("jobs: %v", s.Jobs)
+				}
+
+				w.hooks.set(nil)
+				_, err = p.StartWorkspace(t.Context(), ws.ID)
+				must(t, err)
+				p.wait(ws.ID, agent.StatusRunning)
+			})
+		})
+	}
+}
+
+// TestCreating_Delete: the same for a deletion, which leaves nothing.
+func TestCreating_Delete(t *testing.T) {
+	for _, op := range provisionOps {
+		t.Run(string(op), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				p := w.live(t)
+				preferenceFor(t, p)
+				w.hooks.set(hang(op, everyID))
+				ws := p.create(agent.NewWorkspace{Name: "demo", RepositoryID: "a/b"})
+				time.Sleep(time.Second)
+				began := time.Now()
+				must(t, p.DeleteWorkspace(t.Context(), ws.ID))
+				p.waitGone(ws.ID)
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("it took %s", took)
+				}
+				if status, _ := p.rt.Status(t.Context(), ws.ID); status != agent.ContainerNotFound {
+					t.Errorf("container: %s", status)
+				}
+			})
+		})
+	}
+}
+
+// TestCreating_RetriesEnd: an attempt that waits for its next turn goes, too.
+func TestCreating_RetriesEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t, func(c *controlplane.Config) { c.Backoff, c.MaxBackoff = time.Hour, time.Hour })
+		w.hooks.set(fail(stub.OpStart, errors.New("boom")))
+		stopped, deleted := p.create(agent.NewWorkspace{Name: "stopped"}), p.create(agent.NewWorkspace{Name: "deleted"})
+		time.Sleep(time.Second)
+		began := time.Now()
+		_, err := p.StopWorkspace(t.Context(), stopped.ID)
+		must(t, err, p.DeleteWorkspace(t.Context(), deleted.ID))
+		p.wait(stopped.ID, agent.StatusStopped)
+		p.waitGone(deleted.ID)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+// TestEndings_TurnsOfTheirOwn: workspaces that hang on their way up delay
+// neither a stop nor a deletion.
+func TestEndings_TurnsOfTheirOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t)
+		runs, stopped := p.created("runs"), p.created("stopped")
+		_, err := p.StopWorkspace(t.Context(), stopped.ID)
+		must(t, err)
+		p.wait(stopped.ID, agent.StatusStopped)
+		w.hooks.set(hang(stub.OpCreate, everyID))
+		for i := range 6 { // more than there are turns
+			p.create(agent.NewWorkspace{Name: fmt.Sprintf("hangs-%d", i)})
+		}
+		waits := p.create(agent.NewWorkspace{Name: "waits"}) // has not begun
+		time.Sleep(time.Second)
+
+		began := time.Now()
+		_, err = p.StopWorkspace(t.Context(), runs.ID)
+		must(t, err, p.DeleteWorkspace(t.Context(), stopped.ID), p.DeleteWorkspace(t.Context(), waits.ID))
+		p.wait(runs.ID, agent.StatusStopped)
+		p.waitGone(stopped.ID)
+		p.waitGone(waits.ID)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+// TestStop_OnTheWayUp_KeepsPreferences: a workspace that was not given its
+// preferences yet is not asked for any.
+func TestStop_OnTheWayUp_KeepsPreferences(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t)
+		ws := p.wait(p.create(agent.NewWorkspace{Name: "demo", AutoSyncPrefs: true}).ID, agent.StatusRunning)
+		must(t, p.rt.WriteFile(t.Context(), ws.ID, ".gitconfig", []byte("old")))
+		_, err := p.StopWorkspace(t.Context(), ws.ID)
+		must(t, err)
+		p.wait(ws.ID, agent.StatusStopped)
+		preferenceFor(t, p)
+		w.hooks.set(hang(stub.OpHealthy, everyID))
+		_, err = p.StartWorkspace(t.Context(), ws.ID)
+		must(t, err)
+		time.Sleep(time.Second)
+		_, err = p.StopWorkspace(t.Context(), ws.ID)
+		must(t, err)
+		p.wait(ws.ID, agent.StatusStopped)
+		if pref, err := p.Preference(t.Context(), agent.PreferenceGit); err != nil || pref.Blob != "mine" {
+			t.Errorf("preference: %+v, %v", pref, err)
+		}
+	})
+}
+
+// TestError_NothingRuns: when the row says error, the container is stopped
+// already, its log is there, and every way out is open.
+func TestError_NothingRuns(t *testing.T) {
+	for name, leave := range map[string]func(p *plane, id string) error{
+		"start":  func(p *plane, id string) error { _, err := p.StartWorkspace(p.t.Context(), id); return err },
+		"stop":   func(p *plane, id string) error { _, err := p.StopWorkspace(p.t.Context(), id); return err },
+		"delete": func(p *plane, id string) error { return p.DeleteWorkspace(p.t.Context(), id) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				p := w.live(t)
+				w.hooks.set(fail(stub.OpHealthy, errors.New("connection refused")))
+				ws := p.wait(p.create(agent.NewWorkspace{Name: "demo"}).ID, agent.StatusError)
+				if status, _ := p.rt.Status(t.Context(), ws.ID); status != agent.ContainerStopped {
+					t.Errorf("container: %s", status)
+				}
+				var said logBuffer
+				if err := p.Logs(t.Context(), ws.ID, 10, false, &said); err != nil || said.String() == "" {
+					t.Errorf("log: %q, %v", &said, err)
+				}
+
+				w.hooks.set(nil)
+				must(t, leave(p, ws.ID))
+				switch name {
+				case "start":
+					p.wait(ws.ID, agent.StatusRunning)
+				case "stop":
+					if got := p.wait(ws.ID, agent.StatusStopped); got.ErrorMessage != "" {
+						t.Errorf("stopped: %+v", got)
+					}
+				case "delete":
+					p.waitGone(ws.ID)
+				}
+			})
+		})
+	}
+}
+
+// TestError_ReconcileStops: a container that runs although its workspace is in
+// error, as a crash in between leaves it, is stopped; the row keeps what it
+// says.
+func TestError_ReconcileStops(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t)
+		ws := p.created("demo")
+		must(t, p.db.Update(t.Context(), func(tx agent.Tx) error {
+			rec, err := tx.Workspace(ws.ID)
+			rec.Status, rec.ErrorMessage, rec.Address = agent.StatusError, "It broke.", ""
+			return errors.Join(err, tx.UpdateWorkspace(rec))
+		}))
+		eventually(t, "the container is stopped", func() bool {
+			status, _ := p.rt.Status(t.Context(), ws.ID)
+			return status == agent.ContainerStopped
+		})
+		time.Sleep(time.Minute)
+		if got, err := p.Workspace(t.Context(), ws.ID); err != nil || got.Status != agent.StatusError || got.ErrorMessage != "It broke." {
+			t.Errorf("workspace: %+v, %v", got, err)
+		}
+	})
+}
