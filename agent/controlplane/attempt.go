@@ -52,6 +52,11 @@ func (a *attempt) run(ctx context.Context) error {
 			"This release does not know the work %q that was asked for. Start or delete the workspace, or go back to the release that began it.", a.job.Kind))
 	}
 	a.kind = kind
+	release, err := a.c.locks.acquire(ctx, a.job.WorkspaceID)
+	if err != nil {
+		return err
+	}
+	defer release()
 	rec, err := a.c.record(ctx, a.job.WorkspaceID)
 	if err != nil {
 		return err

@@ -82,6 +82,7 @@ type ControlPlane struct {
 	runner *Runner
 
 	tokens  secrets
+	locks   idLocks       // held by whoever changes a workspace's container
 	view    observed      // what reconciliation saw
 	recheck chan struct{} // a container has ended that nobody asked to
 	watches sync.WaitGroup

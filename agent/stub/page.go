@@ -3,11 +3,14 @@ package stub
 import (
 	"fmt"
 	"html"
+	"io"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rockpool/rootvm/agent"
 )
 
 // listen serves the workspace's page when the stub was asked to.
@@ -19,7 +22,7 @@ func (r *Runtime) listen(c *container) error {
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: page(c.Spec.Name), ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: r.page(c.Spec), ReadHeaderTimeout: 10 * time.Second}
 	r.servers[c.Spec.ID] = server{srv, l}
 	go func() { _ = srv.Serve(l) }() // until it is closed
 	return nil
@@ -50,9 +53,20 @@ func (r *Runtime) Close() {
 }
 
 // page stands in for an IDE: /healthz, /echo, which tells the request as it
-// arrived, and a page that names the workspace at every other path.
-func page(name string) http.Handler {
+// arrived, PUT /files/…, which writes a file of the home directory as its user
+// does in an editor, and a page that names the workspace at every other path.
+func (r *Runtime) page(c agent.Container) http.Handler {
+	name := c.Name
 	mux := http.NewServeMux()
+	mux.HandleFunc("PUT /files/{path...}", func(w http.ResponseWriter, req *http.Request) {
+		content, err := io.ReadAll(http.MaxBytesReader(w, req.Body, agent.MaxFileSize))
+		if err == nil {
+			err = r.WriteFile(req.Context(), c.ID, req.PathValue("path"), content)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
+	})
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprint(w, `{"status":"alive"}`)

@@ -181,7 +181,7 @@ func (d *daemonParts) server(ctx context.Context) (*http.Server, error) {
 	return &http.Server{
 		Database:     d.db,
 		ControlPlane: d.plane,
-		Runtime:      d.engine,
+		Runtime:      d.plane.Containers(),
 		Repositories: repositories,
 		Metrics:      d.metrics,
 		Gateway:      &gateway.Gateway{Routes: d.plane, Workspaces: d.plane, Ports: d.config.Ports},

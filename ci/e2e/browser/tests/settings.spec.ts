@@ -17,8 +17,8 @@ test("preferences are saved from a workspace and arrive in the next @both", asyn
 
   const git = "[user]\n\tname = Ümläut\n";
   const settings = '{\n  // a comment\n  "editor.fontSize": 17\n}\n';
-  await writeFile(first.id, ".gitconfig", git);
-  await writeFile(first.id, ".local/share/code-server/User/settings.json", settings);
+  await writeFile(first, ".gitconfig", git);
+  await writeFile(first, ".local/share/code-server/User/settings.json", settings);
   await page.goto(`/app/workspaces/${first.id}`);
   await expect(page.getByText("Preferences")).toBeVisible();
   await page.getByRole("button", { name: "Save all" }).click();

@@ -41,7 +41,7 @@ export const exec = (script: string) => control("/exec", script);
 
 // ask sends the agent a request and returns the text of its answer.
 async function ask(method: string, path: string, body?: string, type = "application/json"): Promise<string> {
-  const answer = await fetch(dashboard + path, {
+  const answer = await fetch(new URL(path, dashboard), {
     method,
     headers: { Authorization: "Basic " + Buffer.from(`admin:${password}`).toString("base64"), ...(body === undefined ? {} : { "Content-Type": type }) },
     body,
@@ -57,11 +57,15 @@ export async function api<T>(method: string, path: string, body?: unknown): Prom
   return (text ? JSON.parse(text) : undefined) as T;
 }
 
-// Files of a workspace. One that is not there is empty.
-const file = (id: string, verb: string, path: string) => `/api/runtime/${id}/${verb}?path=${encodeURIComponent(path)}`;
-export const readFile = (id: string, path: string) => ask("GET", file(id, "readFile", path)).catch(() => "");
-export const writeFile = (id: string, path: string, content: string) =>
-  ask("PUT", file(id, "writeFile", path), content, "application/octet-stream");
+// Files of a workspace, read by the agent; one that is not there is empty. They
+// are written as the workspace's user does: the agent lets nobody else.
+export const readFile = (id: string, path: string) => ask("GET", `/api/runtime/${id}/readFile?path=${encodeURIComponent(path)}`).catch(() => "");
+export async function writeFile(w: Workspace, path: string, content: string) {
+  if (stub) return void (await ask("PUT", `${ide}/workspace/${w.name}/files/${path}`, content, "application/octet-stream"));
+  const bytes = Buffer.from(content).toString("base64");
+  const script = `mkdir -p "$(dirname '${path}')" && echo ${bytes} | base64 -d > '${path}'`;
+  await exec(`sudo -u rockpool podman exec --workdir /home/admin rockpool-${w.id} sh -c ${JSON.stringify(script).replaceAll("$", "\\$")}`);
+}
 
 export type Workspace = { id: string; name: string; status: string; errorMessage: string | null; updatedAt: string };
 
