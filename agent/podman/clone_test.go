@@ -63,19 +63,28 @@ func serve(t *testing.T, start func(http.Handler) *httptest.Server, h http.Handl
 // clone runs the script as a workspace would, and returns its exit code.
 func clone(t *testing.T, home, url, folder, token string) int {
 	t.Helper()
+	code, out := runClone(t, home, url, folder, token)
+	t.Logf("%s", out)
+	return code
+}
+
+// runClone returns what the script said, too. Its patience with a silent server
+// is a second.
+func runClone(t *testing.T, home, url, folder, token string) (int, string) {
+	t.Helper()
 	cmd := exec.Command("sh", "-c", cloneScript, "clone", url, folder)
-	cmd.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "GIT_TERMINAL_PROMPT=0", "GIT_PROTOCOL_FROM_USER=0"}
+	cmd.Env = append([]string{"HOME=" + home, "PATH=" + os.Getenv("PATH")}, cloneEnv...)
+	cmd.Env = append(cmd.Env, "GIT_HTTP_LOW_SPEED_TIME=1")
 	cmd.Stdin = strings.NewReader(token + "\n")
 	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return exit.ExitCode()
+		return exit.ExitCode(), string(out)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return 0
+	return 0, string(out)
 }
 
 // configure writes the user's configuration of git.

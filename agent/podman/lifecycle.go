@@ -80,7 +80,7 @@ func (e *Engine) image(ctx context.Context, c agent.Container) (image, error) {
 	}
 	e.Log.Info("pulling an image", "workspace", c.ID, "image", c.Image)
 	if _, err := images.Pull(ctx, c.Image, new(images.PullOptions).WithQuiet(true).WithPolicy("missing")); err != nil {
-		return i, imageFault(c.Image, err)
+		return i, imageFault(ctx, c.Image, err)
 	}
 	return i, nil
 }

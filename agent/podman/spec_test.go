@@ -228,30 +228,6 @@ func TestEngine_cpu(t *testing.T) {
 }
 
 // TestCloneResult: what git says is passed on, but not the token.
-func TestCloneResult(t *testing.T) {
-	c := agent.Clone{URL: "https://x/y", Folder: "/home/admin/y", Token: "t0ken"}
-	for _, tt := range []struct {
-		code   int
-		output string
-		want   string
-	}{
-		{0, "", ""},
-		{exitNoGit, "", agent.CodeValidation},
-		{exitTaken, "", agent.CodeConflict},
-		{exitFailed, "fatal: Authentication failed for 'https://x/y'", agent.CodeValidation},
-		{exitFailed, "fatal: unable to access: Could not resolve host", agent.CodeInternal},
-		{137, "", agent.CodeInternal},
-	} {
-		err := cloneResult(tt.code, tt.output, c)
-		if agent.ErrorCode(err) != tt.want {
-			t.Errorf("%d %q: %v, want %q", tt.code, tt.output, err, tt.want)
-		}
-	}
-	if err := cloneResult(1, "password t0ken refused", c); strings.Contains(err.Error(), "t0ken") {
-		t.Errorf("the token is told: %v", err)
-	}
-}
-
 func TestTail(t *testing.T) {
 	var got tail
 	all := bytes.Repeat([]byte("0123456789"), 5000)
