@@ -25,6 +25,9 @@ type attempt struct {
 	rec     agent.Record // the workspace, as it was when the attempt began
 	step    agent.Step   // the one it is at
 	address string       // found by the health step
+
+	working  bool // a step is at its work: what fails now is the runtime or the workspace
+	answered bool // the runtime answered since the last attempt failed
 }
 
 // jobStep is a named part of a job.
@@ -62,6 +65,9 @@ func (a *attempt) run(ctx context.Context) error {
 		return err
 	}
 	a.rec = rec
+	if err := a.askAgain(ctx); err != nil {
+		return err
+	}
 	if a.rec.Cloned, err = a.stillCloned(ctx); err != nil {
 		return err
 	}
@@ -71,12 +77,29 @@ func (a *attempt) run(ctx context.Context) error {
 		if err := a.enter(ctx, before, s); err != nil {
 			return err
 		}
+		a.working = true
 		if err := s.limited(ctx); err != nil {
 			return err
 		}
+		a.working = false
 		before = &s
 	}
 	return a.commit(ctx, before)
+}
+
+// askAgain asks the runtime anything at all before an attempt that is not the
+// first one. When it answers, and goes away at a step's work once more, that is
+// the job's own doing, which ends: other outages last as long as they last.
+func (a *attempt) askAgain(ctx context.Context) error {
+	if a.job.LastError == "" {
+		return nil
+	}
+	_, err := a.c.cfg.Runtime.Status(ctx, a.rec.ID)
+	a.answered = err == nil
+	if agent.ErrorCode(err) == agent.CodeUnavailable {
+		return err
+	}
+	return nil
 }
 
 // stillCloned reports whether the work tree that was cloned once can be
@@ -250,11 +273,16 @@ func (a *attempt) explain(err error) failure {
 	case ok:
 		f.text = a.c.tokens.scrub(id, e.Message)
 		f.final = a.final(err, e.Code)
-		if e.Code == agent.CodeUnavailable {
+		switch {
+		case e.Code != agent.CodeUnavailable:
+		case a.working && a.answered:
+			f.text = fmt.Sprintf("%s failed: what runs the containers went away at it, as it did before.", a.step.Title)
+		default:
 			f.outage = a.c.view.outage()
 		}
 	case errors.Is(err, context.DeadlineExceeded):
 		f.text = fmt.Sprintf("%s took too long.", a.step.Title)
+		f.final = a.step.Name == agent.StepClone // half an hour, again
 	default:
 		f.text = fmt.Sprintf("%s failed. The agent's log has the details.", a.step.Title)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -226,6 +227,86 @@ func TestError_ReconcileStops(t *testing.T) {
 		time.Sleep(time.Minute)
 		if got, err := p.Workspace(t.Context(), ws.ID); err != nil || got.Status != agent.StatusError || got.ErrorMessage != "It broke." {
 			t.Errorf("workspace: %+v, %v", got, err)
+		}
+	})
+}
+
+// TestRunner_TakesRuntimeDown: a job at whose work the runtime goes away each
+// time, and comes back, ends; so do the others' waits.
+func TestRunner_TakesRuntimeDown(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		gone := agent.Errorf(agent.CodeUnavailable, "Podman does not answer. The work goes on when it does.")
+		var mu sync.Mutex
+		down := time.Time{} // until when
+		tries := 0
+		w.hooks.set(func(_ context.Context, c stub.Call) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if c.Op == stub.OpCreate && !c.After && time.Now().After(down) {
+				tries++
+				down = time.Now().Add(10 * time.Second)
+			}
+			if time.Now().Before(down) {
+				return gone
+			}
+			return nil
+		})
+		p := w.live(t)
+		ws := p.wait(p.create(agent.NewWorkspace{Name: "demo"}).ID, agent.StatusError)
+		if want := "Preparing the container failed: what runs the containers went away at it, as it did before."; ws.ErrorMessage != want {
+			t.Errorf("message: %q, want %q", ws.ErrorMessage, want)
+		}
+		if tries != 6 { // the first one may have been anybody's
+			t.Errorf("%d tries", tries)
+		}
+	})
+}
+
+// TestProvision_OwnImage: an image in which no IDE starts is told at once, not
+// after five attempts.
+func TestProvision_OwnImage(t *testing.T) {
+	for name, tt := range map[string]struct {
+		silent bool
+		want   string
+	}{
+		"ends at once": {false, `The program of the image "example/app" ended right after its start. The workspace's log says why.`},
+		"is no IDE":    {true, `No IDE answered within 2m0s. An image for workspaces starts code-server on port 8080, which "example/app" did not.`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				starts := 0
+				w.hooks.set(func(_ context.Context, c stub.Call) error {
+					switch {
+					case c.Op == stub.OpStart && c.After:
+						starts++
+						if !tt.silent {
+							w.rt.Kill(c.ID)
+						}
+					case c.Op == stub.OpHealthy && !c.After:
+						return errors.New("connection reset")
+					}
+					return nil
+				})
+				p := w.live(t)
+				ws := p.wait(p.create(agent.NewWorkspace{Name: "demo", Image: "example/app"}).ID, agent.StatusError)
+				if ws.ErrorMessage != tt.want || starts != 1 {
+					t.Errorf("%d starts, message %q, want %q", starts, ws.ErrorMessage, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// TestProvision_CloneTakesTooLong: a clone that used up its time is not begun
+// again.
+func TestProvision_CloneTakesTooLong(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t)
+		w.hooks.set(hang(stub.OpClone, everyID))
+		began := time.Now()
+		ws := p.wait(p.create(agent.NewWorkspace{Name: "demo", RepositoryID: "a/b"}).ID, agent.StatusError)
+		if took := time.Since(began); took > 31*time.Minute || ws.ErrorMessage != "Cloning the repository took too long." {
+			t.Errorf("after %s: %q", took, ws.ErrorMessage)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -24,7 +25,11 @@ func (a *attempt) provisionSteps() []jobStep {
 			return rt.Start(ctx, id)
 		}},
 		{name: agent.StepConfigure, title: "Configuring the IDE", limit: 2 * time.Minute, do: func(ctx context.Context) error {
-			return rt.Configure(ctx, id, agent.IDEConfig{Name: a.rec.Name, Folder: clone.Folder})
+			err := rt.Configure(ctx, id, agent.IDEConfig{Name: a.rec.Name, Folder: clone.Folder})
+			if agent.ErrorCode(err) == agent.CodeConflict {
+				err = cmp.Or(a.stillRuns(ctx), err) // it has ended already
+			}
+			return err
 		}},
 	}
 
@@ -78,9 +83,17 @@ func (c *ControlPlane) healthy(ctx context.Context, address string) error {
 	return c.cfg.Health.Healthy(ctx, address)
 }
 
+// ownImage reports whether the workspace is made from an image of the user's
+// own. One in which no IDE starts gets no better by being started again.
+func (a *attempt) ownImage() bool { return a.rec.Image != agent.DefaultImage }
+
+// stillRuns says why a workspace that was started does not run.
 func (a *attempt) stillRuns(ctx context.Context) error {
 	status, err := a.c.cfg.Runtime.Status(ctx, a.rec.ID)
 	if err == nil && status != agent.ContainerRunning {
+		if a.ownImage() {
+			return agent.Errorf(agent.CodeValidation, "The program of the image %q ended right after its start. The workspace's log says why.", a.rec.Image)
+		}
 		return agent.Errorf(agent.CodeInternal, "The workspace's processes ended right after their start. The workspace's log says why.")
 	}
 	return err
@@ -89,6 +102,9 @@ func (a *attempt) stillRuns(ctx context.Context) error {
 func (a *attempt) unhealthy(ctx context.Context, last error) error {
 	if context.Cause(ctx) != context.DeadlineExceeded {
 		return ctx.Err()
+	}
+	if a.ownImage() {
+		return fmt.Errorf("%w: %w", agent.Errorf(agent.CodeValidation, "No IDE answered within %s. An image for workspaces starts code-server on port 8080, which %q did not.", a.c.cfg.HealthTimeout, a.rec.Image), last)
 	}
 	return fmt.Errorf("%w: %w", agent.Errorf(agent.CodeInternal, "The IDE did not answer within %s.", a.c.cfg.HealthTimeout), last)
 }
