@@ -199,6 +199,19 @@ func (c *ControlPlane) halt(ctx context.Context) error {
 	}
 }
 
+// Accepting returns nil while jobs that are asked for will be done. After
+// [ControlPlane.Shutdown], whose power cut may not have come, it is a
+// [agent.CodeUnavailable] that says what to do; it was promised that what ran
+// runs again after the next boot, so it is for good.
+func (c *ControlPlane) Accepting() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shut {
+		return agent.Errorf(agent.CodeUnavailable, "The VM was asked to shut down, so nothing new begins. If it stays on, start it again.")
+	}
+	return nil
+}
+
 // stopsAtOnce is how many containers a shutdown stops at the same time.
 const stopsAtOnce = 8
 

@@ -604,6 +604,15 @@ func TestControlPlane_Shutdown(t *testing.T) {
 		if err := p.Run(ctx); err == nil {
 			t.Error("it runs after its shutdown")
 		}
+		const refused = "The VM was asked to shut down, so nothing new begins. If it stays on, start it again."
+		_, err := p.CreateWorkspace(ctx, agent.NewWorkspace{Name: "late"})
+		wantError(t, err, agent.CodeUnavailable, refused)
+		_, err = p.StopWorkspace(ctx, kept.ID)
+		wantError(t, err, agent.CodeUnavailable, refused)
+		_, err = p.StartWorkspace(ctx, kept.ID)
+		wantError(t, err, agent.CodeUnavailable, refused)
+		wantError(t, p.DeleteWorkspace(ctx, half.ID), agent.CodeUnavailable, refused)
+		wantError(t, p.Accepting(), agent.CodeUnavailable, refused)
 		p.end()
 		w.hooks.set(nil)
 		p = w.live(t)

@@ -14,6 +14,9 @@ func (c *ControlPlane) CreateWorkspace(ctx context.Context, n agent.NewWorkspace
 	if err := n.Validate(); err != nil {
 		return agent.Workspace{}, err
 	}
+	if err := c.Accepting(); err != nil {
+		return agent.Workspace{}, err
+	}
 	id, err := agent.NewID(c.cfg.Random)
 	if err != nil {
 		return agent.Workspace{}, err
@@ -103,6 +106,9 @@ func (c *ControlPlane) request(ctx context.Context, id string, job agent.Job) (a
 	if !ok {
 		return agent.Workspace{}, fmt.Errorf("request job: %w: %s", errUnknownKind, job.Kind)
 	}
+	if err := c.Accepting(); err != nil {
+		return agent.Workspace{}, err
+	}
 	job.WorkspaceID = id
 	var rec agent.Record
 	err := c.update(ctx, func(ch *change) (err error) {
@@ -158,6 +164,9 @@ func (c *ControlPlane) makeWay(ch *change, jobs []agent.Job, next jobKind) error
 // that is being created ends: it would be for nothing. Asking twice is asking
 // once.
 func (c *ControlPlane) DeleteWorkspace(ctx context.Context, id string) error {
+	if err := c.Accepting(); err != nil {
+		return err
+	}
 	return c.update(ctx, func(ch *change) error {
 		rec, err := ch.Workspace(id)
 		if err != nil {

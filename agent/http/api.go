@@ -125,8 +125,9 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// health says OK only while the database answers. It is the one route that
-// Caddy lets through without credentials, so it says nothing else.
+// health says OK only while the database answers and jobs are done. It is the
+// one route that Caddy lets through without credentials, so it says nothing
+// else.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()
@@ -135,6 +136,12 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
 		s.Log.Error("not healthy", "err", err)
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = io.WriteString(w, "database does not answer")
+		return nil
+	}
+	if err := s.Work.Accepting(); err != nil {
+		s.Log.Warn("not healthy", "err", err)
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, "shutting down")
 		return nil
 	}
 	_, _ = io.WriteString(w, "OK")

@@ -27,10 +27,15 @@ type fakeDB struct{ err error }
 
 func (f fakeDB) Ping(context.Context) error { return f.err }
 
+// fakeWork accepts jobs, or says why not.
+type fakeWork struct{ err error }
+
+func (f fakeWork) Accepting() error { return f.err }
+
 func server(db http.Database) *http.Server {
 	f := newFake()
 	return &http.Server{
-		Database: db, ControlPlane: f, Gateway: gateOf(f), Runtime: &fakeRuntime{}, Repositories: fakeRepositories{}, Metrics: noMetrics{},
+		Database: db, Work: fakeWork{}, ControlPlane: f, Gateway: gateOf(f), Runtime: &fakeRuntime{}, Repositories: fakeRepositories{}, Metrics: noMetrics{},
 		Dashboard: nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
 			w.Header().Set("Content-Type", "text/html; charset=utf-8")
 			_, _ = io.WriteString(w, "dashboard "+r.URL.Path)
@@ -145,6 +150,16 @@ func TestServer_health_databaseGone(t *testing.T) {
 	r := do(t, fakeDB{errors.New("disk I/O error: secret")}, "GET", "/api/health")
 	if got := body(t, r); r.StatusCode != nethttp.StatusServiceUnavailable || strings.Contains(got, "secret") || strings.Contains(got, "OK") {
 		t.Errorf("%d %q", r.StatusCode, got)
+	}
+}
+
+func TestServer_health_shutDown(t *testing.T) {
+	s := server(fakeDB{})
+	s.Work = fakeWork{agent.Errorf(agent.CodeUnavailable, "The VM was asked to shut down.")}
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "http://box.local:9080/api/health", nil))
+	if got := w.Body.String(); w.Code != nethttp.StatusServiceUnavailable || got != "shutting down" {
+		t.Errorf("%d %q", w.Code, got)
 	}
 }
 

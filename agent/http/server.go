@@ -31,6 +31,13 @@ type Database interface {
 	Ping(ctx context.Context) error
 }
 
+// Work is what health asks beside the database.
+type Work interface {
+	// Accepting returns nil while what is asked for will be done, and else an
+	// [agent.Error] that says what to do.
+	Accepting() error
+}
+
 // Metrics counts requests and serves what was counted.
 type Metrics interface {
 	http.Handler
@@ -55,6 +62,7 @@ type Gateway interface {
 // must be set.
 type Server struct {
 	Database     Database
+	Work         Work
 	ControlPlane agent.ControlPlane
 	Runtime      agent.Runtime
 	Repositories agent.Repositories

@@ -15,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/rockpool/rootvm/agent"
 )
 
 // buffer may be written and read at the same time.
@@ -143,6 +145,40 @@ func TestServe(t *testing.T) {
 	}
 	if code := stop(); code != exitOK || stderr.String() != "" {
 		t.Errorf("exit code %d, stderr %q", code, &stderr)
+	}
+}
+
+// TestServe_shutDown: after the host asked for a shutdown, and the power stays
+// on, health says so and nothing is accepted that would never be done.
+func TestServe_shutDown(t *testing.T) {
+	p := newPlace(t)
+	d, err := newDaemon(p.options(t), streams{out: &buffer{}, err: &buffer{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- d.serve(ctx) }()
+	for limit := time.Now().Add(time.Minute); p.get(t, "/api/health") != "OK"; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("it does not serve")
+		}
+	}
+	if err := d.shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.get(t, "/api/health"); got != "shutting down" {
+		t.Errorf("health: %q", got)
+	}
+	if _, err := d.working.Load().CreateWorkspace(ctx, agent.NewWorkspace{Name: "demo"}); agent.ErrorCode(err) != agent.CodeUnavailable {
+		t.Errorf("create: %v", err)
+	}
+	if got := p.get(t, "/api/workspaces"); got != `{"items":[]}` {
+		t.Errorf("workspaces: %q", got)
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
 

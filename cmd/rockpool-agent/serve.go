@@ -180,6 +180,7 @@ func (d *daemonParts) server(ctx context.Context) (*http.Server, error) {
 	}
 	return &http.Server{
 		Database:     d.db,
+		Work:         d.plane,
 		ControlPlane: d.plane,
 		Runtime:      d.plane.Containers(),
 		Repositories: repositories,
