@@ -61,7 +61,7 @@ func New(source Source, version string, log *slog.Logger) *Metrics {
 		}, []string{"route"}),
 		jobs: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "rockpool_job_seconds",
-			Help:    "Time from a job's first step to its last, retries included.",
+			Help:    "Time from a job's first step to its last, retries included; of jobs that arrived.",
 			Buckets: []float64{.01, .1, .5, 1, 2, 5, 10, 30, 60, 300},
 		}, []string{"kind"}),
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -109,7 +109,7 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 // before is opened anew where it ended.
 func (m *Metrics) Watch(ctx context.Context, w agent.Watcher) {
 	epoch, last := "", uint64(0)
-	begun := map[string]time.Time{} // by workspace: when its job began
+	begun := map[string]begunJob{} // by workspace
 	for ctx.Err() == nil {
 		events, _ := w.Events(ctx, epoch, last)
 		for e := range events {
@@ -119,25 +119,34 @@ func (m *Metrics) Watch(ctx context.Context, w agent.Watcher) {
 	}
 }
 
-// count counts one event.
-func (m *Metrics) count(begun map[string]time.Time, e agent.Event) {
+// begunJob is a job that is under way.
+type begunJob struct {
+	kind agent.JobKind
+	at   time.Time
+}
+
+// count counts one event. A job that is given up, or goes for another one, is
+// not counted, and its time is none of that which comes after it.
+func (m *Metrics) count(begun map[string]begunJob, e agent.Event) {
+	job, ok := begun[e.WorkspaceID]
 	switch {
 	case e.Kind == agent.EventDeleted:
-		if start, ok := begun[e.WorkspaceID]; ok {
-			m.jobs.WithLabelValues(string(agent.JobDelete)).Observe(e.At.Sub(start).Seconds())
-			delete(begun, e.WorkspaceID)
+		if ok && job.kind == agent.JobDelete {
+			m.jobs.WithLabelValues(string(agent.JobDelete)).Observe(e.At.Sub(job.at).Seconds())
 		}
+		delete(begun, e.WorkspaceID)
+	case e.Workspace != nil && e.Workspace.Status == agent.StatusError:
+		delete(begun, e.WorkspaceID)
 	case e.Step == nil:
 	case e.Step.State == agent.StepRunning:
-		if _, ok := begun[e.WorkspaceID]; !ok {
-			begun[e.WorkspaceID] = e.Step.StartedAt
+		if !ok || job.kind != e.Step.Job {
+			begun[e.WorkspaceID] = begunJob{e.Step.Job, e.Step.StartedAt}
 		}
 	default:
 		m.steps.WithLabelValues(string(e.Step.Job), e.Step.Name, string(e.Step.State)).
 			Observe(e.Step.EndedAt.Sub(e.Step.StartedAt).Seconds())
-		start, ok := begun[e.WorkspaceID]
-		if ok && e.Step.Name == agent.StepCommit && e.Step.State == agent.StepDone && e.Step.Job != agent.JobDelete {
-			m.jobs.WithLabelValues(string(e.Step.Job)).Observe(e.Step.EndedAt.Sub(start).Seconds())
+		if ok && job.kind == e.Step.Job && e.Step.Name == agent.StepCommit && e.Step.State == agent.StepDone {
+			m.jobs.WithLabelValues(string(e.Step.Job)).Observe(e.Step.EndedAt.Sub(job.at).Seconds())
 			delete(begun, e.WorkspaceID)
 		}
 	}

@@ -119,3 +119,35 @@ func TestMetrics_Watch(t *testing.T) {
 		`rockpool_job_step_seconds_count{kind="create",state="failed",step="container"} 1`,
 	)
 }
+
+// TestMetrics_Watch_GivenUp: the time of a job that was given up, or ended for
+// another one, is no part of the next one's.
+func TestMetrics_Watch_GivenUp(t *testing.T) {
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	step := func(job agent.JobKind, name string, state agent.StepState, from, to int) agent.Event {
+		return agent.Event{Kind: agent.EventStep, WorkspaceID: "w", At: at(to), Step: &agent.Step{Job: job, Name: name, State: state, StartedAt: at(from), EndedAt: at(to)}}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &watcher{end: cancel, batches: [][]agent.Event{{
+		step(agent.JobStart, agent.StepContainer, agent.StepRunning, 100, 0),
+		step(agent.JobStart, agent.StepContainer, agent.StepFailed, 100, 101),
+		{Kind: agent.EventWorkspace, WorkspaceID: "w", At: at(101), Workspace: &agent.Workspace{ID: "w", Status: agent.StatusError}},
+		step(agent.JobStart, agent.StepContainer, agent.StepRunning, 5000, 0), // the next day
+		step(agent.JobStart, agent.StepContainer, agent.StepDone, 5000, 5001),
+		step(agent.JobStart, agent.StepCommit, agent.StepDone, 5001, 5002),
+		step(agent.JobStart, agent.StepContainer, agent.StepRunning, 6000, 0), // ended for a stop
+		step(agent.JobStop, agent.StepStop, agent.StepRunning, 6500, 0),
+		step(agent.JobStop, agent.StepStop, agent.StepDone, 6500, 6503),
+		step(agent.JobStop, agent.StepCommit, agent.StepDone, 6503, 6503),
+		step(agent.JobStart, agent.StepContainer, agent.StepRunning, 7000, 0), // ended for a deletion
+		step(agent.JobDelete, agent.StepRemove, agent.StepRunning, 7500, 0),
+		{Kind: agent.EventDeleted, WorkspaceID: "w", At: at(7504)},
+	}}}
+	m := metrics.New(source{}, "", slog.New(slog.DiscardHandler))
+	m.Watch(ctx, w)
+	want(t, scrape(m),
+		`rockpool_job_seconds_sum{kind="start"} 2`, `rockpool_job_seconds_count{kind="start"} 1`,
+		`rockpool_job_seconds_sum{kind="stop"} 3`,
+		`rockpool_job_seconds_sum{kind="delete"} 4`,
+	)
+}
