@@ -58,7 +58,7 @@ func (e *Engine) ReadFile(ctx context.Context, id, name string) ([]byte, error) 
 	var content []byte
 	err = e.call(ctx, "read file", func(ctx context.Context) error {
 		return download(ctx, id, name, func(r io.Reader) error {
-			content, _, err = onlyFile(r, name)
+			content, err = onlyFile(r, name)
 			return err
 		})
 	})
@@ -83,21 +83,20 @@ func download(ctx context.Context, id, name string, read func(io.Reader) error) 
 	return read(r)
 }
 
-// onlyFile reads an archive of one file, and when the file was changed.
-func onlyFile(r io.Reader, name string) (content []byte, changed time.Time, err error) {
+// onlyFile reads an archive of one file.
+func onlyFile(r io.Reader, name string) ([]byte, error) {
 	archive := tar.NewReader(r)
 	h, err := archive.Next()
 	if err != nil {
-		return nil, changed, fmt.Errorf("read the archive of %s: %w", name, err)
+		return nil, fmt.Errorf("read the archive of %s: %w", name, err)
 	}
 	if h.Typeflag != tar.TypeReg {
-		return nil, changed, agent.Errorf(agent.CodeConflict, "%s in the workspace is not a file", name)
+		return nil, agent.Errorf(agent.CodeConflict, "%s in the workspace is not a file", name)
 	}
 	if h.Size > agent.MaxFileSize {
-		return nil, changed, agent.Errorf(agent.CodeTooLarge, "%s is larger than %d bytes", name, agent.MaxFileSize)
+		return nil, agent.Errorf(agent.CodeTooLarge, "%s is larger than %d bytes", name, agent.MaxFileSize)
 	}
-	content, err = io.ReadAll(archive)
-	return content, h.ModTime, err
+	return io.ReadAll(archive)
 }
 
 // WriteFile implements [agent.Runtime].
@@ -117,23 +116,32 @@ func (e *Engine) WriteFile(ctx context.Context, id, name string, content []byte)
 	})
 }
 
-// writeFile keeps the mode of a file that exists, and follows a link, as an
-// editor would.
+// maxLinks is how many symbolic links may lead to a file, as in Linux.
+const maxLinks = 40
+
+// writeFile keeps the mode of a file that exists, and follows links, as an
+// editor would: the mode of a link says nothing of what it leads to.
 func (e *Engine) writeFile(ctx context.Context, id, name string, content []byte) error {
-	mode := fs.FileMode(0o644)
-	st, err := containers.Stat(ctx, containerName(id), name)
-	switch {
-	case err == nil && st.IsDir:
-		return agent.Errorf(agent.CodeConflict, "%s in the workspace is a directory", name)
-	case err == nil:
-		mode = st.Mode.Perm()
-		if path.IsAbs(st.LinkTarget) {
+	for range maxLinks {
+		mode := fs.FileMode(0o644)
+		st, err := containers.Stat(ctx, containerName(id), name)
+		switch {
+		case st != nil && st.Mode&fs.ModeSymlink != 0 && (err == nil || errors.Is(err, podmancopy.ErrENOENT)):
+			if !path.IsAbs(st.LinkTarget) {
+				st.LinkTarget = path.Join(path.Dir(name), st.LinkTarget)
+			}
 			name = path.Clean(st.LinkTarget)
+			continue
+		case err == nil && st.IsDir:
+			return agent.Errorf(agent.CodeConflict, "%s in the workspace is a directory", name)
+		case err == nil:
+			mode = st.Mode.Perm()
+		case !errors.Is(err, podmancopy.ErrENOENT):
+			return err
 		}
-	case !errors.Is(err, podmancopy.ErrENOENT):
-		return err
+		return e.put(ctx, id, path.Dir(name), []file{{name: path.Base(name), mode: mode, content: content}})
 	}
-	return e.put(ctx, id, path.Dir(name), []file{{name: path.Base(name), mode: mode, content: content}})
+	return agent.Errorf(agent.CodeConflict, "%s in the workspace is a link that leads to itself", name)
 }
 
 // put lays files into a directory, which is made when it is missing. What is
@@ -212,8 +220,10 @@ func upload(ctx context.Context, id, dir string, archive []byte) error {
 
 // Configure implements [agent.Runtime]. The IDE reads its configuration when
 // it starts, so a container is started anew when what it was not told by its
-// command line has changed since: the folder, and for images of the user's own
-// all of it.
+// command line was written since: the folder, and for images of the user's own
+// all of it. Whether it was is remembered here: the times of the files are the
+// workspace's to set. Of a container that runs since before this program, which
+// was interrupted, nothing is remembered, and it is started anew.
 func (e *Engine) Configure(ctx context.Context, id string, c agent.IDEConfig) error {
 	return e.call(ctx, "configure", func(ctx context.Context) error {
 		container, err := running(ctx, id)
@@ -222,28 +232,62 @@ func (e *Engine) Configure(ctx context.Context, id string, c agent.IDEConfig) er
 		}
 		image := container.Config.Labels[labelImage]
 		told := image == "" || image == agent.DefaultImage
-		changed, err := e.writeConfig(ctx, id, c, told)
-		if err != nil {
+		if err := e.writeConfig(ctx, id, c, told); err != nil {
 			return err
 		}
-		if !changed.After(container.State.StartedAt) {
+		if e.readsConfig(id, container.State.StartedAt) {
 			return nil
 		}
 		e.Log.Info("starting the container again for its IDE's configuration", "workspace", id)
 		if err := containers.Stop(ctx, containerName(id), new(containers.StopOptions).WithTimeout(1)); err != nil {
 			return err
 		}
-		return startWhenFree(ctx, containerName(id))
+		if err := startWhenFree(ctx, containerName(id)); err != nil {
+			return err
+		}
+		e.noteStart(ctx, id)
+		return nil
 	})
 }
 
-// writeConfig makes the files say c, and returns when what only a new start
-// applies was last changed.
-func (e *Engine) writeConfig(ctx context.Context, id string, c agent.IDEConfig, told bool) (time.Time, error) {
-	now := e.Now()
-	there, changed, err := readConfig(ctx, id, told)
+// noteStart remembers the container's present life: it began with the
+// configuration as it is. One that cannot be asked for is not remembered.
+func (e *Engine) noteStart(ctx context.Context, id string) {
+	c, err := inspect(ctx, id)
 	if err != nil {
-		return time.Time{}, err
+		e.Log.Debug("the start of a container is not known", "workspace", id, "err", err)
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.starts == nil {
+		e.starts = map[string]time.Time{}
+	}
+	e.starts[id] = c.State.StartedAt
+}
+
+// forgetStart is for what is written that only a new start applies.
+func (e *Engine) forgetStart(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.starts, id)
+}
+
+// readsConfig reports whether a container's life that began at a time is known
+// to have begun with the configuration as it is.
+func (e *Engine) readsConfig(id string, started time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	known, ok := e.starts[id]
+	return ok && known.Equal(started)
+}
+
+// writeConfig makes the files say c. told says that the container's command
+// line says what is in the first of them.
+func (e *Engine) writeConfig(ctx context.Context, id string, c agent.IDEConfig, told bool) error {
+	there, err := readConfig(ctx, id)
+	if err != nil {
+		return err
 	}
 
 	folder := folderContent(c.Folder)
@@ -258,20 +302,19 @@ func (e *Engine) writeConfig(ctx context.Context, id string, c agent.IDEConfig, 
 	}
 
 	if stale == nil {
-		return changed, nil
+		return nil
 	}
-	if !told {
-		changed = now
+	otherFolder := !bytes.Equal(there[path.Base(folderFile)], folder)
+	if otherFolder || !told {
+		e.forgetStart(id)
 	}
-
-	if !bytes.Equal(there[path.Base(folderFile)], folder) {
-		changed = now
+	if otherFolder {
 		if err := e.ensureFolder(ctx, id, c.Folder); err != nil {
-			return time.Time{}, err
+			return err
 		}
 	}
 
-	return changed, e.put(ctx, id, configDir, stale)
+	return e.put(ctx, id, configDir, stale)
 }
 
 // ensureFolder makes a folder that is missing: the IDE opens it from the
@@ -287,42 +330,38 @@ func (e *Engine) ensureFolder(ctx context.Context, id, folder string) error {
 	return err
 }
 
-// readConfig returns the IDE's files, and when those that only a new start
-// applies were last changed. It asks for these two by name: the user may have
-// put anything beside them, of any size.
-func readConfig(ctx context.Context, id string, told bool) (there map[string][]byte, changed time.Time, err error) {
-	there = map[string][]byte{}
+// readConfig returns the IDE's files. It asks for these two by name: the user
+// may have put anything beside them, of any size.
+func readConfig(ctx context.Context, id string) (map[string][]byte, error) {
+	there := map[string][]byte{}
 	for _, name := range []string{configFile, folderFile} {
-		content, at, err := readPlain(ctx, id, name)
+		content, err := readPlain(ctx, id, name)
 		if err != nil {
-			return nil, time.Time{}, fmt.Errorf("read the IDE's configuration: %w", err)
+			return nil, fmt.Errorf("read the IDE's configuration: %w", err)
 		}
 		there[path.Base(name)] = content
-		if applies := name == folderFile || !told; applies && at.After(changed) {
-			changed = at
-		}
 	}
-	return there, changed, nil
+	return there, nil
 }
 
-// readPlain reads a file that the user may have made anything of, and when it
-// was changed. What is no plain file of at most [agent.MaxFileSize] bytes is
-// as good as none, a link too: put replaces it and writes nowhere else.
-func readPlain(ctx context.Context, id, name string) (content []byte, changed time.Time, err error) {
+// readPlain reads a file that the user may have made anything of. What is no
+// plain file of at most [agent.MaxFileSize] bytes is as good as none, a link
+// too: put replaces it and writes nowhere else.
+func readPlain(ctx context.Context, id, name string) (content []byte, err error) {
 	st, err := containers.Stat(ctx, containerName(id), name)
 	if errors.Is(err, podmancopy.ErrENOENT) || st != nil && (!st.Mode.IsRegular() || st.Size > agent.MaxFileSize) {
-		return nil, time.Time{}, nil
+		return nil, nil
 	}
 	// Another error of Stat has no text, so the download has to say it. It may
 	// find something else than Stat did.
 	err = download(ctx, id, name, func(r io.Reader) error {
-		content, changed, err = onlyFile(r, name)
+		content, err = onlyFile(r, name)
 		return err
 	})
 	if code := agent.ErrorCode(err); isNotFound(err) || isLinkLoop(err) || code == agent.CodeConflict || code == agent.CodeTooLarge {
-		return nil, time.Time{}, nil
+		return nil, nil
 	}
-	return content, changed, err
+	return content, err
 }
 
 // folderContent is a line, or nothing for the home directory.

@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,7 +30,7 @@ type entry struct {
 	content string
 	size    int64 // of zeros, instead of content
 	changed time.Time
-	target  string // of a link: absolute
+	target  string // of a link
 	swapped *entry // what is there once it was looked at
 }
 
@@ -38,6 +40,10 @@ type service struct {
 	t     *testing.T
 	files map[string]*entry
 	fail  string // the text of its answer to all that is asked for an archive
+
+	labels  map[string]string // of the container
+	started time.Time         // the container's present life
+	starts  int               // how often it was started
 }
 
 // maxAnswer is what the agent may at most take of one answer, in bytes: the
@@ -46,6 +52,7 @@ const maxAnswer = agent.MaxFileSize + 1<<20
 
 // follow returns what the links at a path lead to.
 func (s *service) follow(name string) (*entry, error) {
+	at := name
 	for range 16 {
 		e := s.files[name]
 		if e == nil {
@@ -54,7 +61,10 @@ func (s *service) follow(name string) (*entry, error) {
 		if e.target == "" {
 			return e, nil
 		}
-		name = e.target
+		if name = e.target; !path.IsAbs(name) {
+			name = path.Join(path.Dir(at), name)
+		}
+		at = name
 	}
 	return nil, fmt.Errorf("copier: stat: error resolving %q: open %s: too many levels of symbolic links", name, name)
 }
@@ -68,11 +78,26 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		fmt.Fprintf(w, `{"cause":%q,"message":%q,"response":%d}`, text, text, status)
 	}
+	switch action := path.Base(r.URL.Path); {
+	case action == "json":
+		fmt.Fprintf(w, `{"Config":{"Labels":{%q:%q,%q:%q}},"State":{"Status":"running","StartedAt":%q}}`, labelID, id, labelImage, s.labels[labelImage], s.started.Format(time.RFC3339Nano))
+		return
+	case action == "stop", action == "start":
+		if action == "start" {
+			s.starts++
+			s.started = s.started.Add(time.Minute)
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return
+	case r.Method == http.MethodPut:
+		s.unpack(r)
+		return
+	}
 	name := r.URL.Query().Get("path")
 	e, err := s.follow(name)
 	if own := s.files[name]; own != nil && (err == nil || errors.Is(err, podmancopy.ErrENOENT)) {
 		size := max(own.size, int64(len(own.content)))
-		info, err := podmancopy.EncodeFileInfo(&podmancopy.FileInfo{Name: path.Base(name), Mode: own.mode, Size: size, IsDir: e != nil && e.mode.IsDir(), ModTime: own.changed})
+		info, err := podmancopy.EncodeFileInfo(&podmancopy.FileInfo{Name: path.Base(name), Mode: own.mode, Size: size, IsDir: e != nil && e.mode.IsDir(), ModTime: own.changed, LinkTarget: own.target})
 		if err != nil {
 			s.t.Error(err)
 		}
@@ -91,6 +116,29 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusInternalServerError, s.fail)
 	default:
 		s.archive(w, name, e)
+	}
+}
+
+// unpack takes an archive of files.
+func (s *service) unpack(r *http.Request) {
+	archive := tar.NewReader(r.Body)
+	for {
+		h, err := archive.Next()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				s.t.Error(err)
+			}
+			return
+		}
+		content, err := io.ReadAll(archive)
+		if err != nil {
+			s.t.Error(err)
+		}
+		mode := fs.FileMode(h.Mode)
+		if h.Typeflag == tar.TypeDir {
+			mode |= fs.ModeDir
+		}
+		s.files[path.Join(r.URL.Query().Get("path"), h.Name)] = &entry{mode: mode, content: string(content), changed: h.ModTime}
 	}
 }
 
@@ -145,8 +193,8 @@ func (m *measured) Write(b []byte) (int, error) {
 	return m.w.Write(b)
 }
 
-// readFrom reads the IDE's configuration of a workspace.
-func readFrom(t *testing.T, s *service, told bool) (map[string][]byte, time.Time, error) {
+// engineOf is an engine whose service s is.
+func engineOf(t *testing.T, s *service) *Engine {
 	t.Helper()
 	s.t = t
 	socket := filepath.Join(t.TempDir(), "s")
@@ -157,14 +205,102 @@ func readFrom(t *testing.T, s *service, told bool) (map[string][]byte, time.Time
 	server := httptest.NewUnstartedServer(s)
 	server.Listener = l
 	server.Start()
-	defer server.Close()
-	var there map[string][]byte
-	var changed time.Time
-	err = (&Engine{Socket: socket}).call(t.Context(), "configure", func(ctx context.Context) (err error) {
-		there, changed, err = readConfig(ctx, id, told)
+	t.Cleanup(server.Close)
+	return &Engine{Socket: socket, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+}
+
+// readFrom reads the IDE's configuration of a workspace.
+func readFrom(t *testing.T, s *service) (there map[string][]byte, err error) {
+	t.Helper()
+	err = engineOf(t, s).call(t.Context(), "configure", func(ctx context.Context) (err error) {
+		there, err = readConfig(ctx, id)
 		return err
 	})
-	return there, changed, err
+	return there, err
+}
+
+// TestEngine_WriteFile: what a link leads to keeps its mode, and the link stays.
+func TestEngine_WriteFile(t *testing.T) {
+	link := func(target string) *entry { return &entry{mode: fs.ModeSymlink | 0o777, target: target} }
+	s := &service{files: map[string]*entry{
+		agent.Home: {mode: fs.ModeDir | 0o755}, "/etc": {mode: fs.ModeDir | 0o755},
+		agent.Home + "/private":   {mode: 0o600, content: "old"},
+		agent.Home + "/absolute":  link(agent.Home + "/private"),
+		agent.Home + "/relative":  link("private"),
+		agent.Home + "/second":    link("relative"),
+		agent.Home + "/outside":   link("/etc/conf"),
+		"/etc/conf":               {mode: 0o640, content: "old"},
+		agent.Home + "/dangling":  link("none-yet"),
+		agent.Home + "/itself":    link("itself"),
+		agent.Home + "/directory": link("."),
+	}}
+	e := engineOf(t, s)
+	for name, tt := range map[string]struct {
+		target string
+		mode   fs.FileMode
+	}{
+		"private":  {agent.Home + "/private", 0o600},
+		"absolute": {agent.Home + "/private", 0o600},
+		"relative": {agent.Home + "/private", 0o600},
+		"second":   {agent.Home + "/private", 0o600},
+		"outside":  {"/etc/conf", 0o640},
+		"dangling": {agent.Home + "/none-yet", 0o644},
+		"new":      {agent.Home + "/new", 0o644},
+	} {
+		if err := e.WriteFile(t.Context(), id, name, []byte(name)); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := s.files[tt.target]; got == nil || got.content != name || got.mode != tt.mode {
+			t.Errorf("%s: %+v, want mode %o", name, got, tt.mode)
+		}
+		if own := s.files[agent.Home+"/"+name]; own.target == "" && tt.target != agent.Home+"/"+name {
+			t.Errorf("%s is no link any more", name)
+		}
+	}
+	for _, name := range []string{"itself", "directory"} {
+		if err := e.WriteFile(t.Context(), id, name, nil); err == nil {
+			t.Errorf("%s was written", name)
+		}
+	}
+}
+
+// TestEngine_Configure: a container is started anew when its IDE does not know
+// what was written, and then once; the times of the files, which are the
+// workspace's to set, mean nothing.
+func TestEngine_Configure(t *testing.T) {
+	future, past := time.Now().Add(1000*time.Hour), time.Unix(1, 0)
+	for name, image := range map[string]string{"carried": agent.DefaultImage, "own": "example/app"} {
+		t.Run(name, func(t *testing.T) {
+			s := &service{files: map[string]*entry{agent.Home: {mode: fs.ModeDir | 0o755}}, labels: map[string]string{labelImage: image}, started: time.Unix(1e9, 0)}
+			e := engineOf(t, s)
+			configure := func(e *Engine, what, folder string, starts int) {
+				t.Helper()
+				before := s.starts
+				if err := e.Configure(t.Context(), id, agent.IDEConfig{Name: "demo", Folder: folder}); err != nil {
+					t.Fatal(err)
+				}
+				if got := s.starts - before; got != starts {
+					t.Errorf("%s: %d starts, want %d", what, got, starts)
+				}
+			}
+			configure(e, "the first time", agent.Home+"/x", 1)
+			configure(e, "again", agent.Home+"/x", 0)
+			for _, f := range []string{configFile, folderFile} {
+				s.files[f].changed = future
+			}
+			configure(e, "touched", agent.Home+"/x", 0)
+			configure(e, "another folder", agent.Home+"/y", 1)
+			configure(e, "again", agent.Home+"/y", 0)
+
+			// An agent that is killed between writing and starting anew; the
+			// workspace says that it was long ago.
+			s.files[folderFile] = &entry{mode: 0o644, content: agent.Home + "/z\n", changed: past}
+			next := &Engine{Socket: e.Socket, Now: e.Now, Log: e.Log}
+			configure(next, "after a kill", agent.Home+"/z", 1)
+			configure(next, "again", agent.Home+"/z", 0)
+		})
+	}
 }
 
 func TestReadConfig(t *testing.T) {
@@ -178,23 +314,20 @@ func TestReadConfig(t *testing.T) {
 	huge := &entry{mode: 0o644, size: 1 << 40, changed: late} // a sparse one takes no room
 	for name, tt := range map[string]struct {
 		config, folder *entry
-		told           bool
 		want           [2]string
-		changed        time.Time
 	}{
-		"both":              {plain(config, early), plain(folder, late), false, [2]string{config, folder}, late},
-		"both, told":        {plain(config, late), plain(folder, early), true, [2]string{config, folder}, early},
-		"none":              {nil, nil, false, [2]string{}, time.Time{}},
-		"no folder":         {plain(config, early), nil, false, [2]string{config, ""}, early},
-		"a huge one":        {huge, plain(folder, early), false, [2]string{"", folder}, early},
-		"grows meanwhile":   {&entry{mode: 0o644, content: config, swapped: huge}, plain(folder, early), false, [2]string{"", folder}, early},
-		"becomes a folder":  {&entry{mode: 0o644, content: config, swapped: dir()}, plain(folder, early), false, [2]string{"", folder}, early},
-		"goes away":         {&entry{mode: 0o644, content: config, swapped: link("/nowhere")}, plain(folder, early), false, [2]string{"", folder}, early},
-		"link to a file":    {link("/elsewhere"), plain(folder, early), false, [2]string{"", folder}, early},
-		"link to nothing":   {link("/nowhere"), plain(folder, early), false, [2]string{"", folder}, early},
-		"link to itself":    {link(configFile), plain(folder, early), false, [2]string{"", folder}, early},
-		"link to directory": {link(configDir), plain(folder, early), false, [2]string{"", folder}, early},
-		"directory":         {dir(), plain(folder, early), false, [2]string{"", folder}, early},
+		"both":              {plain(config, early), plain(folder, late), [2]string{config, folder}},
+		"none":              {nil, nil, [2]string{}},
+		"no folder":         {plain(config, early), nil, [2]string{config, ""}},
+		"a huge one":        {huge, plain(folder, early), [2]string{"", folder}},
+		"grows meanwhile":   {&entry{mode: 0o644, content: config, swapped: huge}, plain(folder, early), [2]string{"", folder}},
+		"becomes a folder":  {&entry{mode: 0o644, content: config, swapped: dir()}, plain(folder, early), [2]string{"", folder}},
+		"goes away":         {&entry{mode: 0o644, content: config, swapped: link("/nowhere")}, plain(folder, early), [2]string{"", folder}},
+		"link to a file":    {link("/elsewhere"), plain(folder, early), [2]string{"", folder}},
+		"link to nothing":   {link("/nowhere"), plain(folder, early), [2]string{"", folder}},
+		"link to itself":    {link(configFile), plain(folder, early), [2]string{"", folder}},
+		"link to directory": {link(configDir), plain(folder, early), [2]string{"", folder}},
+		"directory":         {dir(), plain(folder, early), [2]string{"", folder}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &service{files: map[string]*entry{configDir: dir(), configDir + "/core": huge, "/elsewhere": plain("private", late)}}
@@ -206,10 +339,10 @@ func TestReadConfig(t *testing.T) {
 					s.files[name] = e
 				}
 			}
-			there, changed, err := readFrom(t, s, tt.told)
+			there, err := readFrom(t, s)
 			got := [2]string{string(there[path.Base(configFile)]), string(there[path.Base(folderFile)])}
-			if err != nil || got != tt.want || !changed.Equal(tt.changed) {
-				t.Errorf("%q %s %v, want %q %s", got, changed, err, tt.want, tt.changed)
+			if err != nil || got != tt.want {
+				t.Errorf("%q %v, want %q", got, err, tt.want)
 			}
 			for name := range there {
 				if name != path.Base(configFile) && name != path.Base(folderFile) {
@@ -224,7 +357,7 @@ func TestReadConfig(t *testing.T) {
 // which would be written and the IDE started again.
 func TestReadConfig_fault(t *testing.T) {
 	s := &service{files: map[string]*entry{configFile: {mode: 0o644, content: "x"}}, fail: "database is locked"}
-	if there, _, err := readFrom(t, s, false); err == nil || !strings.Contains(err.Error(), s.fail) {
+	if there, err := readFrom(t, s); err == nil || !strings.Contains(err.Error(), s.fail) {
 		t.Errorf("%q, %v", there, err)
 	}
 }

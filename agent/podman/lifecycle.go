@@ -160,7 +160,11 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 				return err
 			}
 		}
-		return startWhenFree(ctx, containerName(id))
+		if err := startWhenFree(ctx, containerName(id)); err != nil {
+			return err
+		}
+		e.noteStart(ctx, id)
+		return nil
 	})
 }
 

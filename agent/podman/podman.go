@@ -5,7 +5,7 @@
 //
 // It speaks to the socket of a user's Podman service, of versions 4.3 to 5,
 // through Podman's own bindings. It owns the containers and volumes that carry
-// its labels, and no state of its own. Besides the bindings it knows how
+// its labels, and no state of its own that outlives it. Besides the bindings it knows how
 // Podman writes error texts (errors.go) and where a container's cgroup is.
 //
 // Build tag remote: the bindings want the tags "remote
@@ -56,8 +56,9 @@ type Engine struct {
 	Now     func() time.Time
 	Log     *slog.Logger
 
-	mu   sync.Mutex
-	cpus map[string]cpuSample // by workspace
+	mu     sync.Mutex
+	cpus   map[string]cpuSample // by workspace
+	starts map[string]time.Time // by workspace: of container lives that began with the configuration as it is
 }
 
 func containerName(id string) string { return "rockpool-" + id }

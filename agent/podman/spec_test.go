@@ -249,7 +249,7 @@ func FuzzOnlyFile(f *testing.F) {
 	f.Add(archive)
 	f.Add(archive[:100])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		got, _, err := onlyFile(bytes.NewReader(b), "x")
+		got, err := onlyFile(bytes.NewReader(b), "x")
 		if err == nil && len(got) > agent.MaxFileSize {
 			t.Errorf("%d bytes", len(got))
 		}
