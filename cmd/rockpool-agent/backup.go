@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/agent/sqlite"
 )
@@ -46,25 +48,66 @@ func (p *program) fileCommand(verb, usage string, run func(ctx context.Context, 
 }
 
 // backup writes a copy of the database, which may be in use, to a file that
-// must not exist, or to standard output.
+// must not exist, or to standard output. The file has its name only once it is
+// whole.
 func backup(ctx context.Context, database, file string, s streams) error {
 	if file == standard {
 		return writeBackup(ctx, database, s)
 	}
-	out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if exists(file) {
+		return fmt.Errorf("back up: %w", &fs.PathError{Op: "create", Path: file, Err: fs.ErrExist})
+	}
+	partial := file + partialSuffix
+	if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) { // of one that was killed
+		return fmt.Errorf("back up: %w", err)
+	}
+	out, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("back up: %w", err)
 	}
+
 	to := s
 	to.out = out
-	if err := errors.Join(writeBackup(ctx, database, to), out.Sync(), out.Close()); err != nil {
-		return errors.Join(err, os.Remove(file))
+	err = errors.Join(writeBackup(ctx, database, to), out.Sync(), out.Close())
+	if err == nil {
+		err = nameWhole(partial, file)
+	}
+	if err == nil {
+		err = sqlite.Sync(filepath.Dir(file))
+	}
+	if err != nil {
+		return errors.Join(err, removeIfThere(partial))
 	}
 	_, err = fmt.Fprintf(s.out, "the database is backed up to %s. It holds the list of workspaces; their files are in the container storage.\n", file)
 	return err
 }
 
-// writeBackup copies the database to s.out, as the agent's user.
+// nameWhole gives a file that is whole its name, which nothing has.
+func nameWhole(partial, file string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, partial, unix.AT_FDCWD, file, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) { // a shared directory over 9p cannot refuse: the look at the beginning has to do
+		return os.Rename(partial, file)
+	}
+	return err
+}
+
+// partialSuffix ends the name of a backup that is not whole, and backupPrefix
+// begins that of the directory in which the copy is made.
+const (
+	partialSuffix = ".partial"
+	backupPrefix  = ".backup-"
+)
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// writeBackup copies the database to s.out, as the agent's user. Backups are
+// made one after the other: whoever makes one knows that what an earlier one
+// left was killed.
 func writeBackup(ctx context.Context, database string, s streams) error {
 	if needsAgentUser(database) {
 		return asAgentUser(ctx, s, "backup", "--database", database, standard)
@@ -72,11 +115,46 @@ func writeBackup(ctx context.Context, database string, s streams) error {
 	if _, err := os.Stat(database); err != nil {
 		return fmt.Errorf("back up: %w", err)
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(database), ".backup-")
+	turn := flock.New(database + backupLock)
+	if _, err := turn.TryLockContext(ctx, backupTurn); err != nil {
+		return fmt.Errorf("back up: wait for another backup: %w", err)
+	}
+	defer func() { _ = turn.Close() }()
+	if err := removeKilledBackups(database); err != nil {
+		return fmt.Errorf("back up: %w", err)
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(database), backupPrefix)
 	if err != nil {
 		return fmt.Errorf("back up: %w", err)
 	}
 	return errors.Join(copyBackup(ctx, database, filepath.Join(dir, "copy.db"), s.out), os.RemoveAll(dir))
+}
+
+// backupLock ends the name of the file that is locked while a backup is made,
+// and backupTurn is how often one that waits looks.
+const (
+	backupLock = ".backup.lock"
+	backupTurn = 100 * time.Millisecond
+)
+
+// removeKilledBackups removes what backups that were killed left beside the
+// database. The caller holds the lock on backups.
+func removeKilledBackups(database string) error {
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(database), backupPrefix+"*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
+
+// sweepBackups does the same when no backup is being made.
+func sweepBackups(database string) error {
+	turn := flock.New(database + backupLock)
+	free, err := turn.TryLock()
+	if err != nil || !free {
+		return err
+	}
+	return errors.Join(removeKilledBackups(database), turn.Close())
 }
 
 // copyBackup makes a consistent copy at tmp and writes it to w.

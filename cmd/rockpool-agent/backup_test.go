@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gofrs/flock"
 
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/sqlite"
@@ -218,5 +221,56 @@ func TestRestoration_inUse(t *testing.T) {
 	}
 	if got := stored(t, path); !slices.Equal(got, []string{"old"}) || keptOnes(t, path) != nil {
 		t.Errorf("%q, kept %q", got, keptOnes(t, path))
+	}
+}
+
+// TestBackup_Killed: what a backup that was killed leaves is gone after the
+// next one, and after the agent's next start; no file that is not whole has a
+// backup's name; one that is under way is left alone.
+func TestBackup_Killed(t *testing.T) {
+	dir := t.TempDir()
+	database, file := filepath.Join(dir, "a.db"), filepath.Join(dir, "b.db")
+	db := store(t, database, "one")
+	defer db.Close()
+	leave := func() string {
+		t.Helper()
+		left, err := os.MkdirTemp(dir, backupPrefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, map[string][]byte{filepath.Join(left, "copy.db"): []byte("half"), file + partialSuffix: []byte("half")})
+		return left
+	}
+
+	left := leave()
+	var out buffer
+	if err := backup(t.Context(), database, file, streams{out: &out, err: &out}); err != nil {
+		t.Fatal(err)
+	}
+	if exists(left) || exists(file+partialSuffix) || !slices.Equal(stored(t, file), []string{"one"}) {
+		t.Error("something is left, or the backup is not whole")
+	}
+	if err := backup(t.Context(), database, file, streams{out: &out, err: &out}); !errors.Is(err, os.ErrExist) {
+		t.Errorf("over another backup: %v", err)
+	}
+
+	left = leave()
+	turn := flock.New(database + backupLock)
+	if _, err := turn.TryLock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := sweepBackups(database); err != nil || !exists(left) {
+		t.Errorf("one that is under way was touched (%v)", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := backup(ctx, database, file+"2", streams{out: &out, err: &out}); err == nil || exists(file+"2") || exists(file+"2"+partialSuffix) {
+		t.Errorf("two at once: %v", err)
+	}
+	if err := turn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := sweepBackups(database); err != nil || exists(left) {
+		t.Errorf("what was left is still there (%v)", err)
 	}
 }

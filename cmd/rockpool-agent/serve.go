@@ -113,6 +113,9 @@ func (d *daemonParts) serve(ctx context.Context) error {
 		return stopped(ctx, err)
 	}
 	defer unlock()
+	if err := sweepBackups(d.o.database); err != nil {
+		d.log.Warn("what a killed backup left is not removed", "err", err)
+	}
 	d.db, err = until(ctx, &d.wait, func() (*sqlite.DB, error) { return d.open(ctx, d.o.database) })
 	if errors.Is(err, sqlite.ErrUnusable) {
 		return configError{err}
