@@ -40,3 +40,38 @@ func TestKnownKinds(t *testing.T) {
 		t.Errorf("to stopped leads %+v, %v", k, ok)
 	}
 }
+
+// TestJobKinds_Superseded: for which jobs behind it a job ends, at each step.
+func TestJobKinds_Superseded(t *testing.T) {
+	table := knownKinds()
+	const later = agent.JobKind("of a later release")
+	for _, tt := range []struct {
+		job    agent.JobKind
+		state  agent.JobState
+		step   string
+		behind []agent.JobKind
+		want   bool
+	}{
+		{agent.JobCreate, agent.JobLeased, agent.StepClone, nil, false},
+		{agent.JobCreate, agent.JobLeased, agent.StepClone, []agent.JobKind{agent.JobStop}, true},
+		{agent.JobStart, agent.JobLeased, agent.StepContainer, []agent.JobKind{agent.JobDelete}, true},
+		{agent.JobStart, agent.JobQueued, "", []agent.JobKind{agent.JobStop, agent.JobDelete}, true},
+		{agent.JobStart, agent.JobLeased, agent.StepStart, []agent.JobKind{agent.JobStart}, false},
+		{agent.JobStart, agent.JobLeased, agent.StepStart, []agent.JobKind{later}, false},
+		{agent.JobStop, agent.JobLeased, agent.StepPreferences, []agent.JobKind{agent.JobDelete}, false}, // what it saves is saved
+		{agent.JobStop, agent.JobLeased, agent.StepStop, []agent.JobKind{agent.JobDelete}, true},
+		{agent.JobStop, agent.JobLeased, agent.StepStop, []agent.JobKind{agent.JobStart}, false},
+		{agent.JobDelete, agent.JobLeased, agent.StepRemove, []agent.JobKind{agent.JobDelete}, false},
+		{later, agent.JobQueued, "", []agent.JobKind{agent.JobDelete}, true},
+		{later, agent.JobLeased, "", []agent.JobKind{agent.JobDelete}, false},
+	} {
+		j := agent.Job{ID: "it", Kind: tt.job, State: tt.state, Step: tt.step}
+		jobs := []agent.Job{{ID: "before", Kind: agent.JobDelete}, j}
+		for _, kind := range tt.behind {
+			jobs = append(jobs, agent.Job{ID: string(kind), Kind: kind, State: agent.JobQueued})
+		}
+		if got := table.superseded(j, jobs); got != tt.want {
+			t.Errorf("%s, %s at %q, behind it %q: %v", tt.job, tt.state, tt.step, tt.behind, got)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/controlplane"
+	"github.com/rockpool/rootvm/agent/sqlite"
 	"github.com/rockpool/rootvm/agent/stub"
 )
 
@@ -309,4 +310,47 @@ func TestProvision_CloneTakesTooLong(t *testing.T) {
 			t.Errorf("after %s: %q", took, ws.ErrorMessage)
 		}
 	})
+}
+
+// TestCreating_StopSurvivesKill: an agent that is killed between the request
+// and the end of the attempt leaves both jobs; the next one does not begin the
+// first again.
+func TestCreating_StopSurvivesKill(t *testing.T) {
+	for _, end := range []agent.JobKind{agent.JobStop, agent.JobDelete} {
+		t.Run(string(end), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				p := w.live(t)
+				w.hooks.set(hang(stub.OpStart, everyID))
+				ws := p.create(agent.NewWorkspace{Name: "demo"})
+				time.Sleep(time.Second)
+				p.end()
+				db, err := sqlite.Open(t.Context(), w.path)
+				must(t, err)
+				must(t, db.Update(t.Context(), func(tx agent.Tx) error {
+					rec, err := tx.Workspace(ws.ID)
+					if end == agent.JobStop {
+						rec.Status = agent.StatusStopping
+					}
+					return errors.Join(err, tx.UpdateWorkspace(rec), tx.InsertJob(agent.Job{ID: "end", Kind: end, WorkspaceID: ws.ID, State: agent.JobQueued}))
+				}), db.Close())
+
+				begun := 0
+				w.hooks.set(func(_ context.Context, c stub.Call) error {
+					if c.Op == stub.OpCreate || c.Op == stub.OpStart {
+						begun++
+					}
+					return nil
+				})
+				p = w.live(t)
+				if end == agent.JobStop {
+					p.wait(ws.ID, agent.StatusStopped)
+				} else {
+					p.waitGone(ws.ID)
+				}
+				if s := p.state(); begun != 0 || len(s.Jobs) != 0 {
+					t.Errorf("%d calls for what is to end, jobs %v", begun, s.Jobs)
+				}
+			})
+		})
+	}
 }

@@ -315,7 +315,10 @@ func TestActions(t *testing.T) {
 	post(t, p, at+"/ports/5173/remove").wantRedirect(t, at)
 	post(t, p, at+"/ports/x/remove").want(t, 404)
 	post(t, p, at+"/stop").wantRedirect(t, at)
-	get(t, p, at).want(t, 200, "Stopping", `http-equiv="refresh"`)
+	get(t, p, at).want(t, 200, "Stopping", `http-equiv="refresh"`, `<a href="?still">`)
+	if still := get(t, p, at+"?still"); strings.Contains(still.body, "http-equiv") || !strings.Contains(still.body, `<a href="?">`) {
+		t.Error("the page does not hold still")
+	}
 	post(t, p, at+"/delete").wantRedirect(t, "/app/workspaces")
 	for _, action := range []string{"/start", "/stop", "/delete", "/ports", "/preferences"} {
 		post(t, p, at+action).want(t, 404, "Nothing here")

@@ -50,6 +50,7 @@ type layout struct {
 	Current string // address of the page's place in the navigation
 	Live    string // address of the page's events, "" for none
 	Busy    bool   // without the script, the page loads itself again until it is not
+	Still   bool   // unless its reader asked it not to
 	Now     time.Time
 	Version string
 	Regions map[string]region

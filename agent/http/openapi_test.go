@@ -224,6 +224,8 @@ func calls() []call {
 		{name: "delete, running", method: "DELETE", target: w(2, ""), status: 409, text: `Cannot delete workspace in \"running\" state. Stop it first.`},
 		{name: "stop", method: "POST", target: w(2, "/stop"), status: 200, text: `"status":"stopping"`},
 		{name: "delete", method: "DELETE", target: w(5, ""), status: 204},
+		{name: "stop, creating", method: "POST", target: w(1, "/stop"), status: 200, text: `"status":"stopping"`},
+		{name: "delete, creating", method: "DELETE", target: w(4, ""), status: 204}, // it was started above
 		{name: "delete, again", method: "DELETE", target: w(5, ""), status: 404},
 	}
 }
