@@ -31,6 +31,7 @@ func TestCloneResult(t *testing.T) {
 		{exitFailed, "fatal: unable to access 'https://x/y/': Could not resolve host: not found", agent.CodeInternal},
 		{exitFailed, "remote: fatal: repository 'https://x/y' not found\nfatal: the remote end hung up unexpectedly", agent.CodeInternal},
 		{exitFailed, "remote: error: 403\nfatal: unable to access 'https://x/y/': The requested URL returned error: 503", agent.CodeInternal},
+		{exitFailed, "remote: error: unpack: No space left on device\nfatal: the remote end hung up unexpectedly", agent.CodeInternal}, // the server's
 		{exitFailed, "fatal: unable to access 'https://x/y/': Failed to connect to x port 443 after 1 ms: Network is unreachable", agent.CodeInternal},
 		{exitFailed, "error: RPC failed; curl 28 Operation too slow. Less than 1 bytes/sec transferred the last 120 seconds", agent.CodeInternal},
 		{exitFailed, "fatal: write error: No space left on device", agent.CodeNoSpace},
