@@ -47,7 +47,7 @@ test.describe("what is being created", () => {
           await expect(page.getByText("Creating")).toBeVisible();
         };
         await begin("stopped");
-        if (!script) await page.getByText("Hold it still").click(); // or it loads itself again with the panel open
+        if (!script) await page.locator('a[href="?still"]').click(); // or it loads itself again with the panel open
         await page.getByRole("button", { name: "Stop" }).click();
         await expect(page.getByText("Stopping a workspace disconnects")).toBeVisible();
         if (script) await expectAccessible(page);
@@ -55,7 +55,7 @@ test.describe("what is being created", () => {
         await expect(page.locator(".badge")).toHaveText("Stopped");
 
         await begin("deleted");
-        if (!script) await page.getByText("Hold it still").click();
+        if (!script) await page.locator('a[href="?still"]').click();
         await page.getByRole("button", { name: "Delete" }).click();
         await expect(page.getByText("This will permanently delete")).toBeVisible();
         await page.getByRole("button", { name: "Delete workspace" }).click();
