@@ -43,9 +43,11 @@ type Request string
 const (
 	RequestStatus   Request = "status"   // say every event again
 	RequestShutdown Request = "shutdown" // stop workspaces, make data durable, say stopped
+	RequestNetworks Request = "networks" // the host's networks are now those of the call
 )
 
 // Call is one line of the host.
 type Call struct {
-	Request Request `json:"request"`
+	Request      Request  `json:"request"`
+	HostNetworks []string `json:"hostNetworks,omitempty"` // of RequestNetworks, as in [Config]
 }

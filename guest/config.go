@@ -27,6 +27,11 @@ type Config struct {
 	Share       string      `json:"share"` // tag of the shared directory
 	Ports       Ports       `json:"ports"` // as seen on the host
 	Credentials Credentials `json:"credentials"`
+
+	// HostNetworks are the addresses of the host and of its routers, and the
+	// networks that the host is in, as prefixes of both families. Workspaces
+	// reach none of them. The host tells again when they change: [Call].
+	HostNetworks []string `json:"hostNetworks,omitempty"`
 }
 
 // Credentials are those of the dashboard. Without a hash the guest makes a
@@ -110,6 +115,8 @@ func (c Config) Validate() error {
 	}
 
 	check(c.UID != ^uint32(0) && c.GID != ^uint32(0), "uid and gid must be below 4294967295")
+	_, err := ParseHostNetworks(c.HostNetworks)
+	check(err == nil, "hostNetworks: %v", err)
 
 	if faults != nil {
 		return fmt.Errorf("config.json: %s", strings.Join(faults, "; "))

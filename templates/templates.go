@@ -24,18 +24,20 @@ var files embed.FS
 // Params are the names that the files agree on. [Defaults] are those of the
 // image; a test may use others.
 type Params struct {
-	User        string // who runs the agent, Caddy and the containers
-	UID         int    // of User
-	Agent       string // path of rockpool-agent
-	RunDir      string // of the agent, holds its socket
-	StateDir    string // database, logs, password
-	DataDir     string // where the data disk is mounted
-	ShareDir    string // where the host's directory is mounted
-	SlotsSocket string // of the root helper that makes views of the workspace image
-	CaddyEnv    string // file with ROCKPOOL_USERNAME and ROCKPOOL_PASSWORD_HASH
-	Channel     string // name of the virtio-serial port to the host
-	QueuePort   int    // of the SQS-compatible queue, on the loopback interface
-	Servers     []Server
+	User           string // who runs the agent, Caddy and the containers
+	UID            int    // of User
+	Agent          string // path of rockpool-agent
+	RunDir         string // of the agent, holds its socket
+	StateDir       string // database, logs, password
+	DataDir        string // where the data disk is mounted
+	ShareDir       string // where the host's directory is mounted
+	SlotsSocket    string // of the root helper that makes views of the workspace image
+	NetworksSocket string // of the root helper that is told the host's networks
+	Exceptions     string // directory of the packet filter's exceptions
+	CaddyEnv       string // file with ROCKPOOL_USERNAME and ROCKPOOL_PASSWORD_HASH
+	Channel        string // name of the virtio-serial port to the host
+	QueuePort      int    // of the SQS-compatible queue, on the loopback interface
+	Servers        []Server
 }
 
 // Server is one of Caddy's servers. Each is an origin of its own, so that an
@@ -51,17 +53,19 @@ type Server struct {
 // Defaults returns the parameters of the image.
 func Defaults() Params {
 	return Params{
-		User:        guest.ServiceUser,
-		UID:         guest.ServiceID,
-		Agent:       guest.AgentProgram,
-		RunDir:      guest.AgentRunDir,
-		StateDir:    guest.StateDir,
-		DataDir:     guest.DataDir,
-		ShareDir:    guest.ShareDir,
-		SlotsSocket: guest.SlotsSocket,
-		CaddyEnv:    guest.CaddyEnvFile,
-		Channel:     guest.ChannelPort,
-		QueuePort:   guest.PortQueue,
+		User:           guest.ServiceUser,
+		UID:            guest.ServiceID,
+		Agent:          guest.AgentProgram,
+		RunDir:         guest.AgentRunDir,
+		StateDir:       guest.StateDir,
+		DataDir:        guest.DataDir,
+		ShareDir:       guest.ShareDir,
+		SlotsSocket:    guest.SlotsSocket,
+		NetworksSocket: guest.NetworksSocket,
+		Exceptions:     guest.ExceptionsDir,
+		CaddyEnv:       guest.CaddyEnvFile,
+		Channel:        guest.ChannelPort,
+		QueuePort:      guest.PortQueue,
 		Servers: []Server{
 			{Name: "srv0", Port: guest.PortDashboard, Purpose: "the dashboard and its API", Dashboard: true},
 			{Name: "srv1", Port: guest.PortIDE, Purpose: "the workspaces' IDEs"},
@@ -110,7 +114,10 @@ var targets = []struct {
 	{"rockpool-slots.socket", "/etc/systemd/system/rockpool-slots.socket", 0o644},
 	{"rockpool-slots@.service", "/etc/systemd/system/rockpool-slots@.service", 0o644},
 	{"podman.conf", "/etc/systemd/user/podman.service.d/50-rockpool.conf", 0o644},
-	{"workspaces.nft", "/etc/rockpool/workspaces.nft", 0o644},
+	{"rockpool-networks.socket", "/etc/systemd/system/rockpool-networks.socket", 0o644},
+	{"rockpool-networks@.service", "/etc/systemd/system/rockpool-networks@.service", 0o644},
+	{"workspaces.nft", guest.FirewallFile, 0o644},
+	{"workspaces.nft", guest.FirewallSource, 0o644},
 	{"rockpool-report@.service", "/etc/systemd/system/rockpool-report@.service", 0o644},
 	{"ssh.conf", "/etc/systemd/system/ssh.service.d/50-rockpool.conf", 0o644},
 	{"10-rockpool.conf", "/etc/ssh/sshd_config.d/10-rockpool.conf", 0o644},

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -50,7 +51,7 @@ func TestWriteConfigDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got guest.Config
-	if err := json.Unmarshal(readISO(t, fs, "/config.json"), &got); err != nil || got != want {
+	if err := json.Unmarshal(readISO(t, fs, "/config.json"), &got); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("config.json: %+v, %v", got, err)
 	}
 	if keys := readISO(t, fs, "/authorized_keys"); string(keys) != "ssh-ed25519 AAAA me\n" {

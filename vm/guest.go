@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/rockpool/rootvm/guest"
@@ -17,6 +18,19 @@ type channel struct {
 	events  chan guest.Message
 	send    chan guest.Request // requests to the guest
 	retry   time.Duration
+
+	changed  chan struct{} // holds one when the host's networks are to be told
+	mu       sync.Mutex
+	networks []string // of the host
+	known    bool     // networks were looked at
+}
+
+// newChannel is the channel of a machine.
+func newChannel(m Machine) *channel {
+	return &channel{
+		machine: m, events: make(chan guest.Message), send: make(chan guest.Request), retry: time.Second,
+		changed: make(chan struct{}, 1),
+	}
 }
 
 // run connects again and again until ctx ends.
@@ -41,17 +55,7 @@ func (c *channel) exchange(ctx context.Context, conn io.ReadWriteCloser) {
 
 	go func() {
 		defer cancel()
-		calls := json.NewEncoder(conn)
-		for request := guest.RequestStatus; ; {
-			if calls.Encode(guest.Call{Request: request}) != nil {
-				return
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case request = <-c.send:
-			}
-		}
+		c.call(ctx, json.NewEncoder(conn))
 	}()
 
 	lines := bufio.NewScanner(conn)
@@ -69,6 +73,34 @@ func (c *channel) exchange(ctx context.Context, conn io.ReadWriteCloser) {
 		case c.events <- e:
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// call asks the guest for its state, tells it the host's networks, and then
+// what there is to ask and to tell, until the connection ends.
+func (c *channel) call(ctx context.Context, calls *json.Encoder) {
+	next := guest.Call{Request: guest.RequestStatus}
+	tell := true // the networks, after the state
+	for {
+		if calls.Encode(next) != nil {
+			return
+		}
+		for decided := false; !decided; {
+			if tell {
+				if networks, known := c.networksCall(); known {
+					next, tell, decided = networks, false, true
+					continue
+				}
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case request := <-c.send:
+				next, decided = guest.Call{Request: request}, true
+			case <-c.changed:
+				tell = true
+			}
 		}
 	}
 }

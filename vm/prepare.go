@@ -81,6 +81,10 @@ func (h Host) keepSupervisor(ctx context.Context, dir string) error {
 // guestConfig is what the guest is told.
 func guestConfig(c Config) (guest.Config, error) {
 	g := guest.Config{Version: guest.ConfigVersion, Hostname: c.Hostname, Share: guest.ShareTag, Ports: c.Ports, Credentials: c.Credentials}
+	var err error
+	if g.HostNetworks, err = hostNetworks(); err != nil {
+		return g, err
+	}
 	if c.ShareDir == "" {
 		return g, nil
 	}

@@ -15,8 +15,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/rockpool/rootvm/guest"
 )
 
 // SuperviseOptions are the supervisor's dependencies.
@@ -247,8 +245,11 @@ func (s *supervisor) run(ctx context.Context) error {
 	}()
 
 	go s.control(ctx, s.listener)
-	s.guest = &channel{machine: s.machine, events: make(chan guest.Message), send: make(chan guest.Request), retry: time.Second}
+	s.guest = newChannel(s.machine)
 	go s.guest.run(ctx)
+	look := time.NewTicker(networksInterval)
+	defer look.Stop()
+	go s.guest.watchNetworks(ctx, hostNetworks, look.C)
 	if s.forwards != nil {
 		s.forwards.serve(ctx, s.machine.(Dialer)) // as takeOver made sure
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -18,17 +19,22 @@ import (
 	"github.com/rockpool/rootvm/guest"
 )
 
-// DecodeRequest reads one line of the host.
-func DecodeRequest(line []byte) (guest.Request, error) {
-	var m guest.Call
-	if err := json.Unmarshal(line, &m); err != nil {
-		return "", fmt.Errorf("decode request: %w", err)
+// DecodeCall reads one line of the host.
+func DecodeCall(line []byte) (guest.Call, error) {
+	var c guest.Call
+	if err := json.Unmarshal(line, &c); err != nil {
+		return guest.Call{}, fmt.Errorf("decode request: %w", err)
 	}
-	switch m.Request {
+	switch c.Request {
 	case guest.RequestStatus, guest.RequestShutdown:
-		return m.Request, nil
+		return c, nil
+	case guest.RequestNetworks:
+		if _, err := guest.ParseHostNetworks(c.HostNetworks); err != nil {
+			return guest.Call{}, fmt.Errorf("decode request: %w", err)
+		}
+		return c, nil
 	}
-	return "", fmt.Errorf("decode request: unknown request %.40q", m.Request)
+	return guest.Call{}, fmt.Errorf("decode request: unknown request %.40q", c.Request)
 }
 
 // Record is where boot events come from.
@@ -42,6 +48,7 @@ type Port struct {
 	Version  string
 	Record   Record
 	Shutdown func(ctx context.Context) error // returns when the machine may go away
+	Networks func(host []netip.Prefix)       // the host's networks are these now; does not wait
 	Retry    time.Duration                   // between two looks for the port, or for the host's end
 	Patience time.Duration                   // how long the port may take to appear
 	Log      *slog.Logger
@@ -162,12 +169,12 @@ func (p *Port) handle(ctx context.Context, line []byte, w *writer) {
 		p.Log.Warn("channel: line from the host is too long", "limit", guest.MaxLine)
 		return
 	}
-	req, err := DecodeRequest(line)
+	call, err := DecodeCall(line)
 	if err != nil {
 		p.Log.Warn("channel: request from the host not understood", "err", err)
 		return
 	}
-	switch req {
+	switch call.Request {
 	case guest.RequestStatus:
 		events, _ := p.Record.Since(0)
 		_ = w.say(p.messages(events)...)
@@ -178,6 +185,10 @@ func (p *Port) handle(ctx context.Context, line []byte, w *writer) {
 			p.Log.Error("shutdown is not clean", "err", err)
 		}
 		_ = w.say(guest.Message{Event: guest.EventStopped})
+	case guest.RequestNetworks:
+		if networks, err := guest.ParseHostNetworks(call.HostNetworks); err == nil { // as DecodeCall made sure
+			p.Networks(networks)
+		}
 	}
 }
 

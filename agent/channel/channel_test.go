@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -158,13 +160,42 @@ func TestPort_Run_nobodyThere(t *testing.T) {
 	})
 }
 
-func FuzzDecodeRequest(f *testing.F) {
+// TestPort_Networks: a list is passed on, and one that is not valid is not.
+func TestPort_Networks(t *testing.T) {
+	told := make(chan string, 8)
+	record := &agent.BootRecord{}
+	record.Add(agent.BootEvent{Phase: guest.PhaseKernel, At: time.Second})
+	ours, theirs := net.Pipe()
+	p := &Port{
+		Record: record, Retry: time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		Networks: func(list []netip.Prefix) { told <- fmt.Sprint(list) },
+	}
+	go p.serve(t.Context(), theirs)
+	defer ours.Close()
+	r := bufio.NewReader(ours)
+	expect(t, r, `{"event":"phase","phase":"kernel","seconds":1}`)
+	for _, line := range []string{
+		`{"request":"networks","hostNetworks":["0.0.0.0/0"]}`,
+		`{"request":"networks","hostNetworks":"203.0.113.0/24"}`,
+		`{"request":"networks","hostNetworks":["203.0.113.0/24","2001:db8::/64"]}`,
+		`{"request":"networks"}`,
+	} {
+		say(t, ours, line)
+	}
+	for _, want := range []string{"[203.0.113.0/24 2001:db8::/64]", "[]"} {
+		if got := <-told; got != want {
+			t.Errorf("told %s, want %s", got, want)
+		}
+	}
+}
+
+func FuzzDecodeCall(f *testing.F) {
 	f.Add([]byte(`{"request":"status"}`))
 	f.Add([]byte(`{"request":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		req, err := DecodeRequest(b)
-		if err == nil && req != guest.RequestStatus && req != guest.RequestShutdown {
-			t.Errorf("%q is %q", b, req)
+		call, err := DecodeCall(b)
+		if err == nil && call.Request != guest.RequestStatus && call.Request != guest.RequestShutdown && call.Request != guest.RequestNetworks {
+			t.Errorf("%q is %q", b, call.Request)
 		}
 	})
 }
