@@ -42,7 +42,7 @@ type front struct {
 	agent *http.Server
 	// upstream is what the agent answers; "" is its 404 page.
 	upstream string
-	asked    []*http.Request // what the agent was asked on srv1 and srv2
+	asked    []*http.Request // what the agent was asked
 	reached  []*http.Request // what reached the workspace
 	bodies   []string        // of those
 	app      http.Handler    // what runs in the workspace
@@ -162,8 +162,8 @@ func (f *front) stopAgent() { _ = f.agent.Close() }
 func (f *front) serveAgent(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.asked = append(f.asked, r)
 	if r.URL.Path == "/internal/route" && r.Header.Get("X-Rockpool-Server") != "srv0" {
-		f.asked = append(f.asked, r)
 		if f.upstream != "" {
 			w.Header().Set("X-Rockpool-Upstream", f.upstream)
 			return
@@ -378,6 +378,72 @@ func TestCaddy_Hygiene(t *testing.T) {
 	}
 	if _, body := f.do("GET", 0, "/app/workspaces", forged...); !strings.Contains(body, "user=admin auth= server=srv0 upstream=") || strings.Contains(body, address) {
 		t.Errorf("dashboard: %q", body)
+	}
+}
+
+// TestCaddy_Cookies: what workspaces and other programs on the user's host store
+// in the browser is not the agent's to see.
+func TestCaddy_Cookies(t *testing.T) {
+	f := newFront(t)
+	big := "app=" + strings.Repeat("x", 8<<10)
+	for server, path := range []string{"/app/workspaces", "/workspace/mine/", "/workspace/mine/port/3000/"} {
+		f.decideOn(f.upstream)
+		if res, body := f.do("GET", server, path, "Cookie", "theme=dark; "+big); res.StatusCode != http.StatusOK {
+			t.Fatalf("server %d: %d %s", server, res.StatusCode, body)
+		}
+		f.mu.Lock()
+		asked := f.asked[len(f.asked)-1]
+		f.mu.Unlock()
+		if got := asked.Header["Cookie"]; got != nil {
+			t.Errorf("server %d: the agent was sent %.80q with %s", server, got, asked.URL)
+		}
+		if server > 0 && len(f.last().Cookies()) != 2 {
+			t.Errorf("server %d: the workspace was sent %.80q", server, f.last().Header["Cookie"])
+		}
+	}
+}
+
+// TestCaddy_Answers: what a workspace must not say to a browser for the other
+// workspaces of its origin, and who may show it in a frame.
+func TestCaddy_Answers(t *testing.T) {
+	f := newFront(t)
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Service-Worker-Allowed", "/")
+		w.Header().Set("Clear-Site-Data", `"*"`)
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; frame-ancestors *")
+		w.Header().Set("X-Frame-Options", "ALLOWALL")
+		if strings.HasSuffix(r.URL.Path, "/none") {
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}
+	app := httptest.NewServer(http.HandlerFunc(answer))
+	defer app.Close()
+	f.decideOn(strings.TrimPrefix(app.URL, "http://"))
+	for _, tt := range []struct {
+		method    string
+		server    int
+		path      string
+		ancestors string
+	}{
+		{"GET", 1, "/workspace/mine/", "frame-ancestors 'self'"},
+		{"POST", 1, "/workspace/mine/x", "frame-ancestors 'self'"},
+		{"GET", 2, "/workspace/mine/port/3000/", "frame-ancestors 'self' http://127.0.0.1:* https://127.0.0.1:*"},
+		{"GET", 2, "/workspace/mine/port/3000/none", "frame-ancestors 'self' http://127.0.0.1:* https://127.0.0.1:*"},
+		{"POST", 2, "/workspace/mine/port/3000/", "frame-ancestors 'self' http://127.0.0.1:* https://127.0.0.1:*"},
+	} {
+		res, _ := f.do(tt.method, tt.server, tt.path)
+		for _, h := range []string{"Service-Worker-Allowed", "Clear-Site-Data"} {
+			if got := res.Header.Values(h); got != nil {
+				t.Errorf("%s %s on server %d says %s: %q", tt.method, tt.path, tt.server, h, got)
+			}
+		}
+		policies := res.Header.Values("Content-Security-Policy")
+		if len(policies) != 2 || policies[0] != "default-src 'self'; frame-ancestors *" && policies[1] != "default-src 'self'; frame-ancestors *" || policies[0] != tt.ancestors && policies[1] != tt.ancestors {
+			t.Errorf("%s %s on server %d: policies %q, want its own and %q", tt.method, tt.path, tt.server, policies, tt.ancestors)
+		}
+		if got := res.Header.Values("X-Frame-Options"); tt.server == 1 && (len(got) != 1 || got[0] != "SAMEORIGIN") {
+			t.Errorf("%s %s on server %d: X-Frame-Options %q", tt.method, tt.path, tt.server, got)
+		}
 	}
 }
 
