@@ -16,6 +16,7 @@ const (
 	CodeConflict         = "conflict"
 	CodeTooLarge         = "payload_too_large"
 	CodeUnsupportedMedia = "unsupported_media_type"
+	CodeTooMany          = "too_many_requests" // of wrong passwords
 	CodeInternal         = "internal_error"
 	CodeUnavailable      = "unavailable"          // what is needed does not answer now: the runtime, the database
 	CodeNoSpace          = "insufficient_storage" // a disk is full

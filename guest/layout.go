@@ -59,20 +59,20 @@ const (
 	SetupRunDir  = "/run/rockpool-setup" // results of this boot's set-up
 	ContainerDir = "/home/rockpool/.local/share/containers"
 
-	AgentProgram   = "/usr/local/bin/rockpool-agent"
-	AgentSocket    = AgentRunDir + "/agent.sock"
-	DatabaseFile   = StateDir + "/rockpool.db"
-	PasswordFile   = StateDir + "/dashboard-password" // made on the first boot unless a hash was given
-	CaddyEnvFile   = SetupRunDir + "/caddy.env"
-	SlotsDir       = "/run/rockpool-slots"                // ID-mapped views of the workspace image, one a slot
-	SlotsSocket    = "/run/rockpool-slots.sock"           // asks the root helper for one
-	NetworksSocket = "/run/rockpool-networks.sock"        // tells the root helper the host's networks
-	NetworksFile   = SetupRunDir + "/host-networks"       // what it was told last
-	FirewallFile   = "/etc/rockpool/workspaces.nft"       // what workspaces may reach; may be edited
-	FirewallSource = "/usr/share/rockpool/workspaces.nft" // the same as the image has it
-	ExceptionsDir  = DataDir + "/network"                 // *.nft: exceptions of the user's own
-	WorkspaceDir   = "/usr/share/rockpool/workspace"
-	WorkspaceRoot  = WorkspaceDir + "/rootfs" // root file system of the workspace image
+	AgentProgram     = "/usr/local/bin/rockpool-agent"
+	AgentSocket      = AgentRunDir + "/agent.sock"
+	DatabaseFile     = StateDir + "/rockpool.db"
+	PasswordFile     = StateDir + "/dashboard-password"     // made on the first boot unless a hash was given
+	PasswordHashFile = SetupRunDir + "/password-hash"       // of the dashboard's password, for the agent
+	SlotsDir         = "/run/rockpool-slots"                // ID-mapped views of the workspace image, one a slot
+	SlotsSocket      = "/run/rockpool-slots.sock"           // asks the root helper for one
+	NetworksSocket   = "/run/rockpool-networks.sock"        // tells the root helper the host's networks
+	NetworksFile     = SetupRunDir + "/host-networks"       // what it was told last
+	FirewallFile     = "/etc/rockpool/workspaces.nft"       // what workspaces may reach; may be edited
+	FirewallSource   = "/usr/share/rockpool/workspaces.nft" // the same as the image has it
+	ExceptionsDir    = DataDir + "/network"                 // *.nft: exceptions of the user's own
+	WorkspaceDir     = "/usr/share/rockpool/workspace"
+	WorkspaceRoot    = WorkspaceDir + "/rootfs" // root file system of the workspace image
 )
 
 // Units of the guest's systemd that the host names.

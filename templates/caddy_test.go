@@ -25,11 +25,8 @@ import (
 	"github.com/rockpool/rootvm/templates"
 )
 
-// password of the user admin, and its hash of the lowest cost.
-const (
-	password = "secret"
-	hash     = "$2a$04$j82lVES7GMYMSw..4q1mau0W9ixkgc.sAbn.xs5Y9jgNH/16ODtme"
-)
+// password of the user admin.
+const password = "secret"
 
 // front is a real Caddy, of whatever version from 2.6 on the machine has, in
 // front of an agent and a workspace that the test plays.
@@ -103,7 +100,7 @@ func (f *front) startCaddy(caddy func(context.Context, ...string) *exec.Cmd, dir
 	f.t.Helper()
 	var log bytes.Buffer
 	cmd := caddy(f.t.Context(), "run", "--config", filepath.Join(dir, "tree/etc/rockpool/Caddyfile"), "--adapter", "caddyfile")
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir, "ROCKPOOL_USERNAME=admin", "ROCKPOOL_PASSWORD_HASH="+hash)
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
@@ -163,6 +160,21 @@ func (f *front) serveAgent(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
+	if r.URL.Path == "/api/health" {
+		_, _ = io.WriteString(w, "OK")
+		return
+	}
+	name, given, _ := r.BasicAuth()
+	if given != password {
+		w.Header().Set("WWW-Authenticate", "Basic")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, "who are you?")
+		return
+	}
+	if r.URL.Path == "/" {
+		http.Redirect(w, r, "/app/workspaces", http.StatusFound)
+		return
+	}
 	if r.URL.Path == "/internal/route" && r.Header.Get("X-Rockpool-Server") != "srv0" {
 		if f.upstream != "" {
 			w.Header().Set("X-Rockpool-Upstream", f.upstream)
@@ -173,8 +185,8 @@ func (f *front) serveAgent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff") // as package http does
-	_, _ = fmt.Fprintf(w, "agent %s user=%s auth=%s server=%s upstream=%s", r.URL.Path, r.Header.Get("X-Rockpool-User"),
-		r.Header.Get("Authorization"), r.Header.Get("X-Rockpool-Server"), r.Header.Get("X-Rockpool-Upstream"))
+	_, _ = fmt.Fprintf(w, "agent %s user=%s forged=%s server=%s upstream=%s", r.URL.Path, name,
+		r.Header.Get("X-Rockpool-User"), r.Header.Get("X-Rockpool-Server"), r.Header.Get("X-Rockpool-Upstream"))
 }
 
 // workspace is an IDE: it records, and /proxy/<port>/ is the application,
@@ -297,7 +309,7 @@ func TestCaddy_Paths(t *testing.T) {
 		want   string // beginning of the body, or the whole Location
 	}{
 		"root":                    {0, "/", 302, "/app/workspaces"},
-		"dashboard":               {0, "/app/workspaces", 200, "agent /app/workspaces user=admin auth= server=srv0 upstream="},
+		"dashboard":               {0, "/app/workspaces", 200, "agent /app/workspaces user=admin forged= server=srv0 upstream="},
 		"API":                     {0, "/api/ping", 200, "agent /api/ping user=admin"},
 		"internal":                {0, "/internal/route", 404, ""},
 		"internal, other case":    {0, "/INTERNAL/route", 404, ""},
@@ -367,7 +379,7 @@ func TestCaddy_Hygiene(t *testing.T) {
 		}
 
 		asked := f.asked[0].Header
-		if asked.Get("X-Forwarded-Uri") != path || asked.Get("X-Forwarded-Method") != "POST" || asked.Get("X-Rockpool-Server") != f.params.Servers[server].Name || asked.Get("Authorization") != "" {
+		if asked.Get("X-Forwarded-Uri") != path || asked.Get("X-Forwarded-Method") != "POST" || asked.Get("X-Rockpool-Server") != f.params.Servers[server].Name || asked.Get("Authorization") == "" {
 			t.Errorf("server %d: the agent was asked %v", server, asked)
 		}
 	}
@@ -376,7 +388,7 @@ func TestCaddy_Hygiene(t *testing.T) {
 	if res, body := f.do("GET", 1, "/workspace/none/", forged...); res.StatusCode != http.StatusNotFound || body != "no such workspace" {
 		t.Errorf("a workspace that is not there: %d %q", res.StatusCode, body)
 	}
-	if _, body := f.do("GET", 0, "/app/workspaces", forged...); !strings.Contains(body, "user=admin auth= server=srv0 upstream=") || strings.Contains(body, address) {
+	if _, body := f.do("GET", 0, "/app/workspaces", forged...); !strings.Contains(body, "user=admin forged= server=srv0 upstream=") || strings.Contains(body, address) {
 		t.Errorf("dashboard: %q", body)
 	}
 }
@@ -388,7 +400,7 @@ func TestCaddy_Cookies(t *testing.T) {
 	big := "app=" + strings.Repeat("x", 8<<10)
 	for server, path := range []string{"/app/workspaces", "/workspace/mine/", "/workspace/mine/port/3000/"} {
 		f.decideOn(f.upstream)
-		if res, body := f.do("GET", server, path, "Cookie", "theme=dark; "+big); res.StatusCode != http.StatusOK {
+		if res, body := f.do("GET", server, path, "Cookie", "rockpool_device=me.signed; theme=dark; "+big, "X-Rockpool-Device", "forged"); res.StatusCode != http.StatusOK {
 			t.Fatalf("server %d: %d %s", server, res.StatusCode, body)
 		}
 		f.mu.Lock()
@@ -396,6 +408,12 @@ func TestCaddy_Cookies(t *testing.T) {
 		f.mu.Unlock()
 		if got := asked.Header["Cookie"]; got != nil {
 			t.Errorf("server %d: the agent was sent %.80q with %s", server, got, asked.URL)
+		}
+		if got := asked.Header["X-Rockpool-Device"]; len(got) != 1 || got[0] != "me.signed" {
+			t.Errorf("server %d: the agent was told of the device %q", server, got)
+		}
+		if got := asked.Header.Get("X-Forwarded-For"); got != "127.0.0.1" {
+			t.Errorf("server %d: the agent was told of the source %q", server, got)
 		}
 		if server > 0 && len(f.last().Cookies()) != 2 {
 			t.Errorf("server %d: the workspace was sent %.80q", server, f.last().Header["Cookie"])
@@ -479,8 +497,8 @@ func TestCaddy_Authentication(t *testing.T) {
 		if res.Header.Get("WWW-Authenticate") == "" {
 			t.Errorf("server %d %s: nothing says how to authenticate", tt.server, tt.path)
 		}
-		if api := strings.HasPrefix(tt.path, "/api/"); strings.Contains(body, `{"code":"unauthorized",`) != api || !api && body != "" {
-			t.Errorf("server %d %s: 401 with the body %q", tt.server, tt.path, body)
+		if body != "who are you?" {
+			t.Errorf("server %d %s: 401 with the body %q, not the agent's", tt.server, tt.path, body)
 		}
 	}
 

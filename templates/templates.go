@@ -34,7 +34,6 @@ type Params struct {
 	SlotsSocket    string // of the root helper that makes views of the workspace image
 	NetworksSocket string // of the root helper that is told the host's networks
 	Exceptions     string // directory of the packet filter's exceptions
-	CaddyEnv       string // file with ROCKPOOL_USERNAME and ROCKPOOL_PASSWORD_HASH
 	Channel        string // name of the virtio-serial port to the host
 	QueuePort      int    // of the SQS-compatible queue, on the loopback interface
 	Servers        []Server
@@ -63,7 +62,6 @@ func Defaults() Params {
 		SlotsSocket:    guest.SlotsSocket,
 		NetworksSocket: guest.NetworksSocket,
 		Exceptions:     guest.ExceptionsDir,
-		CaddyEnv:       guest.CaddyEnvFile,
 		Channel:        guest.ChannelPort,
 		QueuePort:      guest.PortQueue,
 		Servers: []Server{

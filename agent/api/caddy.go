@@ -2,12 +2,21 @@ package api
 
 import "net/http"
 
-// Headers that Caddy sets, and that it removes from what clients send.
+// Headers that Caddy sets or the agent itself does, and that Caddy removes from
+// what clients send.
 const (
 	HeaderServer   = "X-Rockpool-Server"   // which of Caddy's servers was asked
-	HeaderUser     = "X-Rockpool-User"     // whom Caddy let in
+	HeaderUser     = "X-Rockpool-User"     // whom the agent let in
+	HeaderDevice   = "X-Rockpool-Device"   // value of the cookie [DeviceCookie]
 	HeaderUpstream = "X-Rockpool-Upstream" // the agent's answer to it: where a request goes
 )
+
+// DeviceCookie is the cookie by which a browser that was let in is known again
+// when others guess passwords. It lets nobody in, and does not reach workspaces.
+const DeviceCookie = "rockpool_device"
+
+// HealthPath is answered without credentials.
+const HealthPath = "/api/health"
 
 // Caddy's three servers. Only the dashboard's has the API. The others are
 // origins of their own, so that neither an IDE nor an application in a preview

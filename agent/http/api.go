@@ -39,6 +39,7 @@ func (s *Server) routes() []route {
 		},
 		s.workspaceRoutes(), s.portRoutes(), s.preferenceRoutes(), s.repositoryRoutes(), s.runtimeRoutes(),
 		[]route{
+			{page(http.MethodGet, "/{$}"), enter},
 			{page(http.MethodGet, "/app"), enter},
 			{page(http.MethodGet, "/app/"), s.dashboard},
 			{page(http.MethodPost, "/app/"), s.dashboard},
@@ -154,7 +155,7 @@ func acknowledge(w http.ResponseWriter, _ *http.Request) error {
 	return api.WriteJSON(w, http.StatusOK, api.Acknowledgement{Status: "ok"})
 }
 
-// me tells whom Caddy let in.
+// me tells who was let in.
 func (s *Server) me(w http.ResponseWriter, r *http.Request) error {
 	name := cmp.Or(r.Header.Get(api.HeaderUser), s.Username)
 	return api.WriteJSON(w, http.StatusOK, api.Me{User: api.User{Username: name}})

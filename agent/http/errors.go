@@ -19,6 +19,7 @@ var statuses = map[string]int{
 	agent.CodeConflict:         http.StatusConflict,
 	agent.CodeTooLarge:         http.StatusRequestEntityTooLarge,
 	agent.CodeUnsupportedMedia: http.StatusUnsupportedMediaType,
+	agent.CodeTooMany:          http.StatusTooManyRequests,
 	agent.CodeInternal:         http.StatusInternalServerError,
 	agent.CodeUnavailable:      http.StatusServiceUnavailable,
 	agent.CodeNoSpace:          http.StatusInsufficientStorage,

@@ -2,6 +2,7 @@ package http
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -11,8 +12,8 @@ import (
 	"github.com/rockpool/rootvm/agent/api"
 )
 
-// guard holds what is true for every request: no path that means another one
-// after cleaning, no state change asked for by another origin, no endless
+// guard holds what is true for every request: no one without credentials who
+// came through Caddy, no path that means another one after cleaning, no state change asked for by another origin, no endless
 // body, no panic that takes the agent down, and one line in the log.
 func (s *Server) guard(next http.Handler) http.Handler {
 	origins := http.NewCrossOriginProtection()
@@ -36,6 +37,10 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}()
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
+		if err := s.letIn(rec, r); err != nil {
+			s.turnAway(rec, r, err)
+			return
+		}
 		if !plainPath(r) {
 			s.notFound(rec, r)
 			return
@@ -43,6 +48,35 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		r.Body = http.MaxBytesReader(rec, r.Body, MaxBody)
 		protected.ServeHTTP(rec, r)
 	})
+}
+
+// letIn checks the credentials of a request that came through Caddy, and notes
+// whose they are. What came by the socket itself came from inside; the socket is
+// only for the agent's own user.
+func (s *Server) letIn(w http.ResponseWriter, r *http.Request) error {
+	server := r.Header.Get(api.HeaderServer)
+	if server == "" || server == api.ServerDashboard && r.URL.Path == api.HealthPath && r.URL.RawPath == "" {
+		return nil
+	}
+	name, err := s.Login.Enter(w, r)
+	r.Header.Del(api.HeaderDevice)
+	r.Header.Set(api.HeaderUser, name)
+	return err
+}
+
+// turnAway answers who was not let in: a program in JSON, a browser with a
+// sentence, or with nothing while it asks its user for a password.
+func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, err error) {
+	code := agent.ErrorCode(err)
+	if api.ToDashboard(r) && strings.HasPrefix(r.URL.Path, "/api/") || statuses[code] == 0 {
+		s.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(statuses[code])
+	if code != agent.CodeUnauthorized {
+		_, _ = io.WriteString(w, err.Error()+"\n")
+	}
 }
 
 // recorder remembers what became of a request.

@@ -1,7 +1,9 @@
 package http_test
 
 import (
+	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -40,7 +42,62 @@ func server(db http.Database) *http.Server {
 			w.Header().Set("Content-Type", "text/html; charset=utf-8")
 			_, _ = io.WriteString(w, "dashboard "+r.URL.Path)
 		}),
-		Username: "admin", Version: "1.2", Log: slog.New(slog.DiscardHandler),
+		Login: openDoor{}, Username: "admin", Version: "1.2", Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// openDoor lets in whoever names a user, and who is noted already.
+type openDoor struct{}
+
+func (openDoor) Enter(w nethttp.ResponseWriter, r *nethttp.Request) (string, error) {
+	name, password, _ := r.BasicAuth()
+	r.Header.Del("Authorization")
+	switch password {
+	case "wrong":
+		w.Header().Set("WWW-Authenticate", "Basic")
+		return "", agent.Errorf(agent.CodeUnauthorized, "A user name and a password are needed")
+	case "again":
+		w.Header().Set("Retry-After", "7")
+		return "", agent.Errorf(agent.CodeTooMany, "Too many wrong passwords")
+	}
+	return cmp.Or(name, "someone"), nil
+}
+
+// TestServer_letIn: what came through Caddy needs credentials, on each of its
+// servers and for every path but health.
+func TestServer_letIn(t *testing.T) {
+	for name, tt := range map[string]struct {
+		target, server, password string
+		status                   int
+		body                     string
+	}{
+		"API":                {"/api/auth/me", "srv0", "right", 200, `{"user":{"id":0,"username":"me"}}`},
+		"API, wrong":         {"/api/auth/me", "srv0", "wrong", 401, `{"error":{"code":"unauthorized","message":"A user name and a password are needed"},"message":"A user name and a password are needed","status":401}`},
+		"API, too many":      {"/api/auth/me", "srv0", "again", 429, `{"error":{"code":"too_many_requests","message":"Too many wrong passwords"},"message":"Too many wrong passwords","status":429}`},
+		"odd path, wrong":    {"/api/health/../ping", "srv0", "wrong", 401, `{"error":{"code":"unauthorized","message":"A user name and a password are needed"},"message":"A user name and a password are needed","status":401}`},
+		"encoded health":     {"/api%2Fhealth", "srv0", "wrong", 401, `{"error":{"code":"unauthorized","message":"A user name and a password are needed"},"message":"A user name and a password are needed","status":401}`},
+		"health":             {"/api/health", "srv0", "wrong", 200, "OK"},
+		"health of the IDEs": {"/api/health", "srv1", "wrong", 401, ""},
+		"page, wrong":        {"/app/workspaces", "srv0", "wrong", 401, ""},
+		"page, too many":     {"/app/workspaces", "srv0", "again", 429, "Too many wrong passwords\n"},
+		"decision, wrong":    {"/internal/route", "srv1", "wrong", 401, ""},
+		"preview, too many":  {"/internal/route", "srv2", "again", 429, "Too many wrong passwords\n"},
+		"by the socket":      {"/api/ping", "", "wrong", 200, `{"status":"ok"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			credentials := "Basic " + base64.StdEncoding.EncodeToString([]byte("me:"+tt.password))
+			header := []string{"Authorization", credentials}
+			if tt.server != "" {
+				header = append(header, "X-Rockpool-Server", tt.server)
+			}
+			res := do(t, fakeDB{}, "GET", tt.target, header...)
+			if got := body(t, res); res.StatusCode != tt.status || got != tt.body {
+				t.Errorf("%d %q, want %d %q", res.StatusCode, got, tt.status, tt.body)
+			}
+			if tt.status == 429 && res.Header.Get("Retry-After") != "7" || tt.status == 401 && res.Header.Get("WWW-Authenticate") == "" {
+				t.Errorf("headers %v", res.Header)
+			}
+		})
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package http serves the agent's HTTP API, and what others answer beside it,
-// on a unix socket behind Caddy, which has checked the credentials. It keeps no
+// on a unix socket behind Caddy. It keeps no
 // state and imports only the domain and agent/api, where the shapes and paths
 // are. openapi.json describes every route under /api.
 package http
@@ -58,6 +58,13 @@ type Gateway interface {
 	ToIDE(w http.ResponseWriter, r *http.Request) error
 }
 
+// Login checks the credentials of what came through Caddy.
+type Login interface {
+	// Enter returns the user's name and takes the credentials off r. An error is
+	// for the user; w has the headers that belong to it.
+	Enter(w http.ResponseWriter, r *http.Request) (name string, err error)
+}
+
 // Server has what the handlers need. All fields but Dashboard and Heartbeat
 // must be set.
 type Server struct {
@@ -68,11 +75,12 @@ type Server struct {
 	Repositories agent.Repositories
 	Metrics      Metrics
 	Gateway      Gateway
+	Login        Login
 	// Dashboard answers what is below /app/, with the path as the browser
 	// asked for it. Without one there is a page that says that nothing is
 	// there.
 	Dashboard http.Handler
-	Username  string // of requests that came past Caddy
+	Username  string // of requests that came by the socket itself
 	Version   string
 	Heartbeat time.Duration // between two signs of life on a quiet stream; 0 is 15 seconds
 	Log       *slog.Logger

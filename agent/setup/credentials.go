@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/bcrypt"
 
@@ -22,56 +24,83 @@ const (
 	hashFile = guest.StateDir + "/dashboard-password.hash"
 )
 
-// ensureCredentials leaves Caddy a user name and a bcrypt hash: the host's,
-// or those of a password made on the first boot.
+// ensureCredentials leaves the agent the hash of the password, by bcrypt: the
+// host's, or that of a password made on the first boot. A password file that is
+// of no use is a fault, and the hash that was valid last stays, so that its user
+// is not locked out.
 func (s *Setup) ensureCredentials(context.Context) (string, error) {
-	hash := s.config.Credentials.PasswordHash
-	did := "taken from the configuration disk"
+	owner, err := s.account(guest.ServiceUser)
+	if err != nil {
+		return "", err
+	}
+	hash, did := s.config.Credentials.PasswordHash, "taken from the configuration disk"
+	var fault error
 	if hash == "" {
-		var err error
-		if hash, did, err = s.ownPassword(); err != nil {
-			return "", err
+		if hash, did, fault = s.ownPassword(owner.gid); hash == "" {
+			return "", fault
 		}
 	}
-	env := fmt.Sprintf("ROCKPOOL_USERNAME='%s'\nROCKPOOL_PASSWORD_HASH='%s'\n", s.config.Credentials.Username, hash)
-	return did, s.replace(guest.CaddyEnvFile, []byte(env), 0o600, 0, 0)
+	return did, errors.Join(fault, s.replace(guest.PasswordHashFile, []byte(hash+"\n"), 0o640, 0, owner.gid))
 }
 
 // ownPassword returns the hash of the password in the password file, which
-// is made when there is none. Who edits the file changes the password.
-func (s *Setup) ownPassword() (hash, did string, err error) {
-	owner, err := s.account(guest.ServiceUser)
+// is made when there is none. Who edits the file changes the password. With an
+// error, the hash is the last that was valid, if there was one.
+func (s *Setup) ownPassword(group int) (hash, did string, err error) {
+	mark, last := s.lastHash()
+	password, err := s.readPassword()
 	if err != nil {
-		return "", "", err
+		return last, "", fmt.Errorf("%w: write one line of 1 to %d bytes into it; until then the password before it counts", err, maxPassword)
 	}
 	did = "kept"
-	b, err := readRegular(s.path(passwordFile), 1<<10)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", "", fmt.Errorf("read dashboard password: %w", err)
-	}
-	password := strings.TrimSpace(string(b))
 	if password == "" {
 		did = "made a password: " + passwordFile
 		if password, err = makePassword(s.Random); err != nil {
 			return "", "", err
 		}
-		if err := s.replace(passwordFile, []byte(password+"\n"), 0o640, 0, owner.gid); err != nil {
+		if err := s.replace(passwordFile, []byte(password+"\n"), 0o640, 0, group); err != nil {
 			return "", "", err
 		}
 	}
+
 	sum := sha256.Sum256([]byte(password))
-	mark := hex.EncodeToString(sum[:])
-	if b, err := readRegular(s.path(hashFile), 1<<10); err == nil {
-		f := strings.Fields(string(b))
-		if len(f) == 2 && f[0] == mark && validHash(f[1]) {
-			return f[1], did, nil
+	if now := hex.EncodeToString(sum[:]); now != mark || last == "" {
+		h, err := bcrypt.GenerateFromPassword([]byte(password), s.HashCost)
+		if err != nil {
+			return last, "", fmt.Errorf("hash dashboard password in %s: %w", passwordFile, err)
 		}
+		return string(h), did, s.replace(hashFile, fmt.Appendf(nil, "%s %s\n", now, h), 0o600, 0, 0)
 	}
-	h, err := bcrypt.GenerateFromPassword([]byte(password), s.HashCost)
+	return last, did, nil
+}
+
+// maxPassword is how much of a password bcrypt takes, in bytes.
+const maxPassword = 72
+
+// readPassword returns what the password file holds, "" when there is none.
+func (s *Setup) readPassword() (string, error) {
+	b, err := readRegular(s.path(passwordFile), 1<<10)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
 	if err != nil {
-		return "", "", fmt.Errorf("hash dashboard password in %s: %w", passwordFile, err)
+		return "", fmt.Errorf("read dashboard password: %w", err)
 	}
-	return string(h), did, s.replace(hashFile, fmt.Appendf(nil, "%s %s\n", mark, h), 0o600, 0, 0)
+	password := strings.TrimSpace(string(b))
+	if len(password) > maxPassword || !utf8.ValidString(password) || strings.ContainsFunc(password, unicode.IsControl) {
+		return "", fmt.Errorf("%s holds no password", passwordFile)
+	}
+	return password, nil
+}
+
+// lastHash returns the hash that was made last and the mark of its password.
+func (s *Setup) lastHash() (mark, hash string) {
+	b, err := readRegular(s.path(hashFile), 1<<10)
+	f := strings.Fields(string(b))
+	if err != nil || len(f) != 2 || !validHash(f[1]) {
+		return "", ""
+	}
+	return f[0], f[1]
 }
 
 func validHash(h string) bool {

@@ -238,7 +238,7 @@ func TestSetup_Run(t *testing.T) {
 		if out, err := exec.Command("e2fsck", "-fn", disk).CombinedOutput(); err != nil {
 			t.Fatalf("file system: %v\n%s", err, out)
 		}
-		key, pass, env := g.read("etc/ssh/ssh_host_ed25519_key"), g.read("opt/rockpool/dashboard-password"), g.read("run/rockpool-setup/caddy.env")
+		key, pass, env := g.read("etc/ssh/ssh_host_ed25519_key"), g.read("opt/rockpool/dashboard-password"), g.read("run/rockpool-setup/password-hash")
 		if got := g.read("home/admin/.ssh/authorized_keys"); got != "ssh-ed25519 AAAAC3Nz me@host\n" {
 			t.Errorf("authorized_keys: %q", got)
 		}
@@ -254,7 +254,7 @@ func TestSetup_Run(t *testing.T) {
 		if !g.mounted("/dev/vdb", guest.DataDir) {
 			t.Errorf("second boot: %q", g.calls)
 		}
-		if key != g.read("etc/ssh/ssh_host_ed25519_key") || pass != g.read("opt/rockpool/dashboard-password") || env != g.read("run/rockpool-setup/caddy.env") {
+		if key != g.read("etc/ssh/ssh_host_ed25519_key") || pass != g.read("opt/rockpool/dashboard-password") || env != g.read("run/rockpool-setup/password-hash") {
 			t.Error("identity changed over a reboot")
 		}
 	})
@@ -280,7 +280,7 @@ func TestSetup_Run(t *testing.T) {
 		if got := g.read("home/admin/.ssh/authorized_keys"); got == "" {
 			t.Error("no key")
 		}
-		g.read("run/rockpool-setup/caddy.env")
+		g.read("run/rockpool-setup/password-hash")
 		if slices.Contains(g.calls, "unmount "+configMount) == false {
 			t.Error("configuration disk is still mounted")
 		}
@@ -518,8 +518,8 @@ func TestSetup_ensureCredentials(t *testing.T) {
 		must(t, err)
 		g.configDisk(map[string]string{"config.json": fmt.Sprintf(`{"version":1,"credentials":{"username":"me","passwordHash":%q}}`, h)})
 		must(t, g.run())
-		want := fmt.Sprintf("ROCKPOOL_USERNAME='me'\nROCKPOOL_PASSWORD_HASH='%s'\n", h)
-		if got := g.read("run/rockpool-setup/caddy.env"); got != want {
+		want := string(h) + "\n"
+		if got := g.read("run/rockpool-setup/password-hash"); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		if strings.Contains(g.read("run/rockpool-setup/config.json"), "passwordHash") {
@@ -532,11 +532,30 @@ func TestSetup_ensureCredentials(t *testing.T) {
 		g.reboot()
 		g.write("opt/rockpool/dashboard-password", "my own\n")
 		must(t, g.run())
-		_, hash, _ := strings.Cut(g.read("run/rockpool-setup/caddy.env"), "HASH='")
-		if err := bcrypt.CompareHashAndPassword([]byte(strings.TrimSuffix(hash, "'\n")), []byte("my own")); err != nil {
+		hash := strings.TrimSpace(g.read("run/rockpool-setup/password-hash"))
+		if err := bcrypt.CompareHashAndPassword([]byte(hash), []byte("my own")); err != nil {
 			t.Error(err)
 		}
 	})
+	// What is of no use does not lock the user out.
+	for name, content := range map[string]string{"too long": strings.Repeat("x", 73), "two lines": "a\nb\n", "no text": "\xff\xfe"} {
+		t.Run("edited password, "+name, func(t *testing.T) {
+			g := newGuest(t)
+			must(t, g.run())
+			before := g.read("run/rockpool-setup/password-hash")
+			g.reboot()
+			g.write("opt/rockpool/dashboard-password", content)
+			if err := g.run(); err == nil || !strings.Contains(err.Error(), "credentials: /opt/rockpool/dashboard-password holds no password: write one line of 1 to 72 bytes into it") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error: %v", err)
+			}
+			if got := g.read("run/rockpool-setup/password-hash"); got != before {
+				t.Errorf("the hash is %q, want the last that was valid", got)
+			}
+			if got := g.read("opt/rockpool/dashboard-password"); got != content {
+				t.Errorf("the user's file became %q", got)
+			}
+		})
+	}
 	t.Run("link planted by the service user", func(t *testing.T) {
 		g := newGuest(t)
 		must(t, g.run())

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	nethttp "net/http"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ import (
 	"github.com/rockpool/rootvm/agent/gateway"
 	"github.com/rockpool/rootvm/agent/github"
 	"github.com/rockpool/rootvm/agent/http"
+	"github.com/rockpool/rootvm/agent/login"
 	"github.com/rockpool/rootvm/agent/metrics"
 	"github.com/rockpool/rootvm/agent/setup"
 	"github.com/rockpool/rootvm/agent/sqlite"
@@ -189,11 +191,18 @@ func (d *daemonParts) server(ctx context.Context) (*http.Server, error) {
 		Repositories: repositories,
 		Metrics:      d.metrics,
 		Gateway:      &gateway.Gateway{Routes: d.plane, Workspaces: d.plane, Ports: d.config.Ports},
+		Login:        &login.Login{Username: d.config.Credentials.Username, Hash: d.passwordHash(), Now: time.Now},
 		Dashboard:    pages,
 		Username:     d.config.Credentials.Username,
 		Version:      version,
 		Log:          d.log,
 	}, nil
+}
+
+// passwordHash returns what reads the hash that setup left.
+func (d *daemonParts) passwordHash() func() string {
+	file := login.HashFile{Path: filepath.Join(d.o.runDir, filepath.Base(guest.PasswordHashFile)), Log: d.log}
+	return file.Hash
 }
 
 // watchBoot starts what tells the host how far the VM is.

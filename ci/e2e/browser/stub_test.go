@@ -25,6 +25,7 @@ import (
 	"github.com/rockpool/rootvm/builders/bootstrap"
 	"github.com/rockpool/rootvm/builders/toolchain"
 	"github.com/rockpool/rootvm/ci/browser"
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/templates"
 )
 
@@ -85,6 +86,13 @@ func newStack(t testing.TB, root string, env ...string) *stack {
 
 	config := fmt.Sprintf(`{"version":1,"ports":{"dashboard":%d,"ide":%d,"preview":%d}}`, s.ports[0], s.ports[1], s.ports[2])
 	if err := os.WriteFile(filepath.Join(s.dir, "config.json"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, filepath.Base(guest.PasswordHashFile)), hash, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.startAgent(); err != nil {
@@ -183,16 +191,10 @@ func (s *stack) startCaddy(t testing.TB, release func()) {
 		}
 	}
 
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
-	if err != nil {
-		t.Fatal(err)
-	}
-
 	tools := &bootstrap.Tools{Dir: os.Getenv("ROCKPOOL_TEST_TOOLS")}
 	caddy := tools.Command(context.Background(), "caddy", "run", "--config", config, "--adapter", "caddyfile")
 	caddy.Stdout, caddy.Stderr = &s.caddyLog, &s.caddyLog
-	caddy.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir,
-		"ROCKPOOL_USERNAME=admin", "ROCKPOOL_PASSWORD_HASH="+string(hash))
+	caddy.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir)
 
 	release()
 	if err := caddy.Start(); err != nil {
