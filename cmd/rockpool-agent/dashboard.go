@@ -16,6 +16,18 @@ import (
 // openDashboard returns what answers below /app/: the dashboard, or what is
 // configured instead of it. closing is closed when the agent ends.
 func openDashboard(o serveOptions, plane agent.ControlPlane, ports guest.Ports, closing <-chan struct{}, log *slog.Logger) (nethttp.Handler, error) {
+	application, err := openApplication(o, log)
+	if application != nil || err != nil {
+		return application, err
+	}
+	return (&dashboard.Dashboard{
+		ControlPlane: plane, Ports: ports, Version: version, Now: time.Now, Closing: closing, Log: log,
+	}).Handler(), nil
+}
+
+// openApplication returns what is configured instead of the dashboard, nil when
+// nothing is.
+func openApplication(o serveOptions, log *slog.Logger) (nethttp.Handler, error) {
 	switch {
 	case o.spaProxy != nil:
 		h, err := http.SPAProxy(o.spaProxy, log)
@@ -35,7 +47,5 @@ func openDashboard(o serveOptions, plane agent.ControlPlane, ports guest.Ports, 
 		return h, nil
 	}
 
-	return (&dashboard.Dashboard{
-		ControlPlane: plane, Ports: ports, Version: version, Now: time.Now, Closing: closing, Log: log,
-	}).Handler(), nil
+	return nil, nil
 }

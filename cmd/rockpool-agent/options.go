@@ -134,6 +134,10 @@ func (f *serveFlags) options() (serveOptions, error) {
 		}
 	}
 
+	if err := checkGitBase(o.gitBase); err != nil {
+		return o, configError{err}
+	}
+
 	o.engine, err = f.engine.options()
 	return o, err
 }

@@ -108,9 +108,15 @@ func (p place) start(t *testing.T, stderr io.Writer) (stop func() int) {
 // startLogging is start with the daemon's log.
 func (p place) startLogging(t *testing.T, out, stderr io.Writer) (stop func() int) {
 	t.Helper()
+	return p.startWith(t, out, stderr, p.env)
+}
+
+// startWith is startLogging with another environment.
+func (p place) startWith(t *testing.T, out, stderr io.Writer, env func(string) string) (stop func() int) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	code := make(chan int, 1)
-	go func() { code <- run(ctx, []string{"serve"}, nil, out, stderr, p.env) }()
+	go func() { code <- run(ctx, []string{"serve"}, nil, out, stderr, env) }()
 	limit := time.After(time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -50,13 +50,16 @@ func (p *program) serveCommand() *cobra.Command {
 		Short: "the daemon: API and pages on a unix socket, the channel to the host",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o, err := flags.options()
+			o, valid, err := flags.settled(c.Flags(), p.env, p.err)
 			if err != nil {
 				return err
 			}
 			d, err := newDaemon(o, p.streams)
 			if err != nil {
 				return err
+			}
+			if err := valid.keep(o.database); err != nil {
+				d.log.Warn("should a setting be wrong one day, its default will be taken", "err", err)
 			}
 			if p.env("GOGC") == "" {
 				defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"maps"
+	"strings"
+	"testing"
+)
+
+// TestSettle: a setting that is not valid is named in one line, and what was
+// valid last, or the default, is taken.
+func TestSettle(t *testing.T) {
+	for name, tt := range map[string]struct {
+		set, last, want validSettings
+		said            []string
+	}{
+		"nothing":             {nil, nil, validSettings{}, nil},
+		"valid":               {validSettings{"LOG_LEVEL": "debug"}, nil, validSettings{"LOG_LEVEL": "debug"}, nil},
+		"removed":             {nil, validSettings{"LOG_LEVEL": "debug"}, validSettings{}, nil},
+		"level, default":      {validSettings{"LOG_LEVEL": "loud"}, nil, validSettings{}, []string{`setting LOG_LEVEL: log level "loud" is none of debug, info, warn, error: the default is taken`}},
+		"level, last":         {validSettings{"LOG_LEVEL": "loud"}, validSettings{"LOG_LEVEL": "debug"}, validSettings{"LOG_LEVEL": "debug"}, []string{`"debug" is taken, which was valid last`}},
+		"level, last is bad":  {validSettings{"LOG_LEVEL": "loud"}, validSettings{"LOG_LEVEL": "louder"}, validSettings{}, []string{"the default is taken"}},
+		"concurrency":         {validSettings{"ROCKPOOL_CONCURRENCY": "many"}, nil, validSettings{}, []string{"ROCKPOOL_CONCURRENCY"}},
+		"runtime":             {validSettings{"RUNTIME": "docker"}, nil, validSettings{}, []string{"RUNTIME"}},
+		"GitHub":              {validSettings{"GITHUB_API_URL": "nowhere"}, nil, validSettings{}, []string{"GITHUB_API_URL"}},
+		"git":                 {validSettings{"GIT_BASE_URL": "git.example"}, nil, validSettings{}, []string{"GIT_BASE_URL"}},
+		"no application":      {validSettings{"SPA_ROOT": "/nonexistent"}, nil, validSettings{}, []string{"SPA_ROOT"}},
+		"odd proxy":           {validSettings{"SPA_PROXY_URL": "localhost"}, nil, validSettings{}, []string{"SPA_PROXY_URL"}},
+		"two faults, one not": {validSettings{"LOG_LEVEL": "loud", "RUNTIME": "x", "GIT_BASE_URL": "http://git.example"}, nil, validSettings{"GIT_BASE_URL": "http://git.example"}, []string{"LOG_LEVEL", "RUNTIME"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log buffer
+			env, valid := settle(func(v string) string { return tt.set[v] }, tt.last, &log)
+			if !maps.Equal(valid, tt.want) {
+				t.Errorf("valid %v, want %v", valid, tt.want)
+			}
+			for _, variable := range settings {
+				if env(variable) != tt.want[variable] {
+					t.Errorf("%s is %q, want %q", variable, env(variable), tt.want[variable])
+				}
+			}
+			lines := strings.Split(strings.TrimSuffix(log.String(), "\n"), "\n")
+			if log.String() == "" {
+				lines = nil
+			}
+			if len(lines) != len(tt.said) {
+				t.Fatalf("said %q", lines)
+			}
+			for i, want := range tt.said {
+				if !strings.Contains(lines[i], want) {
+					t.Errorf("said %q, want %q", lines[i], want)
+				}
+			}
+		})
+	}
+}
+
+// TestRun_setting starts the daemon with a setting that is not valid, after one
+// that was.
+func TestRun_setting(t *testing.T) {
+	p := newPlace(t)
+	serve := func(level string) string {
+		var log, stderr buffer
+		stop := p.startWith(t, &log, &stderr, func(name string) string {
+			if name == "LOG_LEVEL" {
+				return level
+			}
+			return p.env(name)
+		})
+		if code := stop(); code != exitOK {
+			t.Errorf("exit code %d: %s", code, &stderr)
+		}
+		return stderr.String()
+	}
+	if said := serve("warn"); said != "" {
+		t.Errorf("a valid one: %s", said)
+	}
+	if said := serve("loud"); strings.Count(said, "\n") != 1 || !strings.Contains(said, `"warn" is taken, which was valid last`) {
+		t.Errorf("one that is not: %s", said)
+	}
+}
