@@ -16,6 +16,9 @@ import (
 //go:embed clone.sh
 var cloneScript string
 
+// workspaceLog is, inside a workspace, what its log is made of.
+const workspaceLog = "/proc/1/fd/2"
+
 // The exit codes of clone.sh, after sysexits(3).
 const (
 	exitNoGit  = 69
@@ -33,7 +36,7 @@ func (e *Engine) Clone(ctx context.Context, id string, c agent.Clone) error {
 			return err
 		}
 		code, output, err := e.exec(ctx, id, command{
-			argv:  []string{"sh", "-c", cloneScript, "clone", c.URL, c.Folder},
+			argv:  []string{"sh", "-c", cloneScript, "clone", c.URL, c.Folder, workspaceLog},
 			env:   cloneEnv,
 			stdin: c.Token + "\n",
 		})

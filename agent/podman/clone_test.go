@@ -72,7 +72,7 @@ func clone(t *testing.T, home, url, folder, token string) int {
 // is a second.
 func runClone(t *testing.T, home, url, folder, token string) (int, string) {
 	t.Helper()
-	cmd := exec.Command("sh", "-c", cloneScript, "clone", url, folder)
+	cmd := exec.Command("sh", "-c", cloneScript, "clone", url, folder, home+"/log")
 	cmd.Env = append([]string{"HOME=" + home, "PATH=" + os.Getenv("PATH")}, cloneEnv...)
 	cmd.Env = append(cmd.Env, "GIT_HTTP_LOW_SPEED_TIME=1")
 	cmd.Stdin = strings.NewReader(token + "\n")
@@ -200,6 +200,79 @@ func TestCloneScript_stranger(t *testing.T) {
 				t.Error("git did not go to the stranger: nothing was tested")
 			}
 		})
+	}
+}
+
+// TestCloneScript_submodules: those of the repository's origin are cloned with
+// the token, those of another without, and one that fails is said and not fatal.
+func TestCloneScript_submodules(t *testing.T) {
+	const token = "t0ken"
+	git, err := exec.LookPath("git")
+	if err != nil {
+		t.Skip("git is not installed: apt install git")
+	}
+	var told atomic.Int32
+	open := repository(t)
+	stranger := serve(t, httptest.NewServer, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			told.Add(1)
+		}
+		open.ServeHTTP(w, r)
+	}))
+	private := serve(t, httptest.NewServer, guard("another token", repository(t)))
+
+	dir := t.TempDir()
+	script := `git() { command git -c user.name=a -c user.email=a@b -c protocol.file.allow=always -c init.defaultBranch=main "$@"; }
+		git init -q lib && git -C lib commit -q --allow-empty -m x
+		git init -q work && cd work
+		add() { git update-index --add --cacheinfo 160000,"$(git -C ../lib rev-parse HEAD)",$1; git config -f .gitmodules submodule.$1.path $1; git config -f .gitmodules submodule.$1.url "$2"; }
+		add own ../lib.git
+		git config -f .gitmodules submodule.theirs.path theirs
+		git config -f .gitmodules submodule.theirs.url "$1/repo.git"
+		git update-index --add --cacheinfo 160000,"$2",theirs
+		[ -z "$3" ] || add private "$3/repo.git"
+		git add .gitmodules && git commit -q -m y
+		cd .. && git clone -q --bare work work.git && git clone -q --bare lib lib.git`
+	head := exec.Command(git, "ls-remote", stranger+"/repo.git", "HEAD")
+	out, err := head.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit := strings.Fields(string(out))[0]
+
+	for name, third := range map[string]string{"all": "", "one fails": private} {
+		t.Run(name, func(t *testing.T) {
+			base := filepath.Join(dir, name)
+			if err := os.Mkdir(base, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			run := exec.Command("sh", "-euc", script, "sh", stranger, commit, third)
+			run.Dir = base
+			if out, err := run.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			served := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Env: []string{"GIT_PROJECT_ROOT=" + base, "GIT_HTTP_EXPORT_ALL=1"}}
+			origin := serve(t, httptest.NewServer, guard(token, served))
+			home := t.TempDir()
+			if code := clone(t, home, origin+"/work.git", home+"/x", token); code != 0 {
+				t.Fatalf("clone: %d", code)
+			}
+			if third == "" {
+				if _, err := os.Stat(home + "/x/theirs/README.md"); err != nil {
+					t.Errorf("the submodule of another origin: %v", err)
+				}
+			}
+			if _, err := os.Stat(home + "/x/own/.git"); err != nil {
+				t.Errorf("the submodule of the repository's origin: %v", err)
+			}
+			said, _ := os.ReadFile(home + "/log")
+			if (third != "") != strings.Contains(string(said), "rockpool: not all submodules of "+origin) || strings.Contains(string(said), token) {
+				t.Errorf("said %q", said)
+			}
+		})
+	}
+	if told.Load() != 0 {
+		t.Error("the other origin was told the token")
 	}
 }
 

@@ -139,6 +139,10 @@ func restrict(s *specgen.SpecGenerator) {
 	s.CapDrop = []string{"AUDIT_WRITE", "MKNOD", "NET_RAW", "SETPCAP"}
 	s.EnvHost = no()
 	s.HTTPProxy = no()
+	// ping without a privilege, for every group of the container.
+	s.Sysctl = map[string]string{"net.ipv4.ping_group_range": fmt.Sprintf("0 %d", agent.SlotSize-1)}
+	shared := int64(agent.ContainerMemory / 4) // Chromium needs more than the 64 MB of Podman
+	s.ShmSize = &shared
 	memory, quota, period, pids := int64(agent.ContainerMemory), int64(agent.ContainerCPUs*cpuPeriod), uint64(cpuPeriod), int64(agent.ContainerPids)
 	s.ResourceLimits = &runtimespec.LinuxResources{
 		Memory: &runtimespec.LinuxMemory{Limit: &memory, Swap: &memory},

@@ -353,6 +353,13 @@ func limitsTest(t *testing.T, i *instance, w remote) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}
 	}
+	daily := i.inside(t, w, `cat /proc/sys/net/ipv4/ping_group_range; df -B1 --output=size /dev/shm | tail -n 1
+		ping -c 1 -W 5 127.0.0.1 >/dev/null && echo 'ping works'; git config filter.lfs.process; gpg --version | head -n 1`)
+	for _, want := range []string{"0\t65535\n", "1073741824\n", "ping works\n", "git-lfs filter-process\n", "gpg (GnuPG)"} {
+		if !strings.Contains(daily, want) {
+			t.Errorf("no %q in:\n%s", want, daily)
+		}
+	}
 	// From outside, root in the container is nobody, in a range of its own.
 	owner := i.sh(t, `pid=$(cd /; sudo -u rockpool podman inspect --format '{{.State.Pid}}' rockpool-`+w.ID+`); sudo cat /proc/$pid/uid_map`)
 	if f := strings.Fields(owner); len(f) != 3 || f[2] != "65536" || len(f[1]) < 6 || f[1] == "100000" {
