@@ -121,7 +121,11 @@ func foreign(r *http.Request, asked *url.URL) bool {
 func (g *Gateway) noRoute(w http.ResponseWriter, r *http.Request, asked *url.URL, err error) error {
 	switch agent.ErrorCode(err) {
 	case agent.CodeNotFound, agent.CodeValidation:
-		return g.refuseRequest(w, r, http.StatusNotFound, err, missing(asked.Path))
+		page := missing(asked.Path)
+		if r.Header.Get(api.HeaderServer) == api.ServerPreview && !workspacePath.MatchString(asked.Path) {
+			page = absolute(asked.Path, r.Header.Get("Referer"))
+		}
+		return g.refuseRequest(w, r, http.StatusNotFound, err, page)
 	case agent.CodeConflict, agent.CodeUnavailable:
 		w.Header().Set("Retry-After", "2")
 		return g.refuseRequest(w, r, http.StatusServiceUnavailable, err, g.resting(r, asked.Path, err))
@@ -165,6 +169,38 @@ func missing(path string) content {
 	} else if m := workspacePath.FindStringSubmatch(path); m != nil {
 		c.Title = "No such workspace"
 		c.Text = []string{fmt.Sprintf("There is no workspace named “%s”.", m[1])}
+	}
+	return c
+}
+
+// absolute is the page for an address that an application in a preview took to
+// be its own: it does not know below which path it is shown. The page that the
+// browser came from tells the path.
+func absolute(path, referer string) content {
+	base := "/workspace/NAME/port/PORT"
+	c := content{
+		Title: "The application asked for an address outside its preview",
+		Text: []string{
+			fmt.Sprintf("It asked for “%s”, as if it were served from “/”. A preview is served from a path of its own.", path),
+		},
+		Back: true,
+	}
+	if u, err := url.Parse(referer); err == nil {
+		if m := strictPreview.FindStringSubmatch(u.Path); m != nil {
+			base = fmt.Sprintf("/workspace/%s/port/%s", m[1], m[2])
+			c.Preview = base + "/"
+		}
+	}
+
+	c.Text = append(c.Text, "Tell the application that path, and start it again:")
+	c.Options = []option{
+		{"Vite, Vue, Svelte, Astro", "vite --base " + base + "/"},
+		{"Next.js, in next.config.js", "basePath: '" + base + "'"},
+		{"Nuxt", "NUXT_APP_BASE_URL=" + base + "/ nuxt dev"},
+		{"Create React App", "PUBLIC_URL=" + base + " npm start"},
+		{"Angular", "ng serve --serve-path " + base + "/"},
+		{"webpack-dev-server", "webpack serve --output-public-path " + base + "/"},
+		{"Anything else", "its setting for a base path, public path, root path or URL prefix: " + base + "/"},
 	}
 	return c
 }

@@ -19,12 +19,17 @@ var pageTemplate = template.Must(template.ParseFS(pageFiles, "page.html"))
 
 // content is what a page says.
 type content struct {
-	Title string
-	Text  []string
-	Back  bool // a link to the dashboard
+	Title   string
+	Text    []string
+	Options []option
+	Preview string // path of the preview that the browser came from
+	Back    bool   // a link to the dashboard
 	// Refresh is after how many seconds the browser asks again; 0 is never.
 	Refresh int
 }
+
+// option is how a tool is told the path it is served from.
+type option struct{ Tool, Setting string }
 
 var (
 	previewPath   = regexp.MustCompile(`^/workspace/([^/]+)/port/([^/]+)(/|$)`)
