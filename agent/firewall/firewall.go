@@ -74,11 +74,10 @@ func (f *Filter) Load(ctx context.Context) error {
 		return fmt.Errorf("networks of the host: %w", err)
 	}
 
-	script, err := f.rules(ctx)
+	script, err := f.rules(ctx, addNetworks(networks))
 	if err != nil {
 		return err
 	}
-	script = append(script, addNetworks(networks)...)
 	script = append(script, f.exceptions(ctx, script)...)
 	if err := f.nft(ctx, script, "-f", "-"); err != nil {
 		return fmt.Errorf("load the packet filter: %w", err)
@@ -86,25 +85,30 @@ func (f *Filter) Load(ctx context.Context) error {
 	return nil
 }
 
-// rules returns the edited rules where they are valid, else the image's own.
-func (f *Filter) rules(ctx context.Context) ([]byte, error) {
+// rules returns the edited rules where they are valid together with the host's
+// networks, else the image's own, which are not tried first.
+func (f *Filter) rules(ctx context.Context, networks []byte) ([]byte, error) {
+	own, err := readRules(f.path(guest.FirewallSource))
+	if err != nil {
+		return nil, fmt.Errorf("rules of the image: %w", err)
+	}
 	edited, err := readRules(f.path(guest.FirewallFile))
-	if err == nil {
-		err = f.nft(ctx, edited, "-c", "-f", "-")
+	if err == nil && bytes.Equal(edited, own) {
+		return append(own, networks...), nil
 	}
 	if err == nil && !bytes.Contains(edited, []byte("table "+table)) {
 		err = errors.New("it does not hold the table " + table)
+	}
+	edited = append(edited, networks...)
+	if err == nil {
+		err = f.nft(ctx, edited, "-c", "-f", "-")
 	}
 	if err == nil {
 		return edited, nil
 	}
 
 	f.Log.Error(guest.FirewallFile+" is not valid: the image's own rules are taken instead", "err", err)
-	own, err := readRules(f.path(guest.FirewallSource))
-	if err != nil {
-		return nil, fmt.Errorf("rules of the image: %w", err)
-	}
-	return own, nil
+	return append(own, networks...), nil
 }
 
 // exceptions returns what the user's own files add to the rules. A file counts

@@ -263,6 +263,7 @@ func TestNft(t *testing.T) {
 
 	m := newMachine(t)
 	m.write(guest.FirewallFile, string(own))
+	m.write(guest.FirewallSource, string(own)+"# of the image\n")
 	m.write(guest.ExceptionsDir+"/a.nft", "add element inet rockpool_workspaces allowed4 { 192.168.1.10 . 3000 }")
 	m.write(guest.ExceptionsDir+"/b.nft", "add element inet rockpool_workspaces allowed4 { 192.168.1.10 }") // no port
 	m.filter.Boot = []string{"203.0.113.0/24", "203.0.113.9/32", "2001:db8::/64"}
@@ -295,6 +296,16 @@ func TestNft(t *testing.T) {
 	}
 	if strings.Contains(listed, "198.18.") {
 		t.Errorf("the range from which routers answer every name is refused:\n%s", listed)
+	}
+
+	// Valid alone, but not for the host's networks.
+	m.log.Reset()
+	m.write(guest.FirewallFile, strings.Replace(string(own), "set host4 {\n\t\ttype ipv4_addr\n\t\tflags interval", "set host4 {\n\t\ttype inet_service", 1))
+	if err := m.filter.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if said := m.log.String(); !strings.Contains(said, guest.FirewallFile+" is not valid") || !strings.Contains(listed, "203.0.113.0/24") {
+		t.Errorf("rules with another kind of set: said %s\n%s", said, listed)
 	}
 
 	if got := m.answer("198.51.100.0/24\n\n"); got != "ok\n" { // before the first load
