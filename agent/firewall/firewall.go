@@ -2,8 +2,7 @@
 // reach, as root. Three things make it: the rules of the image, which a person
 // may have edited, the networks of the host, and the exceptions of the user's
 // own in [guest.ExceptionsDir]. It owns the table that the rules name, the list
-// of networks and the copies of what was accepted last. It imports only the
-// contract with the host.
+// of networks and the copies of what was accepted last. It imports only guest.
 //
 // The host's networks come from two places: from the configuration disk, which
 // only root can read, and from the agent, which heard of a change. The agent is

@@ -1,7 +1,6 @@
 // Package login checks the user name and the password of requests that came
 // through Caddy, and slows down who guesses. It keeps in memory who guessed how
-// often lately, and what was right last. It imports only the domain and the
-// API's paths.
+// often lately, and what was right last. It imports only the domain and agent/api.
 //
 // A wrong password costs a slow hash, so guesses are counted for each source: an
 // address as Caddy saw it. Who has none left is refused without a look at the
