@@ -34,7 +34,9 @@ type probe struct {
 
 func (p probe) String() string { return fmt.Sprintf("%s %s %d", p.kind, p.address, p.port) }
 
-// homeHosts are what stands in the home, by address and network.
+// homeHosts are what stands in the home, by address and network. The internet is
+// not one of the networks for documentation, since a test's host may be in one of
+// those, and tells it to the VM.
 var homeHosts = []struct {
 	name, prefix string
 	allowed      bool
@@ -57,7 +59,7 @@ var homeHosts = []struct {
 	{"site-local IPv6", "fec0:77::7/64", false},
 	{"6to4", "2002:77::7/64", false},
 	{"IPv4 by NAT64", "64:ff9b:0:77::7/64", false},
-	{"the internet, IPv4", "192.0.2.7/24", true},
+	{"the internet, IPv4", "192.88.99.7/24", true},
 	{"the internet, IPv6", "2001:db8:42::7/64", true},
 	{"the internet of a router that answers every name", "198.18.77.7/24", true},
 }
@@ -105,7 +107,7 @@ func (i *instance) vmProbes() []probe {
 	var all []probe
 	for _, port := range []int{22, 8080, 8081, 8082} {
 		all = append(all,
-			probe{"the VM by a public IPv4 address, port " + strconv.Itoa(port), "tcp", "192.0.2.253", port, false},
+			probe{"the VM by a public IPv4 address, port " + strconv.Itoa(port), "tcp", "192.88.99.253", port, false},
 			probe{"the VM by a global IPv6 address, port " + strconv.Itoa(port), "tcp", "2001:db8:42::fffd", port, false},
 			probe{"the VM by an address at home, port " + strconv.Itoa(port), "tcp", "192.168.77.253", port, false})
 	}
