@@ -77,7 +77,25 @@ type PortRows interface {
 type PreferenceRows interface {
 	// Preferences are in the order of their names.
 	Preferences() ([]Preference, error)
+	// PreferenceTimes tells when each was stored, by name, without reading them.
+	PreferenceTimes() (map[string]time.Time, error)
 	PutPreference(p Preference) error
+	// DeletePreference reports whether it was there.
+	DeletePreference(name string) (bool, error)
+	PreferenceCopyRows
+}
+
+// PreferenceCopyRows are what is known of preferences' files in workspaces.
+type PreferenceCopyRows interface {
+	// PreferenceCopy of which nothing is stored has neither base nor note.
+	PreferenceCopy(workspaceID, name string) (PreferenceCopy, error)
+	PutPreferenceCopy(c PreferenceCopy) error
+	// NotedCopies are those of one workspace, or of all with "", that have a
+	// note, by workspace and name, without content of files.
+	NotedCopies(workspaceID string) ([]PreferenceCopy, error)
+	// ForgetPreferenceCopies is for a workspace whose home directory is gone. It
+	// returns how many there were.
+	ForgetPreferenceCopies(workspaceID string) (int64, error)
 }
 
 // JobRows are the jobs that are not done.

@@ -217,20 +217,3 @@ func (r *rows) DeletePorts(workspaceID string) error {
 	_, err := r.exec("delete ports", "DELETE FROM port WHERE workspace_id = ?", workspaceID)
 	return err
 }
-
-// Preferences implements [agent.PreferenceRows].
-func (r *rows) Preferences() ([]agent.Preference, error) {
-	return all(r, "list preferences", func(s scanner) (p agent.Preference, err error) {
-		var blob []byte
-		var updated int64
-		err = s.Scan(&p.Name, &blob, &updated)
-		p.Blob, p.UpdatedAt = string(blob), unstamp(updated)
-		return p, err
-	}, "SELECT name, blob, updated_at FROM preference ORDER BY name")
-}
-
-// PutPreference implements [agent.PreferenceRows].
-func (r *rows) PutPreference(p agent.Preference) error {
-	_, err := r.exec("store preference", "INSERT OR REPLACE INTO preference (name, blob, updated_at) VALUES (?, ?, ?)", p.Name, append([]byte{}, p.Blob...), stamp(p.UpdatedAt))
-	return err
-}
