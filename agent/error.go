@@ -19,6 +19,7 @@ const (
 	CodeTooMany          = "too_many_requests" // of wrong passwords
 	CodeInternal         = "internal_error"
 	CodeUnavailable      = "unavailable"          // what is needed does not answer now: the runtime, the database
+	CodeUnusableFile     = "unusable_file"        // something of the user's is where a file has to be written
 	CodeNoSpace          = "insufficient_storage" // a disk is full
 )
 
@@ -28,6 +29,8 @@ type Error struct {
 	Code    string
 	Message string  // a sentence for the user, without secrets
 	Fields  []Field // what is wrong with which part of the input, if that is it
+
+	Difference *PreferenceDifference // what has to be looked at and confirmed, if that is it
 }
 
 // Field is a fault in one part of a request.

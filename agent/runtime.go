@@ -89,7 +89,9 @@ type Runtime interface {
 	// Address is the host:port that reaches the IDE from the VM.
 	Address(ctx context.Context, id string) (string, error)
 	// Configure writes the IDE's configuration into the workspace, which must
-	// run ([CodeConflict] otherwise). What the user changed elsewhere in the home directory stays.
+	// run ([CodeConflict] otherwise). What the user changed elsewhere in the home
+	// directory stays. What is in the way of the files and cannot be replaced is
+	// [CodeUnusableFile].
 	Configure(ctx context.Context, id string, c IDEConfig) error
 	// Clone puts a repository into the workspace, which must run
 	// ([CodeConflict] otherwise). A work tree
@@ -98,7 +100,7 @@ type Runtime interface {
 	Clone(ctx context.Context, id string, c Clone) error
 	// ReadFile reads a file of the workspace, at most [MaxFileSize] bytes. path
 	// is absolute, or relative to the home directory. A missing file is
-	// [CodeNotFound].
+	// [CodeNotFound], a directory [CodeConflict].
 	ReadFile(ctx context.Context, id, path string) ([]byte, error)
 	// WriteFile replaces a file of the workspace as its user, making missing
 	// directories. Content above the limit is [CodeTooLarge].

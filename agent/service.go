@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"io"
+	"time"
 )
 
 // ControlPlane is what users can ask for: the use cases behind the API, the
@@ -49,9 +50,27 @@ type Preferences interface {
 	// ListPreferences returns those that are stored.
 	ListPreferences(ctx context.Context) ([]Preference, error)
 	Preference(ctx context.Context, name string) (Preference, error)
+	// PreferenceTimes tells when each was stored last, by name, without reading
+	// what is stored.
+	PreferenceTimes(ctx context.Context) (map[string]time.Time, error)
 	// SavePreference reads the preference's file from a running workspace and
-	// stores it.
-	SavePreference(ctx context.Context, name, workspaceID string) (Preference, error)
+	// stores it. What can run a program, and was not agreed to before, is stored
+	// only when confirm is the digest of the difference; otherwise that is a
+	// [CodeConflict] with the difference. confirm may be "".
+	SavePreference(ctx context.Context, name, workspaceID, confirm string) (Preference, error)
+	// RemovePreference forgets a stored preference. Workspaces keep their files.
+	RemovePreference(ctx context.Context, name string) error
+
+	// PreferenceNotes returns what is to be looked at in one workspace, or in
+	// all with "", without content of files.
+	PreferenceNotes(ctx context.Context, workspaceID string) ([]PreferenceCopy, error)
+	// PreferenceDifference returns the stored preference beside the file of a
+	// workspace that runs, or that has a conflict or something unseen.
+	PreferenceDifference(ctx context.Context, workspaceID, name string) (PreferenceDifference, error)
+	// ResolvePreference ends a difference by the user's choice. confirm is the
+	// digest of the difference that the user saw; when it is another by now that
+	// is a [CodeConflict] with the new one.
+	ResolvePreference(ctx context.Context, workspaceID, name string, choice PreferenceChoice, confirm string) error
 }
 
 // Route is the way to a workspace's IDE or to a preview of an application in

@@ -93,9 +93,8 @@ type PreferenceCopyRows interface {
 	// NotedCopies are those of one workspace, or of all with "", that have a
 	// note, by workspace and name, without content of files.
 	NotedCopies(workspaceID string) ([]PreferenceCopy, error)
-	// ForgetPreferenceCopies is for a workspace whose home directory is gone. It
-	// returns how many there were.
-	ForgetPreferenceCopies(workspaceID string) (int64, error)
+	// ForgetPreferenceCopies is for a workspace whose home directory is gone.
+	ForgetPreferenceCopies(workspaceID string) error
 }
 
 // JobRows are the jobs that are not done.

@@ -46,7 +46,8 @@ const (
 	QueryTail        = "tail"   // the last lines only
 	QuerySource      = "source" // which log: [LogContainer] or [LogSteps]
 	QueryWorkspaceID = "workspaceId"
-	QueryPath        = "path" // of a file in a workspace
+	QueryConfirm     = "confirm" // digest of the difference that a person agreed to
+	QueryPath        = "path"    // of a file in a workspace
 	QuerySort        = "sort"
 	QueryPage        = "page"
 	QueryPerPage     = "per_page"

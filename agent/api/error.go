@@ -21,20 +21,28 @@ type ErrorDetail struct {
 	Code    string        `json:"code"`
 	Message string        `json:"message"`
 	Fields  []agent.Field `json:"fields,omitempty"`
+
+	Difference *PreferenceDifference `json:"difference,omitempty"`
 }
 
 // FromError is e on the wire, with the status of its code.
 func FromError(e *agent.Error, status int) Error {
-	return Error{
-		Error:   ErrorDetail{Code: e.Code, Message: e.Message, Fields: e.Fields},
-		Message: e.Message,
-		Status:  status,
+	detail := ErrorDetail{Code: e.Code, Message: e.Message, Fields: e.Fields}
+	if e.Difference != nil {
+		d := FromPreferenceDifference(*e.Difference)
+		detail.Difference = &d
 	}
+	return Error{Error: detail, Message: e.Message, Status: status}
 }
 
 // Domain is the error that e stands for.
 func (e Error) Domain() *agent.Error {
-	return &agent.Error{Code: e.Error.Code, Message: e.Error.Message, Fields: e.Error.Fields}
+	domain := &agent.Error{Code: e.Error.Code, Message: e.Error.Message, Fields: e.Error.Fields}
+	if e.Error.Difference != nil {
+		d := e.Error.Difference.Domain()
+		domain.Difference = &d
+	}
+	return domain
 }
 
 // CrossOrigin is the refusal of a request that another site's page makes.

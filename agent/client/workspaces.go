@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/api"
@@ -166,10 +167,53 @@ func (c *Client) Preference(ctx context.Context, name string) (agent.Preference,
 	return p.Domain(), err
 }
 
+// PreferenceTimes tells when each preference was stored, by name.
+func (c *Client) PreferenceTimes(ctx context.Context) (map[string]time.Time, error) {
+	stored, err := c.ListPreferences(ctx)
+	times := map[string]time.Time{}
+	for _, p := range stored {
+		times[p.Name] = p.UpdatedAt
+	}
+	return times, err
+}
+
 // SavePreference stores the preference's file of a running workspace.
-func (c *Client) SavePreference(ctx context.Context, name, workspaceID string) (agent.Preference, error) {
+func (c *Client) SavePreference(ctx context.Context, name, workspaceID, confirm string) (agent.Preference, error) {
+	query := url.Values{api.QueryWorkspaceID: {workspaceID}}
+	if confirm != "" {
+		query.Set(api.QueryConfirm, confirm)
+	}
 	var p api.Preference
-	q := ask(api.SavePreference, name).with(url.Values{api.QueryWorkspaceID: {workspaceID}})
-	err := c.call(ctx, q, nil, &p)
+	err := c.call(ctx, ask(api.SavePreference, name).with(query), nil, &p)
 	return p.Domain(), err
+}
+
+// RemovePreference forgets a stored preference.
+func (c *Client) RemovePreference(ctx context.Context, name string) error {
+	return c.call(ctx, ask(api.RemovePreference, name), nil, nil)
+}
+
+// PreferenceNotes returns what is to be looked at, in all workspaces with "".
+func (c *Client) PreferenceNotes(ctx context.Context, workspaceID string) ([]agent.PreferenceCopy, error) {
+	q := ask(api.ListPreferenceNotes)
+	if workspaceID != "" {
+		q = q.with(url.Values{api.QueryWorkspaceID: {workspaceID}})
+	}
+	var list []api.PreferenceNote
+	if err := c.call(ctx, q, nil, &list); err != nil {
+		return nil, err
+	}
+	return api.List(list, api.PreferenceNote.Domain), nil
+}
+
+// PreferenceDifference returns a stored preference beside a workspace's file.
+func (c *Client) PreferenceDifference(ctx context.Context, workspaceID, name string) (agent.PreferenceDifference, error) {
+	var d api.PreferenceDifference
+	err := c.call(ctx, ask(api.GetPreferenceDifference, workspaceID, name), nil, &d)
+	return d.Domain(), err
+}
+
+// ResolvePreference ends a difference.
+func (c *Client) ResolvePreference(ctx context.Context, workspaceID, name string, choice agent.PreferenceChoice, confirm string) error {
+	return c.call(ctx, ask(api.ResolvePreference, workspaceID, name), api.PreferenceResolution{Choice: string(choice), Confirm: confirm}, nil)
 }

@@ -68,7 +68,7 @@ func (a *attempt) run(ctx context.Context) error {
 	if err := a.askAgain(ctx); err != nil {
 		return err
 	}
-	if a.rec.Cloned, err = a.stillCloned(ctx); err != nil {
+	if err := a.lookForHome(ctx); err != nil {
 		return err
 	}
 
@@ -102,18 +102,49 @@ func (a *attempt) askAgain(ctx context.Context) error {
 	return nil
 }
 
-// stillCloned reports whether the work tree that was cloned once can be
-// there: not when the volume is gone, as after the restore of a database on
-// another disk.
-func (a *attempt) stillCloned(ctx context.Context) (bool, error) {
-	if !a.rec.Cloned || !a.kind.provisions {
-		return a.rec.Cloned, nil
+// lookForHome forgets what the row knows of a home directory that is not there,
+// as after the restore of a database on another disk: the work tree that was
+// cloned, and what files had in common with preferences.
+func (a *attempt) lookForHome(ctx context.Context) error {
+	if !a.kind.provisions {
+		return nil
+	}
+	copies, err := a.preferenceCopies(ctx)
+	if err != nil || !a.rec.Cloned && len(copies) == 0 {
+		return err
 	}
 	refs, err := a.c.cfg.Inventory.List(ctx)
 	if err != nil {
-		return false, fmt.Errorf("look for the volume: %w", err)
+		return fmt.Errorf("look for the volume: %w", err)
 	}
-	return slices.ContainsFunc(refs, func(ref agent.ContainerRef) bool { return ref.ID == a.rec.ID && ref.HasHome }), nil
+	if slices.ContainsFunc(refs, func(ref agent.ContainerRef) bool { return ref.ID == a.rec.ID && ref.HasHome }) {
+		return nil
+	}
+	a.rec.Cloned = false
+	return a.c.update(ctx, func(ch *change) error {
+		for _, name := range copies {
+			ch.preferenceChanged(name)
+		}
+		return ch.ForgetPreferenceCopies(a.rec.ID)
+	})
+}
+
+// preferenceCopies names the preferences of whose file in the workspace
+// something is known.
+func (a *attempt) preferenceCopies(ctx context.Context) (names []string, err error) {
+	err = a.c.cfg.Store.View(ctx, func(tx agent.Tx) error {
+		for _, name := range agent.PreferenceNames() {
+			known, err := tx.PreferenceCopy(a.rec.ID, name)
+			if err != nil {
+				return err
+			}
+			if known.Base.Exists || known.Kind != agent.NoteNone {
+				names = append(names, name)
+			}
+		}
+		return nil
+	})
+	return names, err
 }
 
 // limited does what the step is for, within its time.

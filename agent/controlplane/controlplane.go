@@ -24,13 +24,14 @@ import (
 )
 
 // Config is what a control plane works with. Store, Runtime, Inventory,
-// Observer, Health and Log must be set; for the others zero is the default.
+// Observer, Health, Review and Log must be set; for the others zero is the default.
 type Config struct {
 	Store     agent.Store
 	Runtime   agent.Runtime
 	Inventory agent.Inventory
 	Observer  agent.Observer
 	Health    agent.IDEHealth
+	Review    agent.PreferenceReview
 	Log       *slog.Logger
 
 	Now    func() time.Time // the wall clock; timers do not follow it
@@ -81,6 +82,7 @@ type ControlPlane struct {
 	kinds  jobKinds
 	runner *Runner
 
+	policy  syncPolicy
 	tokens  secrets
 	locks   idLocks       // held by whoever changes a workspace's container
 	view    observed      // what reconciliation saw
@@ -103,7 +105,7 @@ func New(ctx context.Context, cfg Config) (*ControlPlane, error) {
 		return nil, fmt.Errorf("start control plane: %w", err)
 	}
 	c := &ControlPlane{
-		writer: newWriter(cfg, life), cfg: cfg, kinds: knownKinds(),
+		writer: newWriter(cfg, life), cfg: cfg, kinds: knownKinds(), policy: threeWay{},
 		view:    observed{recoveries: map[string][]time.Time{}, watched: map[string]bool{}},
 		recheck: make(chan struct{}, 1),
 	}
@@ -235,7 +237,10 @@ func (c *ControlPlane) stopAll(ctx context.Context, all []agent.Record) error {
 
 func (c *ControlPlane) stopForShutdown(ctx context.Context, rec agent.Record) error {
 	if rec.Status == agent.StatusRunning && rec.AutoSyncPrefs {
-		c.syncPreferences(ctx, rec, c.cfg.Log.With("workspace", rec.ID))
+		log := c.cfg.Log.With("workspace", rec.ID)
+		if err := c.takePreferences(ctx, rec, log); err != nil {
+			log.Warn("preferences are not synchronised", "err", err)
+		}
 	}
 	err := c.cfg.Runtime.Stop(ctx, rec.ID, c.cfg.StopGrace)
 	if err != nil && agent.ErrorCode(err) != agent.CodeNotFound {

@@ -142,7 +142,7 @@ func (g grave) live(point string) (*controlplane.ControlPlane, func() error, err
 		return nil, nil, err
 	}
 	c, err := controlplane.New(context.Background(), controlplane.Config{
-		Store: mortalStore{db, point}, Runtime: rt, Inventory: rt, Observer: rt, Health: rt, Log: slog.New(slog.DiscardHandler),
+		Store: mortalStore{db, point}, Runtime: rt, Inventory: rt, Observer: rt, Health: rt, Review: lines{}, Log: slog.New(slog.DiscardHandler),
 		Backoff: time.Millisecond, HealthInterval: time.Millisecond, ReconcileEvery: 20 * time.Millisecond,
 	})
 	if err != nil {
@@ -232,8 +232,12 @@ func until(f func() bool) error {
 func prepare(t *testing.T, kind agent.JobKind) grave {
 	t.Helper()
 	g := grave{t.TempDir()}
-	if kind != agent.JobStop {
-		g.storePreference(t)
+	switch kind {
+	case agent.JobStart: // the next one is stored once it has been pushed
+		g.storePreference(t, "older")
+	case agent.JobStop:
+	default:
+		g.storePreference(t, "mine")
 	}
 	c, end, err := g.live("")
 	must(t, err)
@@ -246,19 +250,22 @@ func prepare(t *testing.T, kind agent.JobKind) grave {
 		must(t, ask(c, k), until(func() bool { return finished(c, k) == "" }))
 	}
 	must(t, end())
-	if kind == agent.JobStop {
+	switch kind {
+	case agent.JobStart:
+		g.storePreference(t, "mine")
+	case agent.JobStop:
 		g.personalise(t)
 	}
 	return g
 }
 
 // storePreference stores one that starting has to push.
-func (g grave) storePreference(t *testing.T) {
+func (g grave) storePreference(t *testing.T, blob string) {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), g.database())
 	must(t, err)
 	must(t, db.Update(t.Context(), func(tx agent.Tx) error {
-		return tx.PutPreference(agent.Preference{Name: agent.PreferenceGit, Blob: "mine", UpdatedAt: time.Now()})
+		return tx.PutPreference(agent.Preference{Name: agent.PreferenceGit, Blob: blob, UpdatedAt: time.Now()})
 	}), db.Close())
 }
 

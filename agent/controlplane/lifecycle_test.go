@@ -108,7 +108,7 @@ func TestControlPlane_Refusals(t *testing.T) {
 			_, err := p.AddPort(ctx, id, agent.NewPort{Port: port})
 			return err
 		}
-		save := func(name, id string) error { _, err := p.SavePreference(ctx, name, id); return err }
+		save := func(name, id string) error { _, err := p.SavePreference(ctx, name, id, ""); return err }
 		for i := range agent.MaxPorts {
 			must(t, add(id, 3000+i))
 		}

@@ -92,6 +92,18 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// lines is a review for which each line with a "!" can run a program.
+type lines struct{}
+
+func (lines) Programs(_, content string) (found []string) {
+	for line := range strings.Lines(content) {
+		if strings.Contains(line, "!") {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
 // live begins an agent's life in the world.
 func (w *world) live(t *testing.T, options ...func(*controlplane.Config)) *plane {
 	t.Helper()
@@ -100,7 +112,7 @@ func (w *world) live(t *testing.T, options ...func(*controlplane.Config)) *plane
 		t.Fatal(err)
 	}
 	cfg := controlplane.Config{
-		Store: db, Runtime: w.rt, Inventory: w.rt, Observer: w.rt, Health: w.rt,
+		Store: db, Runtime: w.rt, Inventory: w.rt, Observer: w.rt, Health: w.rt, Review: lines{},
 		Log: slog.New(slog.NewTextHandler(w.log, nil)),
 	}
 	for _, o := range options {

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -20,21 +21,48 @@ func (c *ControlPlane) ListPreferences(ctx context.Context) (list []agent.Prefer
 	return list, err
 }
 
+// PreferenceTimes implements [agent.Preferences].
+func (c *ControlPlane) PreferenceTimes(ctx context.Context) (times map[string]time.Time, err error) {
+	err = c.cfg.Store.View(ctx, func(tx agent.Tx) (err error) {
+		times, err = tx.PreferenceTimes()
+		return err
+	})
+	return times, err
+}
+
 // Preference implements [agent.Preferences].
-func (c *ControlPlane) Preference(ctx context.Context, name string) (agent.Preference, error) {
+func (c *ControlPlane) Preference(ctx context.Context, name string) (p agent.Preference, err error) {
 	if err := checkPreference(name); err != nil {
 		return agent.Preference{}, err
 	}
-	list, err := c.ListPreferences(ctx)
-	if err != nil {
-		return agent.Preference{}, err
-	}
-	for _, p := range list {
-		if p.Name == name {
-			return p, nil
+	err = c.cfg.Store.View(ctx, func(tx agent.Tx) (err error) {
+		stored, err := storedPreference(tx, name)
+		if err == nil && stored == nil {
+			return noPreference(name)
 		}
+		if err == nil {
+			p = *stored
+		}
+		return err
+	})
+	return p, err
+}
+
+func noPreference(name string) error {
+	return agent.Errorf(agent.CodeNotFound, "Setting %q not found", name)
+}
+
+// storedPreference is nil for one that is not stored.
+func storedPreference(tx agent.Tx, name string) (*agent.Preference, error) {
+	list, err := tx.Preferences()
+	if err != nil {
+		return nil, err
 	}
-	return agent.Preference{}, agent.Errorf(agent.CodeNotFound, "Setting %q not found", name)
+	i := slices.IndexFunc(list, func(p agent.Preference) bool { return p.Name == name })
+	if i < 0 {
+		return nil, nil
+	}
+	return &list[i], nil
 }
 
 func checkPreference(name string) error {
@@ -45,64 +73,277 @@ func checkPreference(name string) error {
 	return &agent.Error{Code: agent.CodeValidation, Message: "name " + text, Fields: []agent.Field{{Path: "name", Message: text}}}
 }
 
-// SavePreference implements [agent.Preferences].
-func (c *ControlPlane) SavePreference(ctx context.Context, name, workspaceID string) (agent.Preference, error) {
+// RemovePreference implements [agent.Preferences]. The files of workspaces, and
+// what they have in common with one that is stored later, stay.
+func (c *ControlPlane) RemovePreference(ctx context.Context, name string) error {
 	if err := checkPreference(name); err != nil {
-		return agent.Preference{}, err
+		return err
 	}
-	rec, err := c.record(ctx, workspaceID)
-	if err != nil {
-		return agent.Preference{}, err
-	}
-	if rec.Status != agent.StatusRunning {
-		return agent.Preference{}, notRunning(rec.Name, rec.Status)
-	}
-	path := agent.PreferencePath(name)
-	b, err := c.cfg.Runtime.ReadFile(ctx, workspaceID, path)
-	if agent.ErrorCode(err) == agent.CodeNotFound {
-		return agent.Preference{}, agent.Errorf(agent.CodeNotFound, "Workspace %q has no file ~/%s", rec.Name, path)
-	}
-	if err != nil {
-		return agent.Preference{}, fmt.Errorf("read %s of %s: %w", path, workspaceID, err)
-	}
-	return c.storePreference(ctx, name, string(b))
+	return c.update(ctx, func(ch *change) error {
+		was, err := ch.DeletePreference(name)
+		if err == nil && !was {
+			return noPreference(name)
+		}
+		ch.preferenceChanged(name)
+		return err
+	})
 }
 
-func (c *ControlPlane) storePreference(ctx context.Context, name, blob string) (p agent.Preference, err error) {
-	err = c.update(ctx, func(ch *change) error {
-		p = agent.Preference{Name: name, Blob: blob, UpdatedAt: ch.now}
-		ch.events = append(ch.events, agent.Event{Kind: agent.EventPreference, Name: name})
-		return ch.PutPreference(p)
-	})
+// preferenceChanged announces a preference, or a note on a copy of it.
+func (ch *change) preferenceChanged(name string) {
+	ch.events = append(ch.events, agent.Event{Kind: agent.EventPreference, Name: name})
+}
+
+// preferenceCopy is a preference beside one workspace's file of it.
+type preferenceCopy struct {
+	stored *agent.Preference // nil when there is none
+	copy   agent.PreferenceCopy
+}
+
+func readCopy(tx agent.Tx, workspaceID, name string) (p preferenceCopy, err error) {
+	if p.stored, err = storedPreference(tx, name); err != nil {
+		return p, err
+	}
+	p.copy, err = tx.PreferenceCopy(workspaceID, name)
 	return p, err
 }
 
-// syncTimeout bounds how long a workspace that stops is asked for its
-// preferences.
-const syncTimeout = 15 * time.Second
+// file is the stored preference as a file.
+func (p preferenceCopy) file() agent.File {
+	if p.stored == nil {
+		return agent.File{}
+	}
+	return agent.FileOf(p.stored.Blob)
+}
 
-// syncPreferences stores the preferences of a workspace that is about to
-// stop, those that it has and that differ. It is a courtesy: what fails is
-// logged and hinders nothing.
-func (c *ControlPlane) syncPreferences(ctx context.Context, rec agent.Record, log *slog.Logger) {
-	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+// unseen lists what in the workspace's file can run a program and was not
+// agreed to with the stored preference.
+func (c *ControlPlane) unseen(p preferenceCopy, found agent.File) []string {
+	lines := c.programs(p.copy.Name, found)
+	if p.stored == nil || !p.stored.Seen || lines == nil {
+		return lines
+	}
+	seen := c.programs(p.copy.Name, p.file())
+	return slices.DeleteFunc(lines, func(l string) bool { return slices.Contains(seen, l) })
+}
+
+func (c *ControlPlane) programs(name string, f agent.File) []string {
+	if !f.Exists {
+		return nil
+	}
+	return c.cfg.Review.Programs(name, f.Content)
+}
+
+// store stores the workspace's file as the preference, and that both are the
+// same now. Whoever calls it has seen to what can run a program.
+func (c *ControlPlane) store(ch *change, p preferenceCopy, found agent.File) (agent.Preference, error) {
+	stored := agent.Preference{Name: p.copy.Name, Blob: found.Content, UpdatedAt: ch.now, Seen: len(c.programs(p.copy.Name, found)) > 0}
+	if err := ch.PutPreference(stored); err != nil {
+		return agent.Preference{}, err
+	}
+	return stored, ch.settleCopy(p.copy, found)
+}
+
+// settleCopy stores what preference and file have in common now. There is
+// nothing to look at any more.
+func (ch *change) settleCopy(old agent.PreferenceCopy, common agent.File) error {
+	ch.preferenceChanged(old.Name)
+	return ch.PutPreferenceCopy(agent.PreferenceCopy{WorkspaceID: old.WorkspaceID, Name: old.Name, Base: common})
+}
+
+// noteCopy stores what a person should look at, or with [agent.NoteNone] that
+// there is nothing. A note that says the same keeps its time.
+func (ch *change) noteCopy(old agent.PreferenceCopy, kind agent.PreferenceNoteKind, message string, found agent.File) error {
+	note := agent.PreferenceNote{Kind: kind, Message: message, Found: found, NotedAt: old.NotedAt}
+	if old.PreferenceNote == note || kind == agent.NoteNone && old.Kind == agent.NoteNone {
+		return nil
+	}
+	if note.NotedAt = ch.now; kind == agent.NoteNone {
+		note = agent.PreferenceNote{}
+	}
+	old.PreferenceNote = note
+	ch.preferenceChanged(old.Name)
+	return ch.PutPreferenceCopy(old)
+}
+
+// The texts of notes.
+const (
+	textConflict = "It was changed here and in another workspace. This workspace keeps its own until you choose."
+	textUnseen   = "It was changed here and can run programs, so it was not stored. Look at it and choose."
+	textStored   = "The stored one can run programs, and an older release stored it without asking, so it was not brought here. Save it again from a workspace, or remove it."
+)
+
+// fileTimeout bounds how long one file of a workspace is read or written.
+const fileTimeout = 5 * time.Second
+
+// readPreference reads a preference's file. One that is not there is no fault.
+func (c *ControlPlane) readPreference(ctx context.Context, workspaceID, name string) (agent.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
 	defer cancel()
-	stored, err := c.ListPreferences(ctx)
+	b, err := c.cfg.Runtime.ReadFile(ctx, workspaceID, agent.PreferencePath(name))
+	if agent.ErrorCode(err) == agent.CodeNotFound {
+		return agent.File{}, nil
+	}
 	if err != nil {
-		log.Warn("preferences are not synchronised", "err", err)
-		return
+		return agent.File{}, fmt.Errorf("read ~/%s of %s: %w", agent.PreferencePath(name), workspaceID, err)
 	}
+	return agent.FileOf(string(b)), nil
+}
+
+// writePreference writes a preference's file.
+func (c *ControlPlane) writePreference(ctx context.Context, workspaceID, name, content string) error {
+	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
+	defer cancel()
+	if err := c.cfg.Runtime.WriteFile(ctx, workspaceID, agent.PreferencePath(name), []byte(content)); err != nil {
+		return fmt.Errorf("write ~/%s of %s: %w", agent.PreferencePath(name), workspaceID, err)
+	}
+	return nil
+}
+
+// pushPreferences brings the stored preferences to a workspace that starts,
+// where the user's own file is not newer. It is a courtesy: what cannot be
+// brought is noted. Only what will be tried again anyway is an error.
+func (a *attempt) pushPreferences(ctx context.Context) error {
 	for _, name := range agent.PreferenceNames() {
-		b, err := c.cfg.Runtime.ReadFile(ctx, rec.ID, agent.PreferencePath(name))
-		if agent.ErrorCode(err) == agent.CodeNotFound {
-			continue
-		}
-		same := func(p agent.Preference) bool { return p.Name == name && p.Blob == string(b) }
-		if err == nil && !slices.ContainsFunc(stored, same) {
-			_, err = c.storePreference(ctx, name, string(b))
-		}
-		if err != nil {
-			log.Warn("preference is not synchronised", "name", name, "err", err)
+		if err := a.c.courtesy(ctx, a.rec.ID, name, a.log, a.c.pushPreference); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// takePreferences stores the preferences of a workspace that is about to stop,
+// where the stored one is not newer.
+func (c *ControlPlane) takePreferences(ctx context.Context, rec agent.Record, log *slog.Logger) error {
+	for _, name := range agent.PreferenceNames() {
+		if err := c.courtesy(ctx, rec.ID, name, log, c.takePreference); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// courtesyAttempts is how often a preference is tried: once more, in case an
+// answer was lost.
+const courtesyAttempts = 2
+
+// courtesy does what brings or takes one preference. A fault of the file is
+// noted; the error is that the runtime is silent, or ctx's end.
+func (c *ControlPlane) courtesy(ctx context.Context, workspaceID, name string, log *slog.Logger, do func(ctx context.Context, workspaceID, name string) error) (err error) {
+	for range courtesyAttempts {
+		err = do(ctx, workspaceID, name)
+		if agent.ErrorCode(err) != agent.CodeInternal || errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case agent.ErrorCode(err) == agent.CodeUnavailable:
+		return err
+	}
+	log.Warn("preference is not synchronised", "name", name, "err", err)
+	return c.noteFault(ctx, workspaceID, name, err)
+}
+
+// noteFault notes why a file was left alone.
+func (c *ControlPlane) noteFault(ctx context.Context, workspaceID, name string, fault error) error {
+	text := "It could not be read or written. The agent's log has the details."
+	if e, ok := errors.AsType[*agent.Error](fault); ok {
+		text = e.Message
+	} else if errors.Is(fault, context.DeadlineExceeded) {
+		text = "The workspace did not answer in time, so it was left alone."
+	}
+	return c.update(ctx, func(ch *change) error {
+		old, err := ch.PreferenceCopy(workspaceID, name)
+		if err != nil {
+			return err
+		}
+		return ch.noteCopy(old, agent.NoteFault, text, agent.File{})
+	})
+}
+
+// clearNote takes a note back, where there is one.
+func (c *ControlPlane) clearNote(ctx context.Context, workspaceID, name string) error {
+	var old agent.PreferenceCopy
+	err := c.cfg.Store.View(ctx, func(tx agent.Tx) (err error) {
+		old, err = tx.PreferenceCopy(workspaceID, name)
+		return err
+	})
+	if err != nil || old.Kind == agent.NoteNone {
+		return err
+	}
+	return c.update(ctx, func(ch *change) error { return ch.noteCopy(old, agent.NoteNone, "", agent.File{}) })
+}
+
+// pushPreference brings one preference. The file is written before what is in
+// common is stored: after a crash in between both are found to be the same.
+func (c *ControlPlane) pushPreference(ctx context.Context, workspaceID, name string) error {
+	found, err := c.readPreference(ctx, workspaceID, name)
+	if err != nil {
+		return err
+	}
+	var p preferenceCopy
+	err = c.cfg.Store.View(ctx, func(tx agent.Tx) (err error) {
+		p, err = readCopy(tx, workspaceID, name)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+
+	v := c.policy.push(p.file(), p.copy.Base, found)
+	hidden := p.stored != nil && !p.stored.Seen && len(c.programs(name, p.file())) > 0
+	if v == apply && !hidden {
+		if err := c.writePreference(ctx, workspaceID, name, p.stored.Blob); err != nil {
+			return err
+		}
+	}
+
+	return c.update(ctx, func(ch *change) error {
+		switch {
+		case v == apply && hidden:
+			return ch.noteCopy(p.copy, agent.NoteFault, textStored, agent.File{})
+		case v == apply, v == settle:
+			return ch.settleCopy(p.copy, p.file())
+		case v == conflict:
+			return ch.noteCopy(p.copy, agent.NoteConflict, textConflict, found)
+		case p.copy.Kind == agent.NoteUnseen && p.copy.Found == found:
+			return nil // it waits still
+		}
+		return ch.noteCopy(p.copy, agent.NoteNone, "", agent.File{})
+	})
+}
+
+// takePreference takes one preference. What is stored is looked at in the
+// transaction that replaces it, for another workspace may stop at the same time.
+func (c *ControlPlane) takePreference(ctx context.Context, workspaceID, name string) error {
+	found, err := c.readPreference(ctx, workspaceID, name)
+	if err != nil {
+		return err
+	}
+	return c.update(ctx, func(ch *change) error {
+		p, err := readCopy(ch, workspaceID, name)
+		if err != nil {
+			return err
+		}
+		switch c.policy.take(p.file(), p.copy.Base, found) {
+		case settle:
+			return ch.settleCopy(p.copy, found)
+		case conflict:
+			return ch.noteCopy(p.copy, agent.NoteConflict, textConflict, found)
+		case apply:
+			if len(c.unseen(p, found)) > 0 {
+				return ch.noteCopy(p.copy, agent.NoteUnseen, textUnseen, found)
+			}
+			_, err := c.store(ch, p, found)
+			return err
+		}
+		if p.copy.Kind == agent.NoteFault || found == p.copy.Base {
+			return ch.noteCopy(p.copy, agent.NoteNone, "", agent.File{})
+		}
+		return nil
+	})
 }

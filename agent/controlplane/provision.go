@@ -25,7 +25,7 @@ func (a *attempt) provisionSteps() []jobStep {
 			return rt.Start(ctx, id)
 		}},
 		{name: agent.StepConfigure, title: "Configuring the IDE", limit: 2 * time.Minute, do: func(ctx context.Context) error {
-			err := rt.Configure(ctx, id, agent.IDEConfig{Name: a.rec.Name, Folder: clone.Folder})
+			err := a.configure(ctx, agent.IDEConfig{Name: a.rec.Name, Folder: clone.Folder})
 			if agent.ErrorCode(err) == agent.CodeConflict {
 				err = cmp.Or(a.stillRuns(ctx), err) // it has ended already
 			}
@@ -46,6 +46,20 @@ func (a *attempt) provisionSteps() []jobStep {
 		jobStep{name: agent.StepHealth, title: "Waiting for the IDE", limit: a.c.cfg.HealthTimeout + time.Minute, do: a.health},
 		jobStep{name: agent.StepPreferences, title: "Applying your preferences", limit: 2 * time.Minute, do: a.pushPreferences},
 	)
+}
+
+// configure tells the IDE what it serves. A file of the user's in the way is
+// noted: the IDE works without, and it is where the user can mend that.
+func (a *attempt) configure(ctx context.Context, ide agent.IDEConfig) error {
+	err := a.c.cfg.Runtime.Configure(ctx, a.rec.ID, ide)
+	if agent.ErrorCode(err) == agent.CodeUnusableFile {
+		a.log.Warn("the IDE is not configured", "err", err)
+		return a.c.noteFault(ctx, a.rec.ID, agent.IDEConfiguration, err)
+	}
+	if err != nil {
+		return err
+	}
+	return a.c.clearNote(ctx, a.rec.ID, agent.IDEConfiguration)
 }
 
 // health waits until the IDE answers, or ends, or the time is over.
@@ -107,23 +121,6 @@ func (a *attempt) unhealthy(ctx context.Context, last error) error {
 		return fmt.Errorf("%w: %w", agent.Errorf(agent.CodeValidation, "No IDE answered within %s. An image for workspaces starts code-server on port 8080, which %q did not.", a.c.cfg.HealthTimeout, a.rec.Image), last)
 	}
 	return fmt.Errorf("%w: %w", agent.Errorf(agent.CodeInternal, "The IDE did not answer within %s.", a.c.cfg.HealthTimeout), last)
-}
-
-func (a *attempt) pushPreferences(ctx context.Context) error {
-	list, err := a.c.ListPreferences(ctx)
-	if err != nil {
-		return err
-	}
-	for _, p := range list {
-		name := agent.PreferencePath(p.Name)
-		if name == "" {
-			continue // of another release
-		}
-		if err := a.c.cfg.Runtime.WriteFile(ctx, a.rec.ID, name, []byte(p.Blob)); err != nil {
-			return fmt.Errorf("write %s: %w", name, err)
-		}
-	}
-	return nil
 }
 
 // arriveRunning stores that the workspace runs.

@@ -13,9 +13,8 @@ import (
 func (a *attempt) stopSteps() []jobStep {
 	var steps []jobStep
 	if a.rec.AutoSyncPrefs && a.rec.Address != "" {
-		steps = append(steps, jobStep{name: agent.StepPreferences, title: "Saving your preferences", limit: 2 * syncTimeout, do: func(ctx context.Context) error {
-			a.c.syncPreferences(ctx, a.rec, a.log)
-			return ctx.Err()
+		steps = append(steps, jobStep{name: agent.StepPreferences, title: "Saving your preferences", limit: 2 * time.Minute, do: func(ctx context.Context) error {
+			return a.c.takePreferences(ctx, a.rec, a.log)
 		}})
 	}
 	return append(steps, jobStep{name: agent.StepStop, title: "Stopping the container", limit: a.c.cfg.StopGrace + 2*time.Minute, do: func(ctx context.Context) error {

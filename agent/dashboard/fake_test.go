@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,9 @@ type plane struct {
 	fault      error // of everything that reads
 	usage      *agent.Usage
 	watchers   []chan agent.Event
+	notes      []agent.PreferenceCopy
+	choices    []agent.PreferenceChoice
+	timesRead  int // how often the times alone were asked for
 	created    []agent.NewWorkspace
 }
 
@@ -242,7 +246,39 @@ func (p *plane) Preference(_ context.Context, name string) (agent.Preference, er
 	return agent.Preference{}, agent.Errorf(agent.CodeNotFound, "Setting %q not found", name)
 }
 
-func (p *plane) SavePreference(ctx context.Context, name, id string) (agent.Preference, error) {
+func (p *plane) PreferenceTimes(ctx context.Context) (map[string]time.Time, error) {
+	stored, err := p.ListPreferences(ctx)
+	p.timesRead++
+	times := map[string]time.Time{}
+	for _, s := range stored {
+		times[s.Name] = s.UpdatedAt
+	}
+	return times, err
+}
+
+// difference of a preference in a workspace. What has a "!" can run programs.
+func (p *plane) difference(id, name string) agent.PreferenceDifference {
+	d := agent.PreferenceDifference{WorkspaceID: id, Name: name}
+	if s, ok := p.saved[name]; ok {
+		d.Stored = agent.FileOf(s.Blob)
+	}
+	if f, ok := p.files[name]; ok {
+		d.Found = agent.FileOf(f)
+	}
+	for line := range strings.Lines(d.Found.Content) {
+		if strings.Contains(line, "!") {
+			d.Programs = append(d.Programs, strings.TrimSpace(line))
+		}
+	}
+	for _, n := range p.notes {
+		if n.WorkspaceID == id && n.Name == name {
+			d.Kind, d.Message = n.Kind, n.Message
+		}
+	}
+	return d
+}
+
+func (p *plane) SavePreference(ctx context.Context, name, id, confirm string) (agent.Preference, error) {
 	w, err := p.Workspace(ctx, id)
 	if err != nil {
 		return agent.Preference{}, err
@@ -256,8 +292,56 @@ func (p *plane) SavePreference(ctx context.Context, name, id string) (agent.Pref
 	if !ok {
 		return agent.Preference{}, agent.Errorf(agent.CodeNotFound, "There is no such file")
 	}
+	if d := p.difference(id, name); len(d.Programs) > 0 && confirm != d.Digest() {
+		e := agent.Errorf(agent.CodeConflict, "It can run programs in every workspace.")
+		e.Difference = &d
+		return agent.Preference{}, e
+	}
 	p.saved[name] = agent.Preference{Name: name, Blob: blob, UpdatedAt: start}
 	return p.saved[name], nil
+}
+
+func (p *plane) RemovePreference(ctx context.Context, name string) error {
+	if _, err := p.Preference(ctx, name); err != nil {
+		return err
+	}
+	delete(p.saved, name)
+	return nil
+}
+
+func (p *plane) PreferenceNotes(_ context.Context, id string) ([]agent.PreferenceCopy, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(p.notes), func(n agent.PreferenceCopy) bool { return id != "" && n.WorkspaceID != id }), p.fault
+}
+
+func (p *plane) PreferenceDifference(ctx context.Context, id, name string) (agent.PreferenceDifference, error) {
+	if _, err := p.Workspace(ctx, id); err != nil {
+		return agent.PreferenceDifference{}, err
+	}
+	if agent.PreferencePath(name) == "" {
+		return agent.PreferenceDifference{}, agent.Errorf(agent.CodeValidation, "name must be another")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.difference(id, name), nil
+}
+
+func (p *plane) ResolvePreference(ctx context.Context, id, name string, choice agent.PreferenceChoice, confirm string) error {
+	d, err := p.PreferenceDifference(ctx, id, name)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if confirm != d.Digest() {
+		e := agent.Errorf(agent.CodeConflict, "It was changed since it was shown.")
+		e.Difference = &d
+		return e
+	}
+	p.notes = nil
+	p.choices = append(p.choices, choice)
+	return nil
 }
 
 func (p *plane) Events(ctx context.Context, _ string, _ uint64) (<-chan agent.Event, bool) {

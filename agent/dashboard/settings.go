@@ -124,7 +124,7 @@ func (d *Dashboard) save(r *http.Request, workspaceID string) (preferencesView, 
 	v := preferencesView{Preferences: make([]preference, len(agent.PreferenceNames())), Chosen: workspaceID}
 	status, saved := http.StatusOK, 0
 	for i, name := range agent.PreferenceNames() {
-		_, err := d.ControlPlane.SavePreference(r.Context(), name, workspaceID)
+		_, err := d.ControlPlane.SavePreference(r.Context(), name, workspaceID, "")
 		if err == nil {
 			saved++
 			continue

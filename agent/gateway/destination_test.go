@@ -14,6 +14,7 @@ import (
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/controlplane"
 	"github.com/rockpool/rootvm/agent/gateway"
+	"github.com/rockpool/rootvm/agent/review"
 	"github.com/rockpool/rootvm/agent/sqlite"
 	"github.com/rockpool/rootvm/agent/stub"
 )
@@ -31,7 +32,7 @@ func over(tb testing.TB, insert func(agent.Tx) error) *gateway.Gateway {
 		tb.Fatal(err)
 	}
 	rt := stub.New(stub.Options{})
-	c, err := controlplane.New(context.WithoutCancel(tb.Context()), controlplane.Config{Store: db, Runtime: rt, Inventory: rt, Observer: rt, Health: rt, Log: slog.New(slog.DiscardHandler)})
+	c, err := controlplane.New(context.WithoutCancel(tb.Context()), controlplane.Config{Store: db, Runtime: rt, Inventory: rt, Observer: rt, Health: rt, Review: review.Review{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		tb.Fatal(err)
 	}

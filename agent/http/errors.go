@@ -17,6 +17,7 @@ var statuses = map[string]int{
 	agent.CodeNotFound:         http.StatusNotFound,
 	agent.CodeMethodNotAllowed: http.StatusMethodNotAllowed,
 	agent.CodeConflict:         http.StatusConflict,
+	agent.CodeUnusableFile:     http.StatusConflict,
 	agent.CodeTooLarge:         http.StatusRequestEntityTooLarge,
 	agent.CodeUnsupportedMedia: http.StatusUnsupportedMediaType,
 	agent.CodeTooMany:          http.StatusTooManyRequests,

@@ -248,7 +248,23 @@ func (f *fake) Preference(_ context.Context, name string) (agent.Preference, err
 	return agent.Preference{}, agent.Errorf(agent.CodeNotFound, "Preference %q not found", name)
 }
 
-func (f *fake) SavePreference(ctx context.Context, name, key string) (agent.Preference, error) {
+func (f *fake) PreferenceTimes(context.Context) (map[string]time.Time, error) {
+	times := map[string]time.Time{}
+	for _, p := range f.prefs {
+		times[p.Name] = p.UpdatedAt
+	}
+	return times, f.fail
+}
+
+// difference is what every workspace that runs has: key bindings that run
+// something.
+func difference(name, key string) agent.PreferenceDifference {
+	return agent.PreferenceDifference{
+		WorkspaceID: key, Name: name, Found: agent.FileOf("[7]"), Kind: agent.NoteUnseen, Message: "Look at it.", Programs: []string{"binding = 7"},
+	}
+}
+
+func (f *fake) SavePreference(ctx context.Context, name, key, confirm string) (agent.Preference, error) {
 	w, err := f.Workspace(ctx, key)
 	if err != nil {
 		return agent.Preference{}, err
@@ -257,8 +273,59 @@ func (f *fake) SavePreference(ctx context.Context, name, key string) (agent.Pref
 		return agent.Preference{}, agent.Errorf(agent.CodeConflict, "Workspace %q is not running", key)
 	}
 	p := agent.Preference{Name: name, Blob: "{\"a\":\t1}\n", UpdatedAt: born}
+	if d := difference(name, key); name == agent.PreferenceKeybindings {
+		if confirm != d.Digest() {
+			e := agent.Errorf(agent.CodeConflict, "It can run programs.")
+			e.Difference = &d
+			return agent.Preference{}, e
+		}
+		p.Blob = d.Found.Content
+	}
 	f.prefs = append(f.prefs, p)
 	return p, nil
+}
+
+func (f *fake) RemovePreference(_ context.Context, name string) error {
+	n := len(f.prefs)
+	f.prefs = slices.DeleteFunc(f.prefs, func(p agent.Preference) bool { return p.Name == name })
+	if len(f.prefs) == n {
+		return agent.Errorf(agent.CodeNotFound, "Setting %q not found", name)
+	}
+	return nil
+}
+
+func (f *fake) PreferenceNotes(ctx context.Context, key string) ([]agent.PreferenceCopy, error) {
+	if key != "" {
+		if _, err := f.Workspace(ctx, key); err != nil {
+			return nil, err
+		}
+	}
+	note := agent.PreferenceNote{Kind: agent.NoteFault, Message: "It is a directory.", NotedAt: born}
+	return []agent.PreferenceCopy{{WorkspaceID: id(2), Name: agent.IDEConfiguration, PreferenceNote: note}}, f.fail
+}
+
+func (f *fake) PreferenceDifference(ctx context.Context, key, name string) (agent.PreferenceDifference, error) {
+	w, err := f.Workspace(ctx, key)
+	if err == nil && w.Status != agent.StatusRunning {
+		err = agent.Errorf(agent.CodeConflict, "Workspace %q is not running", key)
+	}
+	return difference(name, key), err
+}
+
+func (f *fake) ResolvePreference(ctx context.Context, key, name string, choice agent.PreferenceChoice, confirm string) error {
+	d, err := f.PreferenceDifference(ctx, key, name)
+	if err != nil {
+		return err
+	}
+	if choice == agent.ChooseStored {
+		return agent.Errorf(agent.CodeNotFound, "Setting %q not found", name)
+	}
+	if confirm != d.Digest() {
+		e := agent.Errorf(agent.CodeConflict, "It was changed.")
+		e.Difference = &d
+		return e
+	}
+	return nil
 }
 
 func (f *fake) Route(_ context.Context, name string, port int) (agent.Route, error) {

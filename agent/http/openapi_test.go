@@ -92,6 +92,7 @@ func calls() []call {
 	w := func(n int, rest string) string { return "/api/workspaces/" + id(n) + rest }
 	r := func(rest string) string { return "/api/runtime/" + id(2) + rest }
 	gone := "/api/workspaces/" + ids.missing
+	keys := difference(agent.PreferenceKeybindings, id(2))
 	long := strings.Repeat("a", 64)
 	huge := `{"name":"abc","image":"","x":"` + strings.Repeat("a", http.MaxBody) + `"}`
 	return []call{
@@ -188,6 +189,26 @@ func calls() []call {
 		{name: "setting", method: "GET", target: "/api/settings/GitConfig", status: 200, text: `"name":"GitConfig"`},
 		{name: "setting, parameter", method: "GET", target: "/api/settings/GitConfig?workspaceId=x", status: 400},
 		{name: "settings", method: "GET", target: "/api/settings", status: 200, text: `"name":"GitConfig"`},
+		{name: "save, programs", method: "PUT", target: "/api/settings/CodeServerKeybindings?workspaceId=" + id(2), status: 409, text: `"difference":{"workspaceId":"` + id(2) + `","name":"CodeServerKeybindings","stored":null,"found":"[7]","kind":"unseen"`},
+		{name: "save, other digest", method: "PUT", target: "/api/settings/CodeServerKeybindings?confirm=x&workspaceId=" + id(2), status: 409, text: `"digest":"` + keys.Digest() + `"`},
+		{name: "save, confirmed", method: "PUT", target: "/api/settings/CodeServerKeybindings?workspaceId=" + id(2) + "&confirm=" + keys.Digest(), status: 200, text: `"blob":"[7]"`},
+		{name: "remove setting", method: "DELETE", target: "/api/settings/CodeServerKeybindings", status: 204},
+		{name: "remove setting, gone", method: "DELETE", target: "/api/settings/CodeServerKeybindings", status: 404},
+		{name: "remove setting, unknown", method: "DELETE", target: "/api/settings/Bashrc", status: 400, deviant: true},
+		{name: "remove setting, parameter", method: "DELETE", target: "/api/settings/GitConfig?confirm=x", status: 400},
+		{name: "setting notes", method: "GET", target: "/api/settings-notes", status: 200, text: `"kind":"fault"`},
+		{name: "setting notes, one", method: "GET", target: "/api/settings-notes?workspaceId=" + id(2), status: 200, text: `"name":"IDEConfiguration"`},
+		{name: "setting notes, gone", method: "GET", target: "/api/settings-notes?workspaceId=" + ids.missing, status: 404},
+		{name: "setting notes, no id", method: "GET", target: "/api/settings-notes?workspaceId=x", status: 404},
+		{name: "difference", method: "GET", target: w(2, "/settings/CodeServerKeybindings"), status: 200, text: `"programs":["binding = 7"],"digest":"` + keys.Digest() + `"`},
+		{name: "difference, stopped", method: "GET", target: w(3, "/settings/GitConfig"), status: 409},
+		{name: "difference, gone", method: "GET", target: gone + "/settings/GitConfig", status: 404},
+		{name: "difference, unknown", method: "GET", target: w(2, "/settings/Bashrc"), status: 400, deviant: true},
+		{name: "resolve", method: "POST", target: w(2, "/settings/CodeServerKeybindings"), body: `{"choice":"found","confirm":"` + keys.Digest() + `"}`, status: 204},
+		{name: "resolve, changed", method: "POST", target: w(2, "/settings/CodeServerKeybindings"), body: `{"choice":"found","confirm":"x"}`, status: 409, text: `"difference":{`},
+		{name: "resolve, not stored", method: "POST", target: w(2, "/settings/CodeServerKeybindings"), body: `{"choice":"stored","confirm":"x"}`, status: 404},
+		{name: "resolve, no digest", method: "POST", target: w(2, "/settings/GitConfig"), body: `{"choice":"found"}`, status: 400, text: `"path":"confirm"`, deviant: true},
+		{name: "resolve, empty digest", method: "POST", target: w(2, "/settings/GitConfig"), body: `{"choice":"found","confirm":""}`, status: 400, text: `"path":"confirm"`, deviant: true},
 
 		{name: "repositories", method: "GET", target: "/api/github/repos?sort=updated&page=1&per_page=500", status: 200, text: `{"items":[],"next_page":null}`},
 		{name: "repositories, order", method: "GET", target: "/api/github/repos?sort=size", status: 400, deviant: true},
@@ -246,6 +267,9 @@ func places() []place {
 		{schema: "Port", shape: api.Port{}},
 		{schema: "NewPort", shape: api.NewPort{}},
 		{schema: "Preference", shape: api.Preference{}},
+		{schema: "PreferenceNote", shape: api.PreferenceNote{}},
+		{schema: "PreferenceDifference", shape: api.PreferenceDifference{}},
+		{schema: "PreferenceResolution", shape: api.PreferenceResolution{}},
 		{schema: "Step", shape: api.Step{}},
 		{schema: "Usage", shape: api.Usage{}},
 		{schema: "Event", shape: api.Event{}},

@@ -14,6 +14,10 @@ func (s *Server) preferenceRoutes() []route {
 		{api.ListPreferences, s.listPreferences},
 		{api.GetPreference, s.preference},
 		{api.SavePreference, s.savePreference},
+		{api.RemovePreference, s.removePreference},
+		{api.ListPreferenceNotes, s.listPreferenceNotes},
+		{api.GetPreferenceDifference, s.preferenceDifference},
+		{api.ResolvePreference, s.resolvePreference},
 	}
 }
 
@@ -26,6 +30,16 @@ func preferenceName(r *http.Request) (string, error) {
 	return name, nil
 }
 
+// noQuery refuses the parameters that only a PUT of the same path takes.
+func noQuery(r *http.Request) error {
+	for _, name := range api.SavePreference.Query {
+		if r.URL.Query().Has(name) {
+			return invalid(name, "is a parameter of PUT only")
+		}
+	}
+	return nil
+}
+
 func (s *Server) listPreferences(w http.ResponseWriter, r *http.Request) error {
 	stored, err := s.ControlPlane.ListPreferences(r.Context())
 	if err != nil {
@@ -35,8 +49,8 @@ func (s *Server) listPreferences(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) preference(w http.ResponseWriter, r *http.Request) error {
-	if r.URL.Query().Has(api.QueryWorkspaceID) {
-		return invalid(api.QueryWorkspaceID, "is a parameter of PUT only")
+	if err := noQuery(r); err != nil {
+		return err
 	}
 	name, err := preferenceName(r)
 	if err != nil {
@@ -62,9 +76,79 @@ func (s *Server) savePreference(w http.ResponseWriter, r *http.Request) error {
 	if !agent.ValidID(id) {
 		return agent.Errorf(agent.CodeNotFound, "Workspace %q not found", id)
 	}
-	p, err := s.ControlPlane.SavePreference(r.Context(), name, id)
+	p, err := s.ControlPlane.SavePreference(r.Context(), name, id, r.URL.Query().Get(api.QueryConfirm))
 	if err != nil {
 		return err
 	}
 	return api.WriteJSON(w, http.StatusOK, api.FromPreference(p))
+}
+
+func (s *Server) removePreference(w http.ResponseWriter, r *http.Request) error {
+	if err := noQuery(r); err != nil {
+		return err
+	}
+	name, err := preferenceName(r)
+	if err != nil {
+		return err
+	}
+	if err := s.ControlPlane.RemovePreference(r.Context(), name); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) listPreferenceNotes(w http.ResponseWriter, r *http.Request) error {
+	id := r.URL.Query().Get(api.QueryWorkspaceID)
+	if id != "" && !agent.ValidID(id) {
+		return agent.Errorf(agent.CodeNotFound, "Workspace %q not found", id)
+	}
+	notes, err := s.ControlPlane.PreferenceNotes(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return api.WriteJSON(w, http.StatusOK, api.List(notes, api.FromPreferenceNote))
+}
+
+// copyName returns the workspace and the preference that the path names.
+func copyName(r *http.Request) (id, name string, err error) {
+	if id, err = workspaceID(r); err == nil {
+		name, err = preferenceName(r)
+	}
+	return id, name, err
+}
+
+func (s *Server) preferenceDifference(w http.ResponseWriter, r *http.Request) error {
+	id, name, err := copyName(r)
+	if err != nil {
+		return err
+	}
+	d, err := s.ControlPlane.PreferenceDifference(r.Context(), id, name)
+	if err != nil {
+		return err
+	}
+	return api.WriteJSON(w, http.StatusOK, api.FromPreferenceDifference(d))
+}
+
+func (s *Server) resolvePreference(w http.ResponseWriter, r *http.Request) error {
+	id, name, err := copyName(r)
+	if err != nil {
+		return err
+	}
+	f, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	body := decode[api.PreferenceResolution](f)
+	if err := f.err(); err != nil {
+		return err
+	}
+	if body.Confirm == "" {
+		return invalid("confirm", "must be the digest of the difference")
+	}
+	if err := s.ControlPlane.ResolvePreference(r.Context(), id, name, agent.PreferenceChoice(body.Choice), body.Confirm); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }

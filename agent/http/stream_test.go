@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -244,7 +245,7 @@ func TestClient(t *testing.T) {
 		t.Errorf("ports %+v, added %+v", ports, p)
 	}
 	must("remove port", c.RemovePort(ctx, id(1), 3000))
-	saved, err := c.SavePreference(ctx, agent.PreferenceGit, id(1))
+	saved, err := c.SavePreference(ctx, agent.PreferenceGit, id(1), "")
 	must("save", err)
 	prefs, err := c.ListPreferences(ctx)
 	must("settings", err)
@@ -253,6 +254,7 @@ func TestClient(t *testing.T) {
 	if len(prefs) != 1 || prefs[0] != saved || again != saved || saved.Blob != "{\"a\":\t1}\n" {
 		t.Errorf("settings %+v, saved %+v, read %+v", prefs, saved, again)
 	}
+	clientPreferences(ctx, t, c)
 	steps, err := c.Steps(ctx, id(1))
 	must("steps", err)
 	if len(steps) != 2 || steps[0].EndedAt.Sub(steps[0].StartedAt) != time.Second || !steps[1].EndedAt.IsZero() {
@@ -529,5 +531,38 @@ func TestSPAProxy(t *testing.T) {
 	}
 	if _, err := http.SPAProxy(&url.URL{Scheme: "file", Path: "/"}, nil); err == nil {
 		t.Error("a file is no server")
+	}
+}
+
+// clientPreferences drives what the client offers for differences.
+func clientPreferences(ctx context.Context, t *testing.T, c *client.Client) {
+	t.Helper()
+	want := difference(agent.PreferenceKeybindings, id(1))
+	_, err := c.SavePreference(ctx, want.Name, id(1), "")
+	if e, ok := errors.AsType[*agent.Error](err); !ok || e.Code != agent.CodeConflict || e.Difference == nil || e.Difference.Digest() != want.Digest() {
+		t.Errorf("save what can run programs: %+v", err)
+	}
+	if _, err := c.SavePreference(ctx, want.Name, id(1), want.Digest()); err != nil {
+		t.Errorf("confirm: %v", err)
+	}
+	times, err := c.PreferenceTimes(ctx)
+	if err != nil || len(times) != 2 || !times[want.Name].Equal(born.Truncate(time.Millisecond)) {
+		t.Errorf("times: %v, %v", times, err)
+	}
+	if err := c.RemovePreference(ctx, want.Name); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	for _, key := range []string{"", id(1)} {
+		notes, err := c.PreferenceNotes(ctx, key)
+		if err != nil || len(notes) != 1 || notes[0].Kind != agent.NoteFault || notes[0].Name != agent.IDEConfiguration || notes[0].WorkspaceID != id(2) {
+			t.Errorf("notes: %+v, %v", notes, err)
+		}
+	}
+	got, err := c.PreferenceDifference(ctx, id(1), want.Name)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("difference: %+v, %v", got, err)
+	}
+	if err := c.ResolvePreference(ctx, id(1), want.Name, agent.ChooseFound, want.Digest()); err != nil {
+		t.Errorf("resolve: %v", err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/containers/podman/v5/pkg/bindings"
 	"github.com/containers/podman/v5/pkg/bindings/containers"
 	podmancopy "github.com/containers/podman/v5/pkg/copy"
+	"github.com/containers/podman/v5/pkg/errorhandling"
 
 	"github.com/rockpool/rootvm/agent"
 )
@@ -287,7 +288,7 @@ func (e *Engine) readsConfig(id string, started time.Time) bool {
 func (e *Engine) writeConfig(ctx context.Context, id string, c agent.IDEConfig, told bool) error {
 	there, err := readConfig(ctx, id)
 	if err != nil {
-		return err
+		return inTheWay(err)
 	}
 
 	folder := folderContent(c.Folder)
@@ -314,7 +315,19 @@ func (e *Engine) writeConfig(ctx context.Context, id string, c agent.IDEConfig, 
 		}
 	}
 
-	return e.put(ctx, id, configDir, stale)
+	return inTheWay(e.put(ctx, id, configDir, stale))
+}
+
+// inTheWay tells a refusal of Podman's, which is about what the user has at a
+// path, from all that ends by itself.
+func inTheWay(err error) error {
+	refusal, refused := errors.AsType[*errorhandling.ErrorModel](err)
+	passing := fault(context.Background(), "configure", err)
+	if !refused || refusal.Code() != http.StatusInternalServerError || agent.ErrorCode(passing) != agent.CodeInternal {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", agent.Errorf(agent.CodeUnusableFile,
+		"The IDE's configuration ~/.config/code-server/config.yaml cannot be written: something else is in its place, or where its directory has to be. Move it away and start the workspace again."), err)
 }
 
 // ensureFolder makes a folder that is missing: the IDE opens it from the

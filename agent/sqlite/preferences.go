@@ -94,6 +94,7 @@ func (r *rows) NotedCopies(workspaceID string) ([]agent.PreferenceCopy, error) {
 }
 
 // ForgetPreferenceCopies implements [agent.PreferenceCopyRows].
-func (r *rows) ForgetPreferenceCopies(workspaceID string) (int64, error) {
-	return r.exec("forget preference copies", "DELETE FROM preference_copy WHERE workspace_id = ?", workspaceID)
+func (r *rows) ForgetPreferenceCopies(workspaceID string) error {
+	_, err := r.exec("forget preference copies", "DELETE FROM preference_copy WHERE workspace_id = ?", workspaceID)
+	return err
 }

@@ -248,6 +248,9 @@ func (r *Runtime) Configure(ctx context.Context, id string, ide agent.IDEConfig)
 		}
 		c.IDE = ide
 		home := r.homes[id]
+		if err := inTheWay(home, resolve(configFile)); err != nil {
+			return agent.Errorf(agent.CodeUnusableFile, "The IDE's configuration cannot be written: %v", err)
+		}
 		home[resolve(configFile)] = fmt.Appendf(nil, "bind-addr: 0.0.0.0:8080\nauth: none\ncert: false\nabs-proxy-base-path: /workspace/%s\n", ide.Name)
 		delete(home, resolve(folderFile))
 		if ide.Folder != "" {
@@ -296,6 +299,9 @@ func (r *Runtime) ReadFile(ctx context.Context, id, name string) (content []byte
 			return err
 		}
 		b, ok := r.homes[id][resolve(name)]
+		if !ok && inTheWay(r.homes[id], resolve(name)) != nil {
+			return agent.Errorf(agent.CodeConflict, "%s in the workspace is not a file", name)
+		}
 		if !ok {
 			return agent.Errorf(agent.CodeNotFound, "The workspace has no file %s", name)
 		}
@@ -314,9 +320,26 @@ func (r *Runtime) WriteFile(ctx context.Context, id, name string, content []byte
 		if len(content) > agent.MaxFileSize {
 			return agent.Errorf(agent.CodeTooLarge, "The file %s is larger than %d bytes", name, agent.MaxFileSize)
 		}
+		if err := inTheWay(r.homes[id], resolve(name)); err != nil {
+			return agent.Errorf(agent.CodeConflict, "The file %s cannot be written: %v", name, err)
+		}
 		r.homes[id][resolve(name)] = slices.Clone(content)
 		return nil
 	})
+}
+
+// inTheWay says what hinders that there is a file of this name: a directory
+// that has files in it, or a file where a directory has to be.
+func inTheWay(home map[string][]byte, name string) error {
+	for other := range home {
+		if strings.HasPrefix(other, name+"/") {
+			return fmt.Errorf("%s is a directory", name)
+		}
+		if strings.HasPrefix(name, other+"/") {
+			return fmt.Errorf("%s is not a directory", other)
+		}
+	}
+	return nil
 }
 
 func resolve(name string) string {

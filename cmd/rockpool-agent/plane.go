@@ -11,6 +11,7 @@ import (
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/controlplane"
 	"github.com/rockpool/rootvm/agent/metrics"
+	"github.com/rockpool/rootvm/agent/review"
 	"github.com/rockpool/rootvm/agent/sqlite"
 	"github.com/rockpool/rootvm/agent/stub"
 )
@@ -78,7 +79,7 @@ func newPlane(ctx context.Context, db *sqlite.DB, e engine, o serveOptions, log 
 		return nil, err
 	}
 	plane, err := controlplane.New(ctx, controlplane.Config{
-		Store: db, Runtime: e, Inventory: e, Observer: e, Health: e, Log: log,
+		Store: db, Runtime: e, Inventory: e, Observer: e, Health: e, Review: review.Review{}, Log: log,
 		Rebooted: last != boot, CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
 	})
 	if err == nil && last != boot {
