@@ -445,6 +445,13 @@ func (r *Runtime) Kill(id string) {
 	}
 }
 
+// DeleteFile deletes a file as its user does, behind everybody's back.
+func (r *Runtime) DeleteFile(id, name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.homes[id], resolve(name))
+}
+
 // snapshot is a runtime as it is written down.
 type snapshot struct {
 	Containers map[string]*container
