@@ -19,7 +19,6 @@ import (
 	"github.com/containers/podman/v5/pkg/bindings"
 	"github.com/containers/podman/v5/pkg/bindings/containers"
 	podmancopy "github.com/containers/podman/v5/pkg/copy"
-	"github.com/containers/podman/v5/pkg/errorhandling"
 
 	"github.com/rockpool/rootvm/agent"
 )
@@ -288,7 +287,7 @@ func (e *Engine) readsConfig(id string, started time.Time) bool {
 func (e *Engine) writeConfig(ctx context.Context, id string, c agent.IDEConfig, told bool) error {
 	there, err := readConfig(ctx, id)
 	if err != nil {
-		return inTheWay(err)
+		return inTheWay(ctx, id, err)
 	}
 
 	folder := folderContent(c.Folder)
@@ -315,19 +314,28 @@ func (e *Engine) writeConfig(ctx context.Context, id string, c agent.IDEConfig, 
 		}
 	}
 
-	return inTheWay(e.put(ctx, id, configDir, stale))
+	return inTheWay(ctx, id, e.put(ctx, id, configDir, stale))
 }
 
-// inTheWay tells a refusal of Podman's, which is about what the user has at a
-// path, from all that ends by itself.
-func inTheWay(err error) error {
-	refusal, refused := errors.AsType[*errorhandling.ErrorModel](err)
-	passing := fault(context.Background(), "configure", err)
-	if !refused || refusal.Code() != http.StatusInternalServerError || agent.ErrorCode(passing) != agent.CodeInternal {
-		return err
+// inTheWay says what of the user's is where the IDE's configuration has to be,
+// or its directory, once writing it has failed. Where nothing is, the failure
+// had another reason: err.
+func inTheWay(ctx context.Context, id string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return fmt.Errorf("%w (%w)", agent.Errorf(agent.CodeUnusableFile,
-		"The IDE's configuration ~/.config/code-server/config.yaml cannot be written: something else is in its place, or where its directory has to be. Move it away and start the workspace again."), err)
+	for _, p := range []struct {
+		name string
+		dir  bool
+	}{{path.Dir(configDir), true}, {configDir, true}, {configFile, false}, {folderFile, false}} {
+		st, statErr := containers.Stat(ctx, containerName(id), p.name)
+		if statErr != nil || st.IsDir == p.dir {
+			continue
+		}
+		return fmt.Errorf("%w (%w)", agent.Errorf(agent.CodeUnusableFile,
+			"The IDE's configuration cannot be written, because %s in the workspace is something else. Move it away, then start the workspace again.", p.name), err)
+	}
+	return err
 }
 
 // ensureFolder makes a folder that is missing: the IDE opens it from the

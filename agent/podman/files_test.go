@@ -209,6 +209,13 @@ func engineOf(t *testing.T, s *service) *Engine {
 	return &Engine{Socket: socket, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
 }
 
+// call runs f with an engine of the service.
+func (s *service) call(t *testing.T, f func(context.Context, *Engine) error) error {
+	t.Helper()
+	e := engineOf(t, s)
+	return e.call(t.Context(), "configure", func(ctx context.Context) error { return f(ctx, e) })
+}
+
 // readFrom reads the IDE's configuration of a workspace.
 func readFrom(t *testing.T, s *service) (there map[string][]byte, err error) {
 	t.Helper()
@@ -359,5 +366,34 @@ func TestReadConfig_fault(t *testing.T) {
 	s := &service{files: map[string]*entry{configFile: {mode: 0o644, content: "x"}}, fail: "database is locked"}
 	if there, err := readFrom(t, s); err == nil || !strings.Contains(err.Error(), s.fail) {
 		t.Errorf("%q, %v", there, err)
+	}
+}
+
+// TestWriteConfig_inTheWay: what a user has where the configuration belongs is
+// told from what Podman cannot do.
+func TestWriteConfig_inTheWay(t *testing.T) {
+	dir, plain := &entry{mode: fs.ModeDir | 0o755}, &entry{mode: 0o644, content: "x"}
+	const refusal = "copier: put: error creating file: is a directory"
+	for name, tt := range map[string]struct {
+		files map[string]*entry
+		code  string
+		text  string
+	}{
+		"directory":      {map[string]*entry{path.Dir(configDir): dir, configDir: dir, configFile: dir}, agent.CodeUnusableFile, configFile},
+		"no directory":   {map[string]*entry{path.Dir(configDir): dir, configDir: plain}, agent.CodeUnusableFile, configDir},
+		"none above it":  {map[string]*entry{path.Dir(configDir): plain}, agent.CodeUnusableFile, path.Dir(configDir)},
+		"Podman's fault": {map[string]*entry{path.Dir(configDir): dir, configDir: dir, configFile: plain}, agent.CodeInternal, refusal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.files[agent.Home] = dir
+			s := &service{files: tt.files, fail: refusal}
+			err := s.call(t, func(ctx context.Context, e *Engine) error {
+				err := e.writeConfig(ctx, id, agent.IDEConfig{Name: "one"}, true)
+				return err
+			})
+			if agent.ErrorCode(err) != tt.code || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("%v (%s), want %s", err, agent.ErrorCode(err), tt.text)
+			}
+		})
 	}
 }

@@ -229,6 +229,10 @@ func (r *suite) files(t *testing.T) {
 		r.wantFile(t, f.path, f.content)
 	}
 
+	_, err = r.Runtime.ReadFile(ctx, first, "a/b")
+	wantCode(t, "read a directory", err, agent.CodeConflict)
+	wantCode(t, "write over a directory", r.Runtime.WriteFile(ctx, first, "a/b", nil), agent.CodeConflict)
+
 	r.wantFile(t, agent.Home+"/.gitconfig", "[user]\n\tname = Ä\r\n")
 	wantCode(t, "too large", r.Runtime.WriteFile(ctx, first, "huge", make([]byte, agent.MaxFileSize+1)), agent.CodeTooLarge)
 	_, err = r.Runtime.ReadFile(ctx, first, "huge")
