@@ -78,9 +78,13 @@ func (d *Dashboard) Handler() http.Handler {
 	handle("POST /app/workspaces/{id}/ports", d.addPort)
 	handle("POST /app/workspaces/{id}/ports/{port}/remove", d.removePort)
 	handle("POST /app/workspaces/{id}/preferences", d.saveFromDetail)
+	handle("GET /app/workspaces/{id}/preferences/{name}", d.difference)
+	handle("POST /app/workspaces/{id}/preferences/{name}", d.resolve)
 	handle("GET /app/settings", d.settings)
 	handle("GET /app/settings/live", d.settingsLive)
 	handle("POST /app/settings", d.saveFromSettings)
+	handle("GET /app/settings/{name}", d.stored)
+	handle("POST /app/settings/{name}/remove", d.forget)
 	handle("/app/", func(http.ResponseWriter, *http.Request) error {
 		return agent.Errorf(agent.CodeNotFound, "There is no page at this address.")
 	})

@@ -123,6 +123,10 @@ func TestPages_golden(t *testing.T) {
 		"error":     {busy(), "/app/workspaces/" + id(2)},
 		"stopped":   {busy(), "/app/workspaces/" + id(1)},
 		"settings":  {busy(), "/app/settings"},
+
+		"difference": {differing(), "/app/workspaces/" + id(3) + "/preferences/GitConfig"},
+		"noted":      {differing(), "/app/settings"},
+		"stored":     {differing(), "/app/settings/GitConfig"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := get(t, tt.p, tt.target)
@@ -144,8 +148,8 @@ func TestPages_golden(t *testing.T) {
 // TestPages_contract holds what every page must be: safe, whole, and with the
 // words of states only where the states are.
 func TestPages_contract(t *testing.T) {
-	p := busy()
-	for _, target := range []string{"/app/workspaces", "/app/workspaces/new", "/app/workspaces/new/repo", "/app/workspaces/new/configure", "/app/workspaces/" + id(3), "/app/workspaces/" + id(2), "/app/workspaces/" + id(1), "/app/settings"} {
+	p := differing()
+	for _, target := range []string{"/app/settings/GitConfig", "/app/workspaces/" + id(3) + "/preferences/GitConfig", "/app/workspaces", "/app/workspaces/new", "/app/workspaces/new/repo", "/app/workspaces/new/configure", "/app/workspaces/" + id(3), "/app/workspaces/" + id(2), "/app/workspaces/" + id(1), "/app/settings"} {
 		t.Run(target, func(t *testing.T) {
 			a := get(t, p, target)
 			a.want(t, http.StatusOK, `<html lang="en">`, `aria-current="page"`, `>Rockpool</span>`)
@@ -180,14 +184,18 @@ func visible(html string) string { return tags.ReplaceAllString(html, " ") }
 func TestHandler_faults(t *testing.T) {
 	p := busy()
 	for target, want := range map[string]int{
-		"/app/none":                                  404,
-		"/app/workspaces/" + id(9):                   404,
-		"/app/workspaces/" + id(9) + "/log":          404,
-		"/app/workspaces?cursor=x":                   400,
-		"/app/workspaces/new/configure?repo=":        400,
-		"/app/workspaces/new/configure?repo=%2Fetc":  400,
-		"/app/workspaces/new/configure?repo=-x%2F..": 400,
-		"/app/assets/none.css":                       404,
+		"/app/none":                                           404,
+		"/app/workspaces/" + id(9):                            404,
+		"/app/workspaces/" + id(9) + "/log":                   404,
+		"/app/workspaces?cursor=x":                            400,
+		"/app/workspaces/new/configure?repo=":                 400,
+		"/app/workspaces/new/configure?repo=%2Fetc":           400,
+		"/app/workspaces/new/configure?repo=-x%2F..":          400,
+		"/app/assets/none.css":                                404,
+		"/app/settings/Bashrc":                                404,
+		"/app/settings/CodeServerSettings":                    404,
+		"/app/workspaces/" + id(3) + "/preferences/Bashrc":    404,
+		"/app/workspaces/" + id(9) + "/preferences/GitConfig": 404,
 	} {
 		a := get(t, p, target)
 		a.want(t, want, "<h1>")
@@ -337,7 +345,7 @@ func TestSettings(t *testing.T) {
 	p := busy()
 	p.files[agent.PreferenceSettings] = "{}"
 	a := post(t, p, "/app/settings", "workspace", id(3))
-	a.want(t, 200, "Saved. New workspaces begin with these.", "No such file there yet", "1 minute ago", "Never")
+	a.want(t, 200, "Saved. Every workspace gets these when it starts, unless its own were changed.", "No such file there yet", "1 minute ago", "Never")
 	if n := strings.Count(a.body, "Never"); n != 1 {
 		t.Errorf("%d preferences were never saved, want 1", n)
 	}

@@ -59,7 +59,7 @@ type preview struct {
 }
 
 // detailRegions are the parts of the page that change by themselves.
-var detailRegions = []string{"status", "message", "actions", "steps", "usage", "ports", "port-form", "log", "preferences", "save-all"}
+var detailRegions = []string{"status", "message", "actions", "steps", "usage", "ports", "port-form", "log", "preferences", "notes", "save-all"}
 
 // read fills the view of one workspace with what is true now.
 func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) error {
@@ -78,7 +78,7 @@ func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) er
 	}
 	v.Steps = slices.DeleteFunc(v.Steps, func(s agent.Step) bool { return s.Name == agent.StepCommit })
 	v.Total = total(v.Steps)
-	if err := d.readPreferences(ctx, &v.preferencesView, v.Now); err != nil {
+	if err := d.readPreferences(ctx, &v.preferencesView, id, v.Now); err != nil {
 		return err
 	}
 	if w.Status != agent.StatusRunning {

@@ -33,7 +33,7 @@ type plane struct {
 	watchers   []chan agent.Event
 	notes      []agent.PreferenceCopy
 	choices    []agent.PreferenceChoice
-	timesRead  int // how often the times alone were asked for
+	read       int // how often stored preferences were read
 	created    []agent.NewWorkspace
 }
 
@@ -228,6 +228,7 @@ func (p *plane) ListPreferences(context.Context) ([]agent.Preference, error) {
 	if p.fault != nil {
 		return nil, p.fault
 	}
+	p.read++
 	var all []agent.Preference
 	for _, name := range agent.PreferenceNames() {
 		if s, ok := p.saved[name]; ok {
@@ -246,14 +247,14 @@ func (p *plane) Preference(_ context.Context, name string) (agent.Preference, er
 	return agent.Preference{}, agent.Errorf(agent.CodeNotFound, "Setting %q not found", name)
 }
 
-func (p *plane) PreferenceTimes(ctx context.Context) (map[string]time.Time, error) {
-	stored, err := p.ListPreferences(ctx)
-	p.timesRead++
+func (p *plane) PreferenceTimes(context.Context) (map[string]time.Time, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	times := map[string]time.Time{}
-	for _, s := range stored {
+	for _, s := range p.saved {
 		times[s.Name] = s.UpdatedAt
 	}
-	return times, err
+	return times, p.fault
 }
 
 // difference of a preference in a workspace. What has a "!" can run programs.

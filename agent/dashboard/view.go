@@ -18,13 +18,14 @@ var templateFiles embed.FS
 
 // pages are the templates of whole pages by file name; each has layout.html
 // and the regions beside it.
-var pages = parsePages("list.html", "new.html", "repo.html", "configure.html", "detail.html", "settings.html", "failure.html")
+var pages = parsePages("list.html", "new.html", "repo.html", "configure.html", "detail.html", "settings.html", "stored.html", "difference.html", "failure.html")
 
 // regionTemplates render one region each.
 var regionTemplates = template.Must(template.New("").Funcs(functions).ParseFS(templateFiles, "templates/regions.html"))
 
 var functions = template.FuncMap{
 	"asset":      func(file string) string { return "/app/assets/" + assetNames[file] },
+	"shown":      shown,
 	"statusText": statusText,
 	"stepTitle":  stepTitle,
 	"took":       took,
