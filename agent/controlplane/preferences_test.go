@@ -279,6 +279,18 @@ func TestPreferences_storedUnseen(t *testing.T) {
 		if agent.ErrorCode(err) != agent.CodeConflict {
 			t.Errorf("use the stored one: %v", err)
 		}
+		p.write(ws.ID, "run!") // the same: it can be agreed to
+		_, err = p.SavePreference(t.Context(), agent.PreferenceGit, ws.ID, "")
+		if e, ok := errors.AsType[*agent.Error](err); !ok || e.Difference == nil || len(e.Difference.Programs) != 1 {
+			t.Errorf("save it again: %+v", err)
+		}
+		if _, err := p.SavePreference(t.Context(), agent.PreferenceGit, ws.ID, p.difference(ws.ID).Digest()); err != nil {
+			t.Errorf("agree: %v", err)
+		}
+		if next := p.created("next"); p.file(next.ID, gitFile) != "run!" {
+			t.Errorf("what was agreed to did not arrive: %q", p.file(next.ID, gitFile))
+		}
+
 		must(t, p.RemovePreference(t.Context(), agent.PreferenceGit))
 		p.restart(ws.ID)
 		if n := p.note(ws.ID); n.Kind != agent.NoteNone {

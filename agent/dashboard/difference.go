@@ -18,7 +18,7 @@ type differenceView struct {
 	agent.PreferenceDifference
 	W      agent.Workspace
 	Path   string
-	Same   bool
+	Equal  bool // both are the same; there may be something in it to agree to
 	Lines  []diffLine
 	Notice string // of a choice that was refused
 }
@@ -131,8 +131,14 @@ func (d *Dashboard) showDifference(w http.ResponseWriter, r *http.Request, statu
 	}
 	v.layout = d.layout(preferenceTitle(v.Name), "/app/settings")
 	v.Path = "~/" + agent.PreferencePath(v.Name)
-	v.Same = v.Stored == v.Found
-	v.Lines = sideBySide(v.Stored.Content, v.Found.Content)
+	if v.Equal = v.Stored == v.Found; !v.Equal {
+		v.Lines = sideBySide(v.Stored.Content, v.Found.Content)
+	}
+	if v.Equal && len(v.Programs) > 0 { // stored before anybody was asked
+		for _, l := range split(v.Found.Content) {
+			v.Lines = append(v.Lines, diffLine{Old: l, New: l, HasOld: true, HasNew: true})
+		}
+	}
 	return d.render(w, status, "difference.html", v)
 }
 

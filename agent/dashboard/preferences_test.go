@@ -57,6 +57,11 @@ func TestDifference(t *testing.T) {
 	if a := get(t, p, differenceOf3); strings.Contains(a.body, "Keep this") || !strings.Contains(a.body, "Both are the same.") {
 		t.Errorf("a difference that is none:\n%s", a.body)
 	}
+	p.files[agent.PreferenceGit] = "[alias]\n\tx = !id\n" // stored before anybody was asked
+	p.saved[agent.PreferenceGit] = agent.Preference{Name: agent.PreferenceGit, Blob: p.files[agent.PreferenceGit]}
+	if a := get(t, p, differenceOf3); !strings.Contains(a.body, "Keep this") || strings.Contains(a.body, "Use the stored one") || !strings.Contains(a.body, "<td>[alias]</td>") {
+		t.Errorf("the same that nobody has seen:\n%s", a.body)
+	}
 	delete(p.files, agent.PreferenceGit)
 	if a := get(t, p, differenceOf3); strings.Contains(a.body, "Keep this") || !strings.Contains(a.body, "No file in three") {
 		t.Errorf("a file that is not there:\n%s", a.body)
