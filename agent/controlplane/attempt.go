@@ -120,6 +120,7 @@ func (a *attempt) lookForHome(ctx context.Context) error {
 	if slices.ContainsFunc(refs, func(ref agent.ContainerRef) bool { return ref.ID == a.rec.ID && ref.HasHome }) {
 		return nil
 	}
+
 	a.rec.Cloned = false
 	return a.c.update(ctx, func(ch *change) error {
 		for _, name := range copies {

@@ -324,11 +324,13 @@ func (c *ControlPlane) takePreference(ctx context.Context, workspaceID, name str
 	if err != nil {
 		return err
 	}
+
 	return c.update(ctx, func(ch *change) error {
 		p, err := readCopy(ch, workspaceID, name)
 		if err != nil {
 			return err
 		}
+
 		switch c.policy.take(p.file(), p.copy.Base, found) {
 		case settle:
 			return ch.settleCopy(p.copy, found)

@@ -64,7 +64,11 @@ var namingWords = []string{
 
 // switchingWords are in names of settings that let something run by being on
 // or off.
-var switchingWords = []string{"approve", "hook", "hooks", "mcp", "task", "tasks", "trust", "trusted"}
+var switchingWords = []string{"approve", "hook", "hooks", "mcp", "security", "task", "tasks", "trust", "trusted", "untrusted"}
+
+// namingEnds are what words end in that no capital letter parts from them, as
+// in "PHPPath".
+var namingEnds = []string{"path", "paths", "command", "commands", "executable"}
 
 // namedByUser are settings whose members are names of files, languages, colours
 // or words, not settings.
@@ -85,7 +89,7 @@ func harmlessSetting(path []string, leaf hujson.Value) bool {
 		if slices.Contains(switchingWords, w) {
 			return false
 		}
-		if literal.Kind() == '"' && (slices.Contains(namingWords, w) || strings.HasPrefix(w, "exec") || strings.HasPrefix(w, "run")) {
+		if literal.Kind() == '"' && namesProgram(w) {
 			return false
 		}
 	}
@@ -100,6 +104,13 @@ func harmlessSetting(path []string, leaf hujson.Value) bool {
 		}
 	}
 	return !slices.ContainsFunc(pathVariables, func(v string) bool { return strings.Contains(value, v) })
+}
+
+// namesProgram reports whether a word of a setting's name says that its value is
+// a program or goes to one.
+func namesProgram(word string) bool {
+	return slices.Contains(namingWords, word) || strings.HasPrefix(word, "exec") || strings.HasPrefix(word, "run") ||
+		slices.ContainsFunc(namingEnds, func(end string) bool { return strings.HasSuffix(word, end) })
 }
 
 // words are the words of a setting's name, in lower case: those of
@@ -117,6 +128,7 @@ func words(path []string) (list []string) {
 			}
 			word = word[:0]
 		}
+
 		lower := false
 		for _, c := range name {
 			letter := unicode.IsLetter(c) || unicode.IsDigit(c)

@@ -66,6 +66,7 @@ func gitPrograms(content string) (lines []string, err error) {
 		}
 		return nil
 	})
+
 	if err == nil && read < variableLines(content) {
 		err = errors.New("it has lines of unclear meaning")
 	}
@@ -131,7 +132,7 @@ func harmlessAlias(value string) bool {
 	}
 	for _, w := range words[1:] {
 		strategy := w == "-s" && words[0] != "status" // of a merge: the name of a program
-		if strategy || strings.HasPrefix(w, "-") && !slices.Contains(aliasOptions, w) || strings.ContainsAny(w, "\"'\\`$!;|&") {
+		if strategy || strings.HasPrefix(w, "-") && !slices.Contains(aliasOptions, w) || strings.ContainsAny(w, "\"'\\`$!;|&:") {
 			return false
 		}
 	}
