@@ -89,6 +89,9 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		w.WriteHeader(http.StatusNoContent)
 		return
+	case r.Method == http.MethodPut && s.fail != "":
+		refuse(http.StatusInternalServerError, s.fail)
+		return
 	case r.Method == http.MethodPut:
 		s.unpack(r)
 		return
@@ -388,8 +391,7 @@ func TestWriteConfig_inTheWay(t *testing.T) {
 			tt.files[agent.Home] = dir
 			s := &service{files: tt.files, fail: refusal}
 			err := s.call(t, func(ctx context.Context, e *Engine) error {
-				err := e.writeConfig(ctx, id, agent.IDEConfig{Name: "one"}, true)
-				return err
+				return e.writeConfig(ctx, id, agent.IDEConfig{Name: "one"}, true)
 			})
 			if agent.ErrorCode(err) != tt.code || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("%v (%s), want %s", err, agent.ErrorCode(err), tt.text)
