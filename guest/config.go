@@ -51,7 +51,11 @@ var (
 // DecodeConfig reads config.json, fills in the defaults and checks it.
 // Unknown keys are ignored, so that a newer host can start an older image;
 // everything else is strict. The error is one line that names every fault.
-func DecodeConfig(r io.Reader) (Config, error) {
+func DecodeConfig(r io.Reader) (Config, error) { return DecodeConfigOver(Config{}, r) }
+
+// DecodeConfigOver is [DecodeConfig], but what config.json does not name stays
+// as it is in base.
+func DecodeConfigOver(base Config, r io.Reader) (Config, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxConfigSize+1))
 	if err != nil {
 		return Config{}, fmt.Errorf("read config.json: %w", err)
@@ -63,7 +67,8 @@ func DecodeConfig(r io.Reader) (Config, error) {
 		return Config{}, errors.New("config.json is not UTF-8 text")
 	}
 
-	var c Config
+	c := base
+	c.Version = 0
 	if err := json.Unmarshal(b, &c); err != nil {
 		return Config{}, fmt.Errorf("config.json is not what this image understands: %w", err)
 	}
@@ -103,12 +108,13 @@ func (c Config) Validate() error {
 		}
 	}
 
-	check(hostnamePattern.MatchString(c.Hostname), "hostname %.80q is not a host name of 1 to 63 letters a-z, digits and dashes", c.Hostname)
+	named := func(name string, err error) { check(err == nil, "%s %v", name, err) }
+	named("hostname", CheckHostname(c.Hostname))
 	check(sharePattern.MatchString(c.Share), "share %.80q is not a mount tag of 1 to 35 letters, digits, dots and dashes", c.Share)
-	check(usernamePattern.MatchString(c.Credentials.Username), "credentials.username %.80q is not a name of 1 to 64 letters, digits, dots and dashes", c.Credentials.Username)
-
-	hash := c.Credentials.PasswordHash
-	check(hash == "" || bcryptPattern.MatchString(hash), "credentials.passwordHash is not a bcrypt hash")
+	named("credentials.username", CheckUsername(c.Credentials.Username))
+	if hash := c.Credentials.PasswordHash; hash != "" {
+		named("credentials.passwordHash", CheckPasswordHash(hash))
+	}
 
 	for _, f := range c.Ports.Forwards() {
 		check(f.Host > 0 && f.Host <= 65535, "ports.%s %d is not a port from 1 to 65535", f.Name, f.Host)

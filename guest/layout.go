@@ -64,6 +64,7 @@ const (
 	DatabaseFile     = StateDir + "/rockpool.db"
 	PasswordFile     = StateDir + "/dashboard-password"     // made on the first boot unless a hash was given
 	PasswordHashFile = SetupRunDir + "/password-hash"       // of the dashboard's password, for the agent
+	ConsoleFile      = SetupRunDir + "/console"             // what the console says of how to get in, for root alone
 	SlotsDir         = "/run/rockpool-slots"                // ID-mapped views of the workspace image, one a slot
 	SlotsSocket      = "/run/rockpool-slots.sock"           // asks the root helper for one
 	NetworksSocket   = "/run/rockpool-networks.sock"        // tells the root helper the host's networks

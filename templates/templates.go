@@ -107,6 +107,7 @@ var targets = []struct {
 	{"rockpool-late.service", "/etc/systemd/system/rockpool-late.service", 0o644},
 	{"rockpool-late.target", "/etc/systemd/system/rockpool-late.target", 0o644},
 	{"rockpool-grow.service", "/etc/systemd/system/rockpool-grow.service", 0o644},
+	{"rockpool-console.service", "/etc/systemd/system/rockpool-console.service", 0o644},
 	{"user.conf", "/etc/systemd/system/user@990.service.d/60-rockpool.conf", 0o644},
 	{"rockpool-firewall.service", "/etc/systemd/system/rockpool-firewall.service", 0o644},
 	{"rockpool-slots.socket", "/etc/systemd/system/rockpool-slots.socket", 0o644},

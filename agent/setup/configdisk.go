@@ -21,15 +21,16 @@ const (
 	configMount = guest.SetupRunDir + "/disk"
 )
 
-// readConfigDisk takes over what the host says. Without a disk the defaults
-// stand, and keys that are there already stay.
+// readConfigDisk takes over what the host says. What the disk does not name is as
+// the credentials of the system say, else the default; keys that are there
+// already stay.
 func (s *Setup) readConfigDisk(context.Context) (string, error) {
 	d, kind, err := s.findConfigDisk()
 	if err != nil {
 		return "", err
 	}
 	if d.path == "" {
-		return "none: defaults", nil
+		return "none", nil
 	}
 	dir := s.path(configMount)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -89,7 +90,7 @@ func (s *Setup) readConfig(dir string) error {
 	if keysErr == nil && keys != nil {
 		keysErr = checkKeys(keys)
 	}
-	if keysErr == nil {
+	if keysErr == nil && keys != nil {
 		s.authorizedKeys = keys
 	}
 	b, err := readAnyCase(dir, guest.ConfigFile, guest.MaxConfigSize)
@@ -98,7 +99,7 @@ func (s *Setup) readConfig(dir string) error {
 	}
 	if err == nil {
 		var c guest.Config
-		if c, err = guest.DecodeConfig(bytes.NewReader(b)); err == nil {
+		if c, err = guest.DecodeConfigOver(s.config, bytes.NewReader(b)); err == nil {
 			s.config = c
 		}
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	passwordFile = guest.StateDir + "/dashboard-password"
+	passwordFile = guest.PasswordFile
 	// hashFile spares each boot the hashing, which is slow on purpose. It
 	// holds a fingerprint of the password it belongs to, and the hash.
 	hashFile = guest.StateDir + "/dashboard-password.hash"
@@ -33,14 +33,36 @@ func (s *Setup) ensureCredentials(context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	hash, did := s.config.Credentials.PasswordHash, "taken from the configuration disk"
-	var fault error
+	hash, did, fault := s.dashboardHash(owner.gid)
 	if hash == "" {
-		if hash, did, fault = s.ownPassword(owner.gid); hash == "" {
-			return "", fault
-		}
+		return "", fault
 	}
 	return did, errors.Join(fault, s.replace(guest.PasswordHashFile, []byte(hash+"\n"), 0o640, 0, owner.gid))
+}
+
+// dashboardHash returns the hash of the password, which the host gave, or gave in
+// clear, or neither. With an error it may return one all the same, as
+// [Setup.ownPassword] does.
+func (s *Setup) dashboardHash(group int) (hash, did string, err error) {
+	if hash = s.config.Credentials.PasswordHash; hash != "" {
+		return hash, "hash given by the host", nil
+	}
+	if s.password == "" {
+		return s.ownPassword(group)
+	}
+
+	// No copy of the password, nor of anything that is quicker to try than
+	// bcrypt, is left on a disk, so each boot hashes it again.
+	b, err := bcrypt.GenerateFromPassword([]byte(s.password), s.HashCost)
+	if err != nil {
+		return "", "", fmt.Errorf("hash the given dashboard password: %w", err)
+	}
+	return string(b), "password given by the host", nil
+}
+
+// passwordGiven reports whether the host says by which password one gets in.
+func (s *Setup) passwordGiven() bool {
+	return s.password != "" || s.config.Credentials.PasswordHash != ""
 }
 
 // ownPassword returns the hash of the password in the password file, which
@@ -50,7 +72,7 @@ func (s *Setup) ownPassword(group int) (hash, did string, err error) {
 	mark, last := s.lastHash()
 	password, err := s.readPassword()
 	if err != nil {
-		return last, "", fmt.Errorf("%w: write one line of 1 to %d bytes into it; until then the password before it counts", err, maxPassword)
+		return last, "", fmt.Errorf("%w: write one line of 1 to %d bytes into it; until then the password before it counts", err, guest.MaxPassword)
 	}
 	did = "kept"
 	if password == "" {
@@ -74,9 +96,6 @@ func (s *Setup) ownPassword(group int) (hash, did string, err error) {
 	return last, did, nil
 }
 
-// maxPassword is how much of a password bcrypt takes, in bytes.
-const maxPassword = 72
-
 // readPassword returns what the password file holds, "" when there is none.
 func (s *Setup) readPassword() (string, error) {
 	b, err := readRegular(s.path(passwordFile), 1<<10)
@@ -87,7 +106,7 @@ func (s *Setup) readPassword() (string, error) {
 		return "", fmt.Errorf("read dashboard password: %w", err)
 	}
 	password := strings.TrimSpace(string(b))
-	if len(password) > maxPassword || !utf8.ValidString(password) || strings.ContainsFunc(password, unicode.IsControl) {
+	if len(password) > guest.MaxPassword || !utf8.ValidString(password) || strings.ContainsFunc(password, unicode.IsControl) {
 		return "", fmt.Errorf("%s holds no password", passwordFile)
 	}
 	return password, nil

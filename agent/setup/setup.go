@@ -1,8 +1,8 @@
 // Package setup prepares the machine for Rockpool, as root and early on each
-// boot: the data disk, the configuration disk, the host name, the account for
-// SSH, keys and the dashboard's credentials. It owns those files and mounts,
-// and [guest.SetupRunDir], where it leaves what the daemon and Caddy read. It
-// imports only guest, the contract with the host.
+// boot: the data disk, the credentials of the system, the configuration disk, the
+// host name, the account for SSH, keys and the dashboard's credentials. It owns
+// those files and mounts, and [guest.SetupRunDir], where it leaves what the
+// daemon and Caddy read. It imports only guest, the contract with the host.
 //
 // Every step is an "ensure": it may run again, and may be interrupted
 // anywhere. A step that fails does not keep the next one from running, so
@@ -51,6 +51,7 @@ type Setup struct {
 
 	config         guest.Config
 	authorizedKeys []byte
+	password       string // of the dashboard, in clear: given by the host
 	dataErr        error
 }
 
@@ -68,6 +69,7 @@ func (s *Setup) Run(ctx context.Context) error {
 	var faults []string
 	for _, st := range []step{
 		{"results", s.makeRunDir},
+		{"system-credentials", s.readSystemCredentials},
 		{"config-disk", s.readConfigDisk},
 		{"data-disk", s.mountData},
 		{"directories", s.makeDirectories},
@@ -77,6 +79,7 @@ func (s *Setup) Run(ctx context.Context) error {
 		{"authorized-keys", s.writeAuthorizedKeys},
 		{"credentials", s.ensureCredentials},
 		{"config", s.writeConfig},
+		{"console", s.writeConsole},
 	} {
 		start := s.Now()
 		did, err := st.run(ctx)
