@@ -14,6 +14,9 @@ import (
 // Image returns the path of the manifest of the image in dist/, which it makes
 // when there is none.
 func (p *Pipeline) Image(ctx context.Context) (manifest string, err error) {
+	if err := p.settleLocked(ctx); err != nil {
+		return "", err
+	}
 	m, ok := p.Manifest()
 	if !ok {
 		p.printLine("there is no image of %s yet: building it (the first time takes some minutes)", p.Spec.Name())
@@ -22,6 +25,20 @@ func (p *Pipeline) Image(ctx context.Context) (manifest string, err error) {
 		p.printLine("  %s", note)
 	}
 	return p.dist(".manifest.json"), err
+}
+
+// settleLocked ends a promotion that was cut off after its switch: the files get
+// the names by which others may refer to them.
+func (p *Pipeline) settleLocked(ctx context.Context) error {
+	if m, ok := p.Manifest(); !ok || !unsettled(m) {
+		return nil
+	}
+	cacheLock, err := p.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer cacheLock.Close()
+	return p.settle()
 }
 
 // Make makes the image into dist/ and lists its files.

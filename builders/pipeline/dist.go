@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/toolchain"
@@ -47,53 +47,45 @@ func (p *Pipeline) Older(ctx context.Context, m builders.Manifest) string {
 	return fmt.Sprintf("the image is of revision %s, the checkout of %s: `go tool mage rootvm:build` updates it", m.Revision, now)
 }
 
-// promote moves the finished files into dist/, the manifest last, so that an
-// interruption leaves either the old image or the new one named by a manifest.
+// promote brings the finished files into dist/: the old image is there, or the
+// new one, at whatever moment it is cut off.
 func (p *Pipeline) promote(out string, before []builders.Step) (builders.Manifest, error) {
 	m, err := builders.ReadManifest(filepath.Join(out, p.Spec.Name()+".manifest.json"))
 	if err != nil {
 		return m, err
 	}
 	m.Steps = slices.Concat(before, m.Steps)
-	if err := os.MkdirAll(p.Dist, 0o755); err != nil {
-		return m, err
-	}
-
-	if err := os.Remove(p.dist(".manifest.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return m, err
-	}
-	for _, a := range m.Artifacts {
-		if err := move(filepath.Join(out, a.File), filepath.Join(p.Dist, a.File)); err != nil {
-			return m, fmt.Errorf("put %s into dist: %w", a.File, err)
-		}
-	}
-	if err := m.Write(p.dist(".manifest.json")); err != nil {
-		return m, err
+	if err := p.promotion().run(out, m); err != nil {
+		return m, fmt.Errorf("put the image into dist: %w", err)
 	}
 	return m, builders.WriteAllChecksums(p.Dist)
 }
 
-// move renames, or copies where the two lie on different file systems. The
-// target is replaced in one step: a VM that runs from the old file keeps it.
-func move(from, to string) error {
-	if err := os.Rename(from, to); err == nil {
-		return nil
+func (p *Pipeline) promotion() promotion { return promotion{dist: p.Dist, name: p.Spec.Name()} }
+
+// settle ends a promotion that was cut off, for a caller that holds the lock of
+// the cache. The list of checksums follows the manifests.
+func (p *Pipeline) settle() error {
+	m, err := builders.ReadManifest(p.dist(".manifest.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return p.promotion().settle()
 	}
-	return copyOver(from, to)
+	if err != nil {
+		return nil // the build that follows replaces it
+	}
+	if err := p.promotion().settle(); err != nil {
+		return fmt.Errorf("put the image into dist: %w", err)
+	}
+	if unsettled(m) || !p.summed(m) {
+		return builders.WriteAllChecksums(p.Dist)
+	}
+	return nil
 }
 
-// copyOver is move between file systems.
-func copyOver(from, to string) error {
-	f, err := builders.CreateFile(to)
-	if err != nil {
-		return err
-	}
-	defer f.Cleanup()
-	if err := exec.Command("cp", "--sparse=always", from, f.Name()).Run(); err != nil {
-		return fmt.Errorf("copy: %w", err)
-	}
-	if err := f.CloseAtomicallyReplace(); err != nil {
-		return err
-	}
-	return os.Remove(from)
+// summed reports whether SHA256SUMS has the image's files.
+func (p *Pipeline) summed(m builders.Manifest) bool {
+	sums, err := os.ReadFile(filepath.Join(p.Dist, "SHA256SUMS"))
+	return err == nil && !slices.ContainsFunc(m.Artifacts, func(a builders.Artifact) bool {
+		return !strings.Contains(string(sums), a.SHA256+"  "+a.File+"\n")
+	})
 }

@@ -60,6 +60,9 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 		return none, err
 	}
 	defer cacheLock.Close()
+	if err := p.settle(); err != nil {
+		return none, err
+	}
 
 	start := time.Now()
 	watch := builders.Stopwatch{Now: time.Now}
