@@ -47,8 +47,9 @@ type Manifest struct {
 	SourceDateEpoch int64             `json:"sourceDateEpoch"`
 	Revision        string            `json:"revision,omitempty"` // git commit of the sources, "-dirty" when changed
 	RootUUID        string            `json:"rootUUID"`
-	CommandLine     string            `json:"commandLine"` // of the kernel, for launchers that load it themselves
-	InputDigest     string            `json:"inputDigest"` // everything the image was made from
+	CommandLine     string            `json:"commandLine"`            // of the kernel, for launchers that load it themselves
+	SourceDigest    string            `json:"sourceDigest,omitempty"` // settings and sources of the checkout, before anything is compiled
+	InputDigest     string            `json:"inputDigest"`            // everything the image was made from
 	LockDigest      string            `json:"lockDigest"`
 	Tools           map[string]string `json:"tools"` // name → version
 	Packages        []Package         `json:"packages"`

@@ -43,6 +43,10 @@ const (
 	// MaxDiskSize keeps the ext4 metadata of an image that grows on the
 	// host's disk, not in the build, within reason.
 	MaxDiskSize = 2048 * GiB
+
+	// BuildSpace is what a build that begins with nothing wants free: measured,
+	// 6.4 GiB stay in the cache and 1.5 in dist/; the rest is there for a while.
+	BuildSpace = 10 * GiB
 )
 
 // Spec says which Root VM image to build. The zero value plus [Spec.FillDefaults]

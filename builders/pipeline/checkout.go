@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/toolchain"
 	"github.com/rockpool/rootvm/builders/userns"
 	"github.com/rockpool/rootvm/host/preflight"
@@ -76,8 +77,21 @@ func (p *Pipeline) MakeRockpool(ctx context.Context) error {
 }
 
 // Checks looks at what building needs of this host. It changes nothing.
-func (p *Pipeline) Checks(context.Context) []preflight.Check {
-	return []preflight.Check{p.checkNamespaces(), p.checkDist()}
+func (p *Pipeline) Checks(ctx context.Context) []preflight.Check {
+	return []preflight.Check{p.checkNamespaces(), p.checkRoom(ctx), p.checkDist()}
+}
+
+// checkRoom looks for the space that the next build wants, if there is
+// something to build.
+func (p *Pipeline) checkRoom(ctx context.Context) preflight.Check {
+	const name = "space to build"
+	if m, ok := p.Manifest(); ok && p.Older(ctx, m) == "" {
+		return preflight.Check{Name: name, Text: "nothing to build"}
+	}
+	if err := p.checkSpace(); err != nil {
+		return preflight.Check{Name: name, Err: err}
+	}
+	return preflight.Check{Name: name, Text: fmt.Sprintf("there, of %d GiB at most", builders.BuildSpace/builders.GiB)}
 }
 
 func (p *Pipeline) checkNamespaces() preflight.Check {

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/rockpool/rootvm/builders"
-	"github.com/rockpool/rootvm/builders/toolchain"
 )
 
 // dist is a file of the finished image.
@@ -37,24 +36,40 @@ func (p *Pipeline) Manifest() (builders.Manifest, bool) {
 	return m, true
 }
 
-// Older tells in a sentence that the image is not of the checkout's revision,
-// or nothing.
+// Older tells in a sentence that a build would update the image, or nothing: its
+// sources or its settings have changed. A commit that changes neither, such as one
+// of a document, makes no image older.
 func (p *Pipeline) Older(ctx context.Context, m builders.Manifest) string {
-	now := toolchain.Revision(ctx, p.Source)
-	if now == "" || now == m.Revision {
+	now := p.revision(ctx)
+	sources, err := p.sourceDigest()
+	if now == "" || err != nil || sources == m.SourceDigest {
 		return ""
+	}
+	if now == m.Revision {
+		return fmt.Sprintf("the image is not of the checkout's files as they are now, nor of the same settings (revision %s): `go tool mage rootvm:build` updates it", now)
 	}
 	return fmt.Sprintf("the image is of revision %s, the checkout of %s: `go tool mage rootvm:build` updates it", m.Revision, now)
 }
 
+// confirm records that an image which a build found to be up to date is that of
+// the checkout as it is now.
+func (p *Pipeline) confirm(m builders.Manifest, revision, sources string) (builders.Manifest, error) {
+	if m.Revision == revision && m.SourceDigest == sources {
+		return m, nil
+	}
+	m.Revision, m.SourceDigest = revision, sources
+	return m, m.Write(p.dist(".manifest.json"))
+}
+
 // promote brings the finished files into dist/: the old image is there, or the
 // new one, at whatever moment it is cut off.
-func (p *Pipeline) promote(out string, before []builders.Step) (builders.Manifest, error) {
+func (p *Pipeline) promote(out string, before []builders.Step, sources string) (builders.Manifest, error) {
 	m, err := builders.ReadManifest(filepath.Join(out, p.Spec.Name()+".manifest.json"))
 	if err != nil {
 		return m, err
 	}
 	m.Steps = slices.Concat(before, m.Steps)
+	m.SourceDigest = sources
 	if err := p.promotion().run(out, m); err != nil {
 		return m, fmt.Errorf("put the image into dist: %w", err)
 	}

@@ -114,6 +114,7 @@ type variables struct {
 type made struct {
 	node            string // the node_modules directory of provision/npm
 	workspaceRootfs string // archive of the workspace's root file system
+	revision        string // of the checkout
 	inputs          string // digest of everything the image is made from
 }
 
@@ -140,7 +141,7 @@ func (p *Pipeline) runPacker(ctx context.Context, cacheLock *os.File, packer str
 		NodeDirectory:   m.node,
 		WorkspaceRootfs: m.workspaceRootfs,
 		RootUUID:        p.Spec.UUID("root"),
-		Revision:        toolchain.Revision(ctx, p.Source),
+		Revision:        m.revision,
 		InputDigest:     m.inputs,
 	})
 	if err != nil {

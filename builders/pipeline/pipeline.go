@@ -8,7 +8,6 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -64,6 +63,19 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 		return none, err
 	}
 
+	// Both are asked for before anything is compiled: what changes meanwhile
+	// makes the image older.
+	revision := p.revision(ctx)
+	sources, err := p.sourceDigest()
+	if err != nil {
+		return none, err
+	}
+	if m, ok := p.Manifest(); !ok || m.SourceDigest != sources || p.Force {
+		if err := p.checkSpace(); err != nil {
+			return none, err
+		}
+	}
+
 	start := time.Now()
 	watch := builders.Stopwatch{Now: time.Now}
 	packer, packerCompiled, err := p.findPacker(ctx)
@@ -81,18 +93,22 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 	}
 	if m, ok := p.Manifest(); ok && m.InputDigest == parts.inputs && !p.Force {
 		p.printLine("%s is up to date: nothing that goes into it has changed", p.Spec.Name())
-		return m, nil
+		return p.confirm(m, revision, sources)
+	}
+	if err := p.checkSpace(); err != nil { // another compiler makes another image of the same sources
+		return none, err
 	}
 	err = watch.Do(p.Out, builders.Task{Name: "Wait for the root file system", Run: func() (bool, error) { return root.Wait(p.Out) }})
 	if err != nil {
 		return none, err
 	}
 
+	parts.revision = revision
 	out, err := p.runPacker(ctx, cacheLock, packer, parts)
 	if err != nil {
 		return none, err
 	}
-	m, err := p.promote(out, watch.Steps)
+	m, err := p.promote(out, watch.Steps, sources)
 	if err != nil {
 		return none, err
 	}
@@ -143,11 +159,11 @@ func (p *Pipeline) checkHost() error {
 		return fmt.Errorf("make the cache directory: %w", err)
 	}
 
-	return errors.Join(
-		bootstrap.NeedSpace(p.CacheDir, 6*builders.GiB, "set ROCKPOOL_CACHE to a directory elsewhere"),
-		bootstrap.NeedSpace(p.Source, 2*builders.GiB, "move the checkout"),
-	)
+	return nil
 }
+
+// checkSpace finds that the disk would be full before the build is over.
+func (p *Pipeline) checkSpace() error { return bootstrap.SpaceForBuild(p.CacheDir, p.Source) }
 
 // lock lets one build at a time use the cache. Packer inherits the file: when
 // this process is killed and Packer is not, the cache stays locked until Packer

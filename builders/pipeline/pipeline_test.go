@@ -5,15 +5,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/toolchain"
 )
 
 func pipeline(t *testing.T) (*Pipeline, *bytes.Buffer) {
@@ -53,7 +57,7 @@ func TestPipeline_Promote(t *testing.T) {
 		t.Error("an empty dist has a manifest")
 	}
 	for _, content := range []string{"first", "second"} {
-		if _, err := p.promote(finished(t, p, content), []builders.Step{{Name: "before"}}); err != nil {
+		if _, err := p.promote(finished(t, p, content), []builders.Step{{Name: "before"}}, "sources"); err != nil {
 			t.Fatal(err)
 		}
 		m, ok := p.Manifest()
@@ -69,7 +73,7 @@ func TestPipeline_Promote(t *testing.T) {
 
 func TestPipeline_ManifestOfTruncatedImage(t *testing.T) {
 	p, _ := pipeline(t)
-	if _, err := p.promote(finished(t, p, "x"), nil); err != nil {
+	if _, err := p.promote(finished(t, p, "x"), nil, ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(p.dist(".qcow2"), 1); err != nil {
@@ -192,5 +196,190 @@ func TestMove_OtherFileSystem(t *testing.T) {
 	}
 	if st, err := os.Stat(to); err != nil || st.Sys().(*syscall.Stat_t).Blocks*512 >= 1<<20 {
 		t.Errorf("the hole was filled: %v", err)
+	}
+}
+
+// TestMadeFrom: every package of this module that is compiled into the image, or
+// into a program that shapes it, counts among what the image is made from.
+func TestMadeFrom(t *testing.T) {
+	const module = "github.com/rockpool/rootvm/"
+	list := exec.Command("go", "list", "-deps", "-tags", toolchain.PodmanTags, "./cmd/rockpool-agent", "./cmd/packer-plugin-rootvm")
+	workspace := exec.Command("go", "list", "-deps", "-tags", toolchain.Tags, "./cmd/workspace-image")
+	for _, cmd := range []*exec.Cmd{list, workspace} {
+		cmd.Dir = "../.."
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := 0
+		for pkg := range strings.Lines(string(out)) {
+			dir, ok := strings.CutPrefix(strings.TrimSpace(pkg), module)
+			if !ok {
+				continue
+			}
+			own++
+			if !slices.ContainsFunc(madeFrom, func(path string) bool { return dir == path || strings.HasPrefix(dir, path+"/") }) {
+				t.Errorf("%s does not count", dir)
+			}
+		}
+		if own == 0 {
+			t.Errorf("%q: no package of ours", cmd.Args)
+		}
+	}
+}
+
+// checkout makes the pipeline's source a git checkout with a file in everything
+// that an image is made from.
+func checkout(t *testing.T, p *Pipeline) {
+	t.Helper()
+	for _, path := range madeFrom {
+		file := filepath.Join(p.Source, path)
+		if filepath.Ext(path) == "" {
+			file = filepath.Join(file, "file")
+		}
+		writeFile(t, file, "one")
+	}
+	writeFile(t, filepath.Join(p.Source, ".gitignore"), "/dist/\n/cache/\n")
+	runGit(t, p.Source, "init", "-q")
+	commit(t, p.Source)
+}
+
+func commit(t *testing.T, dir string) {
+	t.Helper()
+	runGit(t, dir, "add", "-A")
+	runGit(t, dir, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-q", "--allow-empty", "-m", "x")
+}
+
+func runGit(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("git", append([]string{"-C", dir}, args...)...).CombinedOutput(); err != nil {
+		t.Fatalf("git %q: %v\n%s", args, err, out)
+	}
+}
+
+func writeFile(t *testing.T, file, content string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPipeline_Older: the time in the image is fixed, so what decides is what the
+// image is made from.
+func TestPipeline_Older(t *testing.T) {
+	p, _ := pipeline(t)
+	checkout(t, p)
+	build := func() builders.Manifest { // as far as this matters
+		t.Helper()
+		sources, err := p.sourceDigest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := p.confirm(builders.Manifest{}, p.revision(t.Context()), sources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	if err := os.MkdirAll(p.Dist, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := build()
+	older := func(what string, want bool) {
+		t.Helper()
+		if note := p.Older(t.Context(), m); (note != "") != want {
+			t.Errorf("%s: %q", what, note)
+		}
+	}
+	older("nothing", false)
+	commit(t, p.Source)
+	older("an empty commit", false)
+	writeFile(t, filepath.Join(p.Source, "README.md"), "words")
+	commit(t, p.Source)
+	older("a commit of a document", false)
+	writeFile(t, filepath.Join(p.Source, "agent", "x_test.go"), "package x")
+	older("a test", false)
+	if err := os.Symlink("nobody@nowhere", filepath.Join(p.Source, "agent", ".#x")); err != nil {
+		t.Fatal(err)
+	}
+	older("an editor's lock", true)
+	if err := os.Remove(filepath.Join(p.Source, "agent", ".#x")); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, path := range []string{"agent/file", "provision/new", "go.sum"} {
+		writeFile(t, filepath.Join(p.Source, path), "changed")
+		older(path, true)
+		m = build()
+		older(path+", built", false)
+		writeFile(t, filepath.Join(p.Source, path), "changed again")
+		older(path+", changed once more in a changed checkout", true)
+		commit(t, p.Source)
+		m = build()
+	}
+	p.Spec.DiskSize++
+	older("a setting", true)
+	p.Spec.DiskSize--
+	p.WorkspaceImage.Base = "example.org/debian"
+	older("a setting of the workspace image", true)
+}
+
+// TestPipeline_confirm: a build that finds nothing to do ends the note of `up`.
+func TestPipeline_confirm(t *testing.T) {
+	p, _ := pipeline(t)
+	checkout(t, p)
+	if _, err := p.promote(finished(t, p, "x"), nil, "the sources before"); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := p.Manifest()
+	if p.Older(t.Context(), m) == "" {
+		t.Fatal("is not older")
+	}
+	sources, err := p.sourceDigest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.confirm(m, p.revision(t.Context()), sources); err != nil {
+		t.Fatal(err)
+	}
+	if m, ok := p.Manifest(); !ok || p.Older(t.Context(), m) != "" || m.InputDigest != "x" {
+		t.Errorf("%+v, %v", m, ok)
+	}
+}
+
+// TestPipeline_Checks_space: space is asked for only when something is to be
+// built, and README and doctor name the figure that the build does.
+func TestPipeline_Checks_space(t *testing.T) {
+	figure := fmt.Sprintf("%d GiB", builders.BuildSpace/builders.GiB)
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(readme), "for building, "+figure+" of free disk") {
+		t.Errorf("README does not name %s", figure)
+	}
+
+	p, _ := pipeline(t)
+	checkout(t, p)
+	said := func() string {
+		for _, c := range p.Checks(t.Context()) {
+			if c.Name == "space to build" {
+				return c.Text + fmt.Sprint(c.Err)
+			}
+		}
+		return ""
+	}
+	if got := said(); !strings.Contains(got, figure) && !strings.Contains(got, "the build needs") {
+		t.Errorf("without an image: %q", got)
+	}
+	sources, err := p.sourceDigest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.promote(finished(t, p, "x"), nil, sources); err != nil {
+		t.Fatal(err)
+	}
+	if got := said(); !strings.HasPrefix(got, "nothing to build") {
+		t.Errorf("with the image: %q", got)
 	}
 }

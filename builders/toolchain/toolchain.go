@@ -82,25 +82,57 @@ func Build(ctx context.Context, dir, pkg, file string, options Options, out io.W
 // for the two that are supported.
 func HostArchitecture() string { return runtime.GOARCH }
 
-// Revision names the sources in dir: the commit, with "-dirty" when files
-// differ, or nothing when git does not know. With paths, only changes below
-// those count.
-func Revision(ctx context.Context, dir string, paths ...string) string {
-	if len(paths) == 0 {
-		out, err := exec.CommandContext(ctx, "git", "-C", dir, "describe", "--always", "--abbrev=12", "--dirty").Output()
-		if err != nil {
-			return ""
-		}
-		return strings.TrimSpace(string(out))
-	}
-
-	out, err := exec.CommandContext(ctx, "git", append([]string{"-C", dir, "log", "-1", "--format=%H", "--"}, paths...)...).Output()
-	if err != nil || len(out) < 12 {
+// Revision names the sources in dir: the commit, with "-dirty" when files differ
+// from it, or nothing when git does not know. Of the files that git does not track
+// only those at or below madeFrom count; those that it is told to ignore never do.
+func Revision(ctx context.Context, dir string, madeFrom ...string) string {
+	commit, err := git(ctx, dir, "describe", "--always", "--abbrev=12")
+	if err != nil {
 		return ""
 	}
-	commit := string(out[:12])
-	if exec.CommandContext(ctx, "git", append([]string{"-C", dir, "diff", "--quiet", "HEAD", "--"}, paths...)...).Run() != nil {
-		commit += "-dirty"
+	tracked, err := git(ctx, dir, "status", "--porcelain", "--untracked-files=no")
+	if err != nil {
+		return ""
+	}
+	untracked := ""
+	if len(madeFrom) > 0 {
+		if untracked, err = changed(ctx, dir, madeFrom); err != nil {
+			return ""
+		}
+	}
+	return named(commit, tracked+untracked)
+}
+
+// RevisionOf is [Revision] of what is at or below paths alone: the last commit
+// that changed something there.
+func RevisionOf(ctx context.Context, dir string, paths ...string) string {
+	commit, err := git(ctx, dir, append([]string{"log", "-1", "--format=%H", "--"}, paths...)...)
+	if err != nil || len(commit) < 12 {
+		return ""
+	}
+	differing, err := changed(ctx, dir, paths)
+	if err != nil {
+		return ""
+	}
+	return named(commit[:12], differing)
+}
+
+func named(commit, differing string) string {
+	if differing != "" {
+		return commit + "-dirty"
 	}
 	return commit
+}
+
+// changed lists the files at or below paths that differ from the commit or are
+// not in it.
+func changed(ctx context.Context, dir string, paths []string) (string, error) {
+	return git(ctx, dir, append([]string{"status", "--porcelain", "--untracked-files=normal", "--"}, paths...)...)
+}
+
+// git asks about the checkout in dir and changes nothing there, not even the
+// index.
+func git(ctx context.Context, dir string, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, "git", append([]string{"--no-optional-locks", "-C", dir}, args...)...).Output()
+	return strings.TrimSpace(string(out)), err
 }

@@ -8,7 +8,6 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -100,7 +99,7 @@ type build struct {
 // something else does not make another image.
 func (p *Pipeline) plan(ctx context.Context) (*build, error) {
 	b := &build{Pipeline: *p, spec: p.Spec, packages: map[string]*bootstrap.PackageLock{}}
-	b.spec.Revision = toolchain.Revision(ctx, p.Source, definition...)
+	b.spec.Revision = toolchain.RevisionOf(ctx, p.Source, definition...)
 	for _, platform := range b.spec.Platforms {
 		if !slices.Contains(images.Platforms, platform) {
 			break // Validate says it better
@@ -131,10 +130,7 @@ func (b *build) checkHost() error {
 			return err
 		}
 	}
-	return errors.Join(
-		bootstrap.NeedSpace(b.CacheDir, 6*builders.GiB, "set ROCKPOOL_CACHE to a directory elsewhere"),
-		bootstrap.NeedSpace(b.Source, 1*builders.GiB, "move the checkout"),
-	)
+	return bootstrap.SpaceForBuild(b.CacheDir, b.Source)
 }
 
 // run makes the image unless dist/ has it.
