@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -28,8 +29,9 @@ import (
 // user namespace with the caller's subordinate IDs. Make it with [New]. It is
 // safe for concurrent use: every command gets namespaces of its own.
 type Namespace struct {
-	unshare string // path of unshare(1)
-	root    bool   // the caller is the machine's root
+	unshare string   // path of unshare(1)
+	root    bool     // the caller is the machine's root
+	maps    []string // its options that map the caller's subordinate IDs
 }
 
 // flags of unshare(1). All of a command's processes are below one PID 1, which
@@ -37,7 +39,7 @@ type Namespace struct {
 func (n *Namespace) flags() []string {
 	f := []string{"--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"}
 	if !n.root {
-		f = append([]string{"--user", "--map-root-user", "--map-auto"}, f...)
+		f = slices.Concat([]string{"--user", "--map-root-user"}, n.maps, f)
 	}
 	return f
 }

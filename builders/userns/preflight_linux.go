@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ func New() (*Namespace, error) {
 	if err := p.faults(); err != nil {
 		return nil, err
 	}
-	n := &Namespace{unshare: p.unshare, root: p.root}
+	n := &Namespace{unshare: p.unshare, root: p.root, maps: p.maps()}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	// The mount matters: AppArmor lets some hosts create a user namespace
@@ -48,6 +49,8 @@ type probe struct {
 	unshare    string // path, empty when missing
 	mapAuto    bool   // unshare(1) knows --map-auto (util-linux 2.38)
 	newuidmap  bool   // newuidmap(1) and newgidmap(1) are there
+	source     string // where subordinate IDs come from, as nsswitch.conf(5) has it; empty: the files
+	getsubids  bool   // getsubids(1) is there
 	subuid     idRanges
 	subgid     idRanges
 	maxUser    string // sysctl user.max_user_namespaces, empty when absent
@@ -55,17 +58,17 @@ type probe struct {
 	restricted string // sysctl kernel.apparmor_restrict_unprivileged_userns (Ubuntu's)
 }
 
-// idRanges is one of /etc/subuid and /etc/subgid.
+// idRanges is one of /etc/subuid and /etc/subgid, or what getsubids(1) says
+// instead.
 type idRanges struct {
-	mine int // size of the first range of the user, the one unshare(1) takes
-	next int // first ID above every range
+	mine  int // size of the first range of the user, the one unshare(1) takes
+	first int // its first ID
+	next  int // first ID above every range
 }
 
 func look() (probe, error) {
 	p := probe{root: os.Geteuid() == 0, uid: os.Getuid()}
-	if u, err := user.LookupId(strconv.Itoa(p.uid)); err == nil {
-		p.user = u.Username
-	}
+	p.user = userName(p.uid)
 	if path, err := exec.LookPath("unshare"); err == nil {
 		p.unshare = path
 		help, _ := exec.Command(path, "--help").CombinedOutput()
@@ -75,16 +78,8 @@ func look() (probe, error) {
 	_, uidErr := exec.LookPath("newuidmap")
 	_, gidErr := exec.LookPath("newgidmap")
 	p.newuidmap = uidErr == nil && gidErr == nil
-	for file, ranges := range map[string]*idRanges{"/etc/subuid": &p.subuid, "/etc/subgid": &p.subgid} {
-		f, err := os.Open(file)
-		if errors.Is(err, os.ErrNotExist) {
-			ranges.next = 100000
-			continue
-		} else if err != nil {
-			return p, err
-		}
-		*ranges = parseRanges(f, p.user, p.uid)
-		f.Close()
+	if err := p.findRanges(host{etc: "/etc", getsubids: getsubids}); err != nil {
+		return p, err
 	}
 
 	p.maxUser = sysctl("user/max_user_namespaces")
@@ -99,6 +94,111 @@ func sysctl(name string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
+}
+
+// userName asks as the system does, for the user may be in a directory elsewhere,
+// which this program, linked statically, knows nothing of. It is empty when nobody
+// knows.
+func userName(uid int) string {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return u.Username
+	}
+	out, err := exec.Command("id", "-un", strconv.Itoa(uid)).Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// host is where subordinate IDs are looked up.
+type host struct {
+	etc       string                                       // directory
+	getsubids func(args ...string) (out []byte, err error) // an [exec.ErrNotFound] when it is missing
+}
+
+func getsubids(args ...string) ([]byte, error) { return exec.Command("getsubids", args...).Output() }
+
+// findRanges looks where newuidmap(1) will: in the source that nsswitch.conf(5)
+// names, and in the files when it names none.
+func (p *probe) findRanges(h host) error {
+	b, err := os.ReadFile(filepath.Join(h.etc, "nsswitch.conf"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	p.source = subidSource(string(b))
+
+	for _, kind := range []struct {
+		file   string
+		args   []string
+		ranges *idRanges
+	}{{"subuid", nil, &p.subuid}, {"subgid", []string{"-g"}, &p.subgid}} {
+		if p.source != "" {
+			out, err := h.getsubids(append(kind.args, p.name())...)
+			p.getsubids = !errors.Is(err, exec.ErrNotFound)
+			*kind.ranges = parseSubids(string(out)) // it says nothing on its output when it fails
+			continue
+		}
+		f, err := os.Open(filepath.Join(h.etc, kind.file))
+		if errors.Is(err, os.ErrNotExist) {
+			kind.ranges.next = 100000
+			continue
+		} else if err != nil {
+			return err
+		}
+		*kind.ranges = parseRanges(f, p.user, p.uid)
+		f.Close()
+	}
+	return nil
+}
+
+// subidSource returns the source of subordinate IDs that nsswitch.conf(5) names,
+// such as sss, or nothing for the files. There is one, as shadow's libsubid has it.
+func subidSource(nsswitch string) string {
+	for line := range strings.Lines(nsswitch) {
+		line, _, _ = strings.Cut(line, "#")
+		name, sources, ok := strings.Cut(line, ":")
+		f := strings.Fields(sources)
+		if ok && strings.TrimSpace(name) == "subid" && len(f) > 0 && f[0] != "files" {
+			return f[0]
+		}
+	}
+	return ""
+}
+
+// parseSubids reads the first range that getsubids(1) lists, as "0: ann 100000
+// 65536": number, user, first ID and count.
+func parseSubids(out string) idRanges {
+	line, _, _ := strings.Cut(out, "\n")
+	f := strings.Fields(line)
+	if len(f) != 4 {
+		return idRanges{}
+	}
+	first, err1 := strconv.Atoi(f[2])
+	count, err2 := strconv.Atoi(f[3])
+	if err1 != nil || err2 != nil || first <= 0 || count < 0 {
+		return idRanges{}
+	}
+	return idRanges{mine: count, first: first}
+}
+
+// maps are the options by which unshare(1) maps the user's first ranges. It finds
+// them itself in the files only; what it makes of either is the same.
+func (p probe) maps() []string {
+	if p.source == "" {
+		return []string{"--map-auto"}
+	}
+	return []string{
+		fmt.Sprintf("--map-users=%d,0,%d", p.subuid.first, p.subuid.mine),
+		fmt.Sprintf("--map-groups=%d,0,%d", p.subgid.first, p.subgid.mine),
+	}
+}
+
+// name is the user's for commands and messages.
+func (p probe) name() string {
+	if p.user == "" {
+		return strconv.Itoa(p.uid)
+	}
+	return p.user
 }
 
 // parseRanges reads subuid(5): lines of user or UID, first ID and count.
@@ -116,7 +216,7 @@ func parseRanges(r io.Reader, name string, uid int) idRanges {
 		}
 		ranges.next = max(ranges.next, first+count)
 		if ranges.mine == 0 && (fields[0] == name || fields[0] == strconv.Itoa(uid)) {
-			ranges.mine = count
+			ranges.mine, ranges.first = count, first
 		}
 	}
 	return ranges
@@ -139,6 +239,10 @@ func (p probe) faults() error {
 	if !p.newuidmap {
 		faults = append(faults, errors.New("newuidmap(1) is missing: run `sudo apt-get install uidmap`"))
 	}
+	if p.source != "" && !p.getsubids {
+		faults = append(faults, fmt.Errorf("subordinate IDs come from %s (/etc/nsswitch.conf) and getsubids(1), which asks it, is missing: run `sudo apt-get install uidmap`", p.source))
+		return errors.Join(faults...)
+	}
 	if p.subuid.mine < minSubordinateIDs || p.subgid.mine < minSubordinateIDs {
 		faults = append(faults, p.tooFewIDs())
 	}
@@ -149,9 +253,10 @@ func (p probe) faults() error {
 }
 
 func (p probe) tooFewIDs() error {
-	name := p.user
-	if name == "" {
-		name = strconv.Itoa(p.uid)
+	name := p.name()
+	if p.source != "" {
+		return fmt.Errorf("user %s has %d subordinate user IDs and %d group IDs from %s (/etc/nsswitch.conf), and %d of each are needed: have them given there",
+			name, p.subuid.mine, p.subgid.mine, p.source, minSubordinateIDs)
 	}
 	var options []string
 	for _, kind := range []struct {
