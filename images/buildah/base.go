@@ -101,8 +101,12 @@ func (s *store) pull(ctx context.Context, r images.Request, platform string, out
 	if is := info.Os + "/" + info.Architecture; is != platform {
 		return "", "", fmt.Errorf("BASE %s is for %s, not %s: give one that has it", r.Spec.Base, is, platform)
 	}
-	out.used[pulled[0].ID()] = true
-	return pulled[0].ID(), pulled[0].Digest().String(), nil
+	id = pulled[0].ID()
+	if err := s.AddNames(id, []string{fmt.Sprintf("%s%.12s", baseName(r.Spec, platform), id)}); err != nil { // for prune
+		return "", "", fmt.Errorf("name the base %s: %w", r.Spec.Base, err)
+	}
+	out.used[id] = true
+	return id, pulled[0].Digest().String(), nil
 }
 
 // copy copies an image. Whether to trust it is the business of who named it.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,6 +39,13 @@ func TestMain(m *testing.M) {
 // platform, under an index when there are several.
 func testLayout(t *testing.T, architectures ...string) string {
 	t.Helper()
+	return testLayoutOf(t, 1024, architectures...)
+}
+
+// testLayoutOf is testLayout with a layer whose archive has so many bytes, so that
+// layers differ.
+func testLayoutOf(t *testing.T, size int, architectures ...string) string {
+	t.Helper()
 	dir := t.TempDir()
 	blobs := filepath.Join(dir, v1.ImageBlobsDir, "sha256")
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
@@ -52,7 +60,7 @@ func testLayout(t *testing.T, architectures ...string) string {
 		return d
 	}
 
-	archive := make([]byte, 1024) // an empty tar
+	archive := make([]byte, size) // an empty tar
 	var compressed bytes.Buffer
 	w, err := compression.CompressStream(&compressed, compression.Zstd, nil)
 	if err != nil {
@@ -314,7 +322,7 @@ func TestStore_Pull(t *testing.T) {
 		{both, "linux/arm64", ""},
 	} {
 		out := &progress{out: new(bytes.Buffer), now: time.Now, used: map[string]bool{}}
-		id, _, err := s.pull(t.Context(), images.Request{Spec: images.Spec{Base: c.base}, PlainHTTP: true}, c.platform, out)
+		id, _, err := s.pull(t.Context(), images.Request{Spec: images.Spec{Suite: "trixie", Base: c.base}, PlainHTTP: true}, c.platform, out)
 		switch {
 		case c.want == "" && (err != nil || !out.used[id]):
 			t.Errorf("%s for %s: %v", c.base, c.platform, err)
@@ -322,6 +330,87 @@ func TestStore_Pull(t *testing.T) {
 			t.Errorf("%s for %s: error %v, want %s", c.base, c.platform, err, c.want)
 		}
 	}
+}
+
+// TestStore_Prune: of the bases that were pulled for BASE, that of this build
+// stays, and those of other suites.
+func TestStore_Prune(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	t.Setenv("REGISTRY_AUTH_FILE", noCredentials(t))
+	listener := httptest.NewServer(server.New())
+	defer listener.Close()
+	host := strings.TrimPrefix(listener.URL, "http://")
+	push := func(name string, kib int) string {
+		t.Helper()
+		reference := host + "/base/" + name
+		dir := testLayoutOf(t, kib*1024, "amd64")
+		if err := registry.Push(t.Context(), dir, registry.Destination{Reference: reference, PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
+			t.Fatal(err)
+		}
+		return reference
+	}
+	dir := t.TempDir()
+	s, err := open(filepath.Join(dir, "storage"), filepath.Join(dir, "tmp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+
+	// build pulls a base as a build of a suite does, and prunes as it does.
+	build := func(suite, reference string) (id string) {
+		t.Helper()
+		before, err := s.Images()
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := images.Spec{Suite: suite, Base: reference, Platforms: []string{"linux/amd64"}}
+		out := &progress{out: new(bytes.Buffer), now: time.Now, used: map[string]bool{}}
+		id, _, err = s.pull(t.Context(), images.Request{Spec: spec, PlainHTTP: true}, "linux/amd64", out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.prune(spec, before, out.used); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	holds := func(what string, want ...string) {
+		t.Helper()
+		all, err := s.Images()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, img := range all {
+			got = append(got, img.ID)
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %.12q, want %.12q", what, got, want)
+		}
+	}
+
+	other := build("bookworm", push("other:12", 1))
+	first := build("trixie", push("one:13", 2))
+	holds("a base for each suite", other, first)
+	moved := build("trixie", push("one:13", 3))
+	holds("a tag that moved", other, moved)
+	second := build("trixie", push("two:13", 4))
+	holds("another BASE", other, second)
+
+	// As a release before this one left it.
+	img, err := s.Image(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetNames(second, slices.DeleteFunc(img.Names, func(name string) bool { return strings.HasPrefix(name, anyBaseName) })); err != nil {
+		t.Fatal(err)
+	}
+	third := build("bookworm", push("three:12", 5))
+	holds("a base without our name", third)
 }
 
 // TestBuilder_BadRequest fails before it touches anything.

@@ -11,15 +11,21 @@ import (
 	"github.com/rockpool/rootvm/images"
 )
 
-// baseName is what the names of our own base images of a suite and platform
-// begin with; the archive's digest follows.
+// anyBaseName is what the names of all images begin with that were a build's base:
+// our own, with the archive's digest at the end, and those that were pulled for
+// BASE, with the id.
+const anyBaseName = "localhost/rockpool-workspace-base:"
+
+// baseName is anyBaseName of a suite and platform.
 func baseName(spec images.Spec, platform string) string {
-	return "localhost/rockpool-workspace-base:" + spec.Suite + "-" + images.Architecture(platform) + "-"
+	return anyBaseName + spec.Suite + "-" + images.Architecture(platform) + "-"
 }
 
 // prune removes the images that earlier builds of the same suite and platforms
-// left and this one had no use for: former bases and what was built on any of
-// them. before lists the images that were there when this build began, used
+// left and this one had no use for: former bases, pulled ones too, and what was
+// built on any of them. What stands on no base that has its name was pulled
+// before pulled bases had one, or was not of the platform that was asked for, and
+// goes too. before lists the images that were there when this build began, used
 // those it took steps from.
 func (s *store) prune(spec images.Spec, before []storage.Image, used map[string]bool) error {
 	all, err := s.Images()
@@ -27,10 +33,17 @@ func (s *store) prune(spec images.Spec, before []storage.Image, used map[string]
 		return fmt.Errorf("prune the storage of layers: %w", err)
 	}
 
-	roots := map[string]bool{} // bottom layers of our bases
+	named, ours := map[string]bool{}, map[string]bool{} // bottom layers of bases: of any, of this Spec's
 	for _, img := range all {
+		bottom, err := s.bottomLayer(img.TopLayer)
+		if err != nil {
+			return fmt.Errorf("prune the storage of layers: %w", err)
+		}
+		if slices.ContainsFunc(img.Names, func(name string) bool { return strings.HasPrefix(name, anyBaseName) }) {
+			named[bottom] = true
+		}
 		if len(s.basesOf(spec, img)) > 0 {
-			roots[img.TopLayer] = true
+			ours[bottom] = true
 		}
 	}
 
@@ -40,7 +53,7 @@ func (s *store) prune(spec images.Spec, before []storage.Image, used map[string]
 		if err != nil {
 			return fmt.Errorf("prune the storage of layers: %w", err)
 		}
-		if roots[bottom] && !used[img.ID] {
+		if (ours[bottom] || !named[bottom]) && !used[img.ID] {
 			old = append(old, img)
 		}
 	}
