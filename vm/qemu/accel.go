@@ -61,10 +61,10 @@ func (d *Driver) kvmFault(ctx context.Context, c vm.Config) error {
 	})
 }
 
-// accelVerdict is what a trial found, for one boot of the host.
+// accelVerdict notes that a trial succeeded, for one boot of the host.
 type accelVerdict struct {
 	Key   string `json:"key"`
-	Fault string `json:"fault"` // empty when KVM works
+	Fault string `json:"fault"` // earlier releases noted failures too
 }
 
 func trialKey(p Programs, c vm.Config) string {
@@ -74,29 +74,22 @@ func trialKey(p Programs, c vm.Config) string {
 // errTrialTimeout tells of a busy host as well as of a KVM that does not work.
 var errTrialTimeout = fmt.Errorf("a guest started, but was not up after %s", trialLimit)
 
-// remembered returns the cached verdict for key, or tries and stores it. A trial
-// that had no time to find out is no verdict.
+// remembered tries, unless a trial of the same key has succeeded before. A failure
+// is not kept: its cause may have passed, such as another hypervisor that had the
+// device, and a KVM that refuses does so at once.
 func (d *Driver) remembered(key string, try func() error) error {
 	path := filepath.Join(d.Cache, "acceleration.json")
 	var v accelVerdict
-	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &v) == nil && v.Key == key {
-		if v.Fault == "" {
-			return nil
-		}
-		return errors.New(v.Fault)
+	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &v) == nil && v.Key == key && v.Fault == "" {
+		return nil
 	}
-	err := try()
-	if errors.Is(err, errTrialTimeout) || errors.Is(err, context.Canceled) {
+	if err := try(); err != nil {
 		return err
 	}
-	v = accelVerdict{Key: key}
-	if err != nil {
-		v.Fault = err.Error()
-	}
-	if b, jsonErr := json.Marshal(v); jsonErr == nil && os.MkdirAll(d.Cache, 0o755) == nil {
+	if b, err := json.Marshal(accelVerdict{Key: key}); err == nil && os.MkdirAll(d.Cache, 0o755) == nil {
 		renameio.WriteFile(path, append(b, '\n'), 0o644, renameio.WithTempDir(d.Cache)) // a verdict lost is a verdict found again
 	}
-	return err
+	return nil
 }
 
 // TrialArgs start a guest that ends by itself within a second: the image's

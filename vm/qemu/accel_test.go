@@ -11,8 +11,7 @@ import (
 	"github.com/rockpool/rootvm/vm"
 )
 
-// TestDriver_remembered asks twice: what a trial found out is kept, and that
-// there was no time to find out is not.
+// TestDriver_remembered asks twice: that KVM works is kept, and nothing else.
 func TestDriver_remembered(t *testing.T) {
 	t.Parallel()
 	trial := func(program string, limit time.Duration) func(*Driver) error {
@@ -30,7 +29,7 @@ func TestDriver_remembered(t *testing.T) {
 		want   string
 	}{
 		{"works", trial("echo No bootable device; exec sleep 600", time.Minute), 1, ""},
-		{"faulty", trial("echo no such device >&2; exit 1", time.Minute), 1, "QEMU with kvm says: no such device"},
+		{"faulty", trial("echo no such device >&2; exit 1", time.Minute), 2, "QEMU with kvm says: no such device"},
 		{"slow", trial("exec sleep 600", 100*time.Millisecond), 2, "with kvm a guest started, but was not up after 20s"},
 		{"out of the terminal's reach", trial("set -- $(cat /proc/$$/stat); [ $5 = $$ ] || exit 1; echo No bootable device", time.Minute), 1, ""},
 		{"cancelled", func(*Driver) error { return context.Canceled }, 2, "context canceled"},
@@ -52,5 +51,30 @@ func TestDriver_remembered(t *testing.T) {
 				t.Errorf("stored: %v", stored)
 			}
 		})
+	}
+}
+
+// TestDriver_remembered_transient: a fault that has passed is forgotten, also one
+// that an earlier release noted.
+func TestDriver_remembered_transient(t *testing.T) {
+	t.Parallel()
+	d := &Driver{Cache: t.TempDir()}
+	busy := errors.New("QEMU with kvm says: device or resource busy")
+	if err := d.remembered("key", func() error { return busy }); !errors.Is(err, busy) {
+		t.Errorf("the fault: %v", err)
+	}
+	if err := d.remembered("key", func() error { return nil }); err != nil {
+		t.Errorf("once it has passed: %v", err)
+	}
+
+	file := filepath.Join(d.Cache, "acceleration.json")
+	if err := os.WriteFile(file, []byte(`{"key":"key","fault":"busy"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.remembered("key", func() error { return nil }); err != nil {
+		t.Errorf("noted by an earlier release: %v", err)
+	}
+	if err := d.remembered("key", func() error { return errors.New("was tried") }); err != nil {
+		t.Errorf("that it works is not kept: %v", err)
 	}
 }

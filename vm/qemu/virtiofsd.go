@@ -29,8 +29,10 @@ func (d *Driver) share(ctx context.Context, inst vm.Instance) (kind string, o Vi
 		return vm.Share9P, o, "", nil
 	}
 
-	fault := d.sandbox(ctx, &o)
+	loose, fault := d.sandbox(ctx, &o)
 	switch {
+	case fault == nil && loose != nil:
+		return vm.ShareVirtiofs, o, fmt.Sprintf("virtiofsd runs without its sandbox, so a guest that broke into it could reach all that you can on this host: %s (SHARE=9p or SHARE=none does without it)", loose), nil
 	case fault == nil:
 		return vm.ShareVirtiofs, o, "", nil
 	case ctx.Err() != nil:
@@ -52,21 +54,22 @@ func (d *Driver) virtiofsdOptions(c vm.Config) (VirtiofsdOptions, error) {
 	return o, err
 }
 
-// sandbox finds the tightest sandbox that virtiofsd can enter here.
-func (d *Driver) sandbox(ctx context.Context, o *VirtiofsdOptions) error {
+// sandbox finds the tightest sandbox that virtiofsd can enter here. When it runs,
+// but only without one, loose says why; fault says why it does not run at all.
+func (d *Driver) sandbox(ctx context.Context, o *VirtiofsdOptions) (loose, fault error) {
 	if len(d.Programs.Virtiofsd) == 0 {
-		return fmt.Errorf("there is no virtiofsd of at least %s", MinVirtiofsd)
+		return nil, fmt.Errorf("there is no virtiofsd of at least %s", MinVirtiofsd)
 	}
-	var faults []error
-	for _, sandbox := range []string{"namespace", "none"} {
-		o.Sandbox = sandbox
-		err := d.tryVirtiofsd(ctx, *o)
-		if err == nil {
-			return nil
-		}
-		faults = append(faults, err)
+
+	o.Sandbox = "namespace"
+	if loose = d.tryVirtiofsd(ctx, *o); loose == nil {
+		return nil, nil
 	}
-	return faults[len(faults)-1]
+	o.Sandbox = "none"
+	if fault = d.tryVirtiofsd(ctx, *o); fault != nil {
+		return nil, fault
+	}
+	return loose, nil
 }
 
 // tryVirtiofsd starts virtiofsd until it waits for QEMU, which it does after
