@@ -78,3 +78,27 @@ func ExampleDecodeConfig() {
 	fmt.Println(c.Hostname, c.Ports.Dashboard, err)
 	// Output: box 8080 <nil>
 }
+
+// TestDecodeConfigOver: what config.json names wins, what it does not stays, and
+// a version that is not said is none.
+func TestDecodeConfigOver(t *testing.T) {
+	base := guest.Config{Version: 1, Hostname: "base", Credentials: guest.Credentials{Username: "me", PasswordHash: "$2a$08$" + strings.Repeat("a", 53)}}
+	c, err := guest.DecodeConfigOver(base, strings.NewReader(`{"version":1,"credentials":{"username":"you"}}`))
+	if err != nil || c.Hostname != "base" || c.Credentials.Username != "you" || c.Credentials.PasswordHash != base.Credentials.PasswordHash || c.Ports.SSH != 2222 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := guest.DecodeConfigOver(base, strings.NewReader(`{}`)); err == nil || !strings.Contains(err.Error(), "version 0") {
+		t.Errorf("without a version: %v", err)
+	}
+}
+
+func TestCheckPassword(t *testing.T) {
+	for password, ok := range map[string]bool{
+		"": false, "1234567": false, "12345678": true, "with space, quote ' and ü": true, strings.Repeat("x", 72): true,
+		strings.Repeat("x", 73): false, "12345678\n": false, "12345678\x00": false, "12345678\xff": false,
+	} {
+		if err := guest.CheckPassword(password); (err == nil) != ok || err != nil && password != "" && strings.Contains(err.Error(), password) {
+			t.Errorf("%q: %v", password, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 // Package guest is the contract of the two sides of the Root VM: the host,
 // which starts the VM, and the image, which runs in it. It holds what both must
-// agree on, once: the configuration disk ([Config]), what is said over the channel
+// agree on, once: the configuration disk ([Config]) and the credentials that take
+// its place ([CredentialKeys]), what is said over the channel
 // ([Message] by the guest, [Call] by the host), the boot's phases ([Phase]), the
 // labels and serials of disks, ports, users and paths.
 //

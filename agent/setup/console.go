@@ -78,8 +78,12 @@ type Console struct {
 	Addresses func() ([]netip.Addr, error)               // of this machine
 	Open      func(path string) (io.WriteCloser, error)  // of a console
 	Wait      func(context.Context, time.Duration) error // sleeps
-	Tries     int                                        // seconds to wait for the dashboard and an address
+	Patience  int                                        // seconds to wait for the dashboard
 }
+
+// addressPatience is how many seconds a network may take to give an address after
+// the dashboard serves. A machine may have none.
+const addressPatience = 15
 
 // Show waits until the dashboard serves and the machine has an address, and
 // writes the text on every console. A console that cannot be written to does not
@@ -108,17 +112,21 @@ func (c *Console) Show(ctx context.Context) error {
 
 // await returns what is known once all is, or when the time is over.
 func (c *Console) await(ctx context.Context) (serves bool, addresses []netip.Addr, err error) {
-	for try := 0; ; try++ {
-		serves = serves || c.Serves(ctx)
+	left := c.Patience
+	for {
+		if !serves && c.Serves(ctx) {
+			serves, left = true, addressPatience
+		}
 		if addresses, err = c.Addresses(); err != nil {
 			return false, nil, fmt.Errorf("list addresses: %w", err)
 		}
-		if serves && len(addresses) > 0 || try == c.Tries {
+		if serves && len(addresses) > 0 || left == 0 {
 			return serves, addresses, nil
 		}
 		if err := c.Wait(ctx, time.Second); err != nil {
 			return false, nil, err
 		}
+		left--
 	}
 }
 

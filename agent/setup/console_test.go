@@ -118,9 +118,9 @@ func TestConsole_Show(t *testing.T) {
 			}
 			return []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}, nil
 		},
-		Open:  func(path string) (io.WriteCloser, error) { return screens[path], nil },
-		Wait:  func(context.Context, time.Duration) error { seconds++; return nil },
-		Tries: 10,
+		Open:     func(path string) (io.WriteCloser, error) { return screens[path], nil },
+		Wait:     func(context.Context, time.Duration) error { seconds++; return nil },
+		Patience: 10,
 	}
 	if err := c.Show(t.Context()); err == nil || !strings.Contains(err.Error(), "console /dev/hvc0: nobody listens") {
 		t.Errorf("error: %v", err)
@@ -142,10 +142,23 @@ Rockpool Root VM
 		}
 	}
 
+	seconds = 0
 	c.Serves = func(context.Context) bool { return false }
 	*screens["/dev/tty0"], *screens["/dev/hvc0"] = screen{}, screen{}
 	must(t, c.Show(t.Context()))
+	if seconds != 10 {
+		t.Errorf("waited %d s for a dashboard that does not come", seconds)
+	}
 	if got := screens["/dev/tty0"].text.String(); !strings.Contains(got, "dashboard  does not answer: journalctl") || !strings.Contains(got, "log in     here") {
 		t.Errorf("without a dashboard: %q", got)
+	}
+
+	seconds = 0
+	c.Serves = func(context.Context) bool { return true }
+	c.Addresses = func() ([]netip.Addr, error) { return nil, nil }
+	*screens["/dev/tty0"] = screen{}
+	must(t, c.Show(t.Context()))
+	if got := screens["/dev/tty0"].text.String(); seconds != addressPatience || !strings.Contains(got, "localhost:9280") {
+		t.Errorf("without a network: %q after %d s", got, seconds)
 	}
 }

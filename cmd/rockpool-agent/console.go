@@ -43,7 +43,7 @@ func showConsole(ctx context.Context) error {
 		Addresses: machineAddresses,
 		Open:      setup.OpenConsole,
 		Wait:      wait,
-		Tries:     120,
+		Patience:  120,
 	}).Show(ctx)
 }
 
