@@ -40,15 +40,14 @@ func (p *Pipeline) Manifest() (builders.Manifest, bool) {
 // sources or its settings have changed. A commit that changes neither, such as one
 // of a document, makes no image older.
 func (p *Pipeline) Older(ctx context.Context, m builders.Manifest) string {
-	now := p.revision(ctx)
 	sources, err := p.sourceDigest()
-	if now == "" || err != nil || sources == m.SourceDigest {
+	if err != nil || sources == m.SourceDigest {
 		return ""
 	}
-	if now == m.Revision {
-		return fmt.Sprintf("the image is not of the checkout's files as they are now, nor of the same settings (revision %s): `go tool mage rootvm:build` updates it", now)
+	if now := p.revision(ctx); now != "" && now != m.Revision {
+		return fmt.Sprintf("the image is of revision %s, the checkout of %s: `go tool mage rootvm:build` updates it", m.Revision, now)
 	}
-	return fmt.Sprintf("the image is of revision %s, the checkout of %s: `go tool mage rootvm:build` updates it", m.Revision, now)
+	return "the image is not of the checkout's files as they are now, or not of the same settings: `go tool mage rootvm:build` updates it"
 }
 
 // confirm records that an image which a build found to be up to date is that of

@@ -322,6 +322,14 @@ func TestPipeline_Older(t *testing.T) {
 	p.Spec.DiskSize--
 	p.WorkspaceImage.Base = "example.org/debian"
 	older("a setting of the workspace image", true)
+	p.WorkspaceImage.Base = ""
+	older("the settings as they were", false)
+	if err := os.RemoveAll(filepath.Join(p.Source, ".git")); err != nil {
+		t.Fatal(err)
+	}
+	older("a checkout without git", false)
+	writeFile(t, filepath.Join(p.Source, "agent", "file"), "changed without git")
+	older("a change that git does not see", true)
 }
 
 // TestPipeline_confirm: a build that finds nothing to do ends the note of `up`.
