@@ -94,36 +94,41 @@ type File struct {
 	Content []byte
 }
 
+// presetFile lists the units that are enabled in the image, in the form of
+// systemd.preset(5). The step that installs the files enables them by it.
+const presetFile = "/etc/systemd/system-preset/50-rockpool.preset"
+
 // targets says where each template goes.
 var targets = []struct {
 	template, path string
 	mode           os.FileMode
+	enabled        bool // started at boot by its own [Install] section
 }{
-	{"rockpool-setup.service", "/etc/systemd/system/rockpool-setup.service", 0o644},
-	{"rockpool-share.service", "/etc/systemd/system/rockpool-share.service", 0o644},
-	{"rockpool-agent.service", "/etc/systemd/system/rockpool-agent.service", 0o644},
-	{"rockpool-caddy.service", "/etc/systemd/system/rockpool-caddy.service", 0o644},
-	{"rockpool-queue.service", "/etc/systemd/system/rockpool-queue.service", 0o644},
-	{"rockpool-late.service", "/etc/systemd/system/rockpool-late.service", 0o644},
-	{"rockpool-late.target", "/etc/systemd/system/rockpool-late.target", 0o644},
-	{"rockpool-grow.service", "/etc/systemd/system/rockpool-grow.service", 0o644},
-	{"rockpool-console.service", "/etc/systemd/system/rockpool-console.service", 0o644},
-	{"user.conf", "/etc/systemd/system/user@990.service.d/60-rockpool.conf", 0o644},
-	{"rockpool-firewall.service", "/etc/systemd/system/rockpool-firewall.service", 0o644},
-	{"rockpool-slots.socket", "/etc/systemd/system/rockpool-slots.socket", 0o644},
-	{"rockpool-slots@.service", "/etc/systemd/system/rockpool-slots@.service", 0o644},
-	{"podman.conf", "/etc/systemd/user/podman.service.d/50-rockpool.conf", 0o644},
-	{"rockpool-networks.socket", "/etc/systemd/system/rockpool-networks.socket", 0o644},
-	{"rockpool-networks@.service", "/etc/systemd/system/rockpool-networks@.service", 0o644},
-	{"workspaces.nft", guest.FirewallFile, 0o644},
-	{"workspaces.nft", guest.FirewallSource, 0o644},
-	{"rockpool-report@.service", "/etc/systemd/system/rockpool-report@.service", 0o644},
-	{"ssh.conf", "/etc/systemd/system/ssh.service.d/50-rockpool.conf", 0o644},
-	{"10-rockpool.conf", "/etc/ssh/sshd_config.d/10-rockpool.conf", 0o644},
-	{"99-rockpool.rules", "/etc/udev/rules.d/99-rockpool.rules", 0o644},
-	{"Caddyfile", "/etc/rockpool/Caddyfile", 0o644},
-	{"queue.yaml", "/etc/rockpool/queue.yaml", 0o644},
-	{"report-failure", "/usr/local/lib/rockpool/report-failure", 0o755},
+	{"rockpool-setup.service", "/etc/systemd/system/rockpool-setup.service", 0o644, true},
+	{"rockpool-share.service", "/etc/systemd/system/rockpool-share.service", 0o644, true},
+	{"rockpool-agent.service", "/etc/systemd/system/rockpool-agent.service", 0o644, true},
+	{"rockpool-caddy.service", "/etc/systemd/system/rockpool-caddy.service", 0o644, true},
+	{"rockpool-queue.service", "/etc/systemd/system/rockpool-queue.service", 0o644, false},
+	{"rockpool-late.service", "/etc/systemd/system/rockpool-late.service", 0o644, true},
+	{"rockpool-late.target", "/etc/systemd/system/rockpool-late.target", 0o644, false},
+	{"rockpool-grow.service", "/etc/systemd/system/rockpool-grow.service", 0o644, false},
+	{"rockpool-console.service", "/etc/systemd/system/rockpool-console.service", 0o644, false},
+	{"user.conf", "/etc/systemd/system/user@990.service.d/60-rockpool.conf", 0o644, false},
+	{"rockpool-firewall.service", "/etc/systemd/system/rockpool-firewall.service", 0o644, false},
+	{"rockpool-slots.socket", "/etc/systemd/system/rockpool-slots.socket", 0o644, true},
+	{"rockpool-slots@.service", "/etc/systemd/system/rockpool-slots@.service", 0o644, false},
+	{"podman.conf", "/etc/systemd/user/podman.service.d/50-rockpool.conf", 0o644, false},
+	{"rockpool-networks.socket", "/etc/systemd/system/rockpool-networks.socket", 0o644, true},
+	{"rockpool-networks@.service", "/etc/systemd/system/rockpool-networks@.service", 0o644, false},
+	{"workspaces.nft", guest.FirewallFile, 0o644, false},
+	{"workspaces.nft", guest.FirewallSource, 0o644, false},
+	{"rockpool-report@.service", "/etc/systemd/system/rockpool-report@.service", 0o644, false},
+	{"ssh.conf", "/etc/systemd/system/ssh.service.d/50-rockpool.conf", 0o644, false},
+	{"10-rockpool.conf", "/etc/ssh/sshd_config.d/10-rockpool.conf", 0o644, false},
+	{"99-rockpool.rules", "/etc/udev/rules.d/99-rockpool.rules", 0o644, false},
+	{"Caddyfile", "/etc/rockpool/Caddyfile", 0o644, false},
+	{"queue.yaml", "/etc/rockpool/queue.yaml", 0o644, false},
+	{"report-failure", "/usr/local/lib/rockpool/report-failure", 0o755, false},
 }
 
 // Render returns all files, in a fixed order.
@@ -133,14 +138,18 @@ func Render(p Params) ([]File, error) {
 		return nil, fmt.Errorf("parse templates: %w", err)
 	}
 	var out []File
+	var preset strings.Builder
 	for _, t := range targets {
+		if t.enabled {
+			fmt.Fprintf(&preset, "enable %s\n", filepath.Base(t.path))
+		}
 		var b bytes.Buffer
 		if err := all.ExecuteTemplate(&b, t.template+".tmpl", p); err != nil {
 			return nil, fmt.Errorf("render %s: %w", t.path, err)
 		}
 		out = append(out, File{Path: t.path, Mode: t.mode, Content: b.Bytes()})
 	}
-	return out, nil
+	return append(out, File{Path: presetFile, Mode: 0o644, Content: []byte(preset.String())}), nil
 }
 
 // Write renders all files below dir, which stands for the guest's root and

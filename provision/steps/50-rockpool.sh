@@ -13,8 +13,6 @@ rm "$agent"
 cp -R --no-preserve=mode,ownership,timestamps "$tree/." /
 chmod 755 /usr/local/lib/rockpool/*
 rm -rf "$tree"
-systemctl enable rockpool-setup.service rockpool-share.service \
-	rockpool-agent.service rockpool-caddy.service rockpool-late.service rockpool-slots.socket \
-	rockpool-networks.socket
+sed -n 's/^enable //p' /etc/systemd/system-preset/50-rockpool.preset | xargs systemctl enable
 install -d -o rockpool -g rockpool -m 750 /opt/rockpool /opt/rockpool/.logs
 install -d -m 755 /mnt/rockpool /var/lib/rockpool
