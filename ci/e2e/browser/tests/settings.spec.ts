@@ -62,13 +62,13 @@ async function fits(page: Page) {
 
 test("two edits of the same preference wait for a choice @both", async ({ page }) => {
   const first = await createWorkspace("one", { autoSyncPrefs: true });
-  await writeFile(first.id, ".gitconfig", git("Base"));
+  await writeFile(first, ".gitconfig", git("Base"));
   await stop(first.id);
   await start(first.id);
   const second = await createWorkspace("two", { autoSyncPrefs: true });
   expect(await readFile(second.id, ".gitconfig")).toBe(git("Base"));
-  await writeFile(first.id, ".gitconfig", git("First"));
-  await writeFile(second.id, ".gitconfig", git("Second"));
+  await writeFile(first, ".gitconfig", git("First"));
+  await writeFile(second, ".gitconfig", git("Second"));
   await stop(first.id);
   await page.goto(`/app/workspaces/${second.id}`);
   await stop(second.id);
@@ -99,7 +99,7 @@ test.describe("what can run programs", () => {
     const w = await createWorkspace("alias", { autoSyncPrefs: true });
     const before = await stored("GitConfig");
     const dangerous = before + "[alias]\n\tx = !id\n";
-    await writeFile(w.id, ".gitconfig", dangerous);
+    await writeFile(w, ".gitconfig", dangerous);
     await page.goto(`/app/workspaces/${w.id}`);
     await page.getByRole("button", { name: "Save all" }).click();
     await expect(page.getByText("Can run programs, so you have to see it first.")).toBeVisible();
