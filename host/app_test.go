@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -297,31 +298,87 @@ func TestApp_SharesWhatWasChosen(t *testing.T) {
 }
 
 // TestApp_InstanceOfAnotherCheckout is not started with this one's image, unless
-// the user says so.
+// the user says so; nor is a checkout's with an image given by directory, or the
+// other way round.
 func TestApp_InstanceOfAnotherCheckout(t *testing.T) {
-	program := mage()
-	program.Checkout = "/here"
-	program.Image = func(context.Context, io.Writer) (string, error) { return "", errors.New("asked for the image") }
-	for _, c := range []struct {
-		checkout string
+	here, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(here, link); err != nil {
+		t.Fatal(err)
+	}
+	inCheckout := mage()
+	inCheckout.Checkout = here
+	inCheckout.Image = func(context.Context, io.Writer) (string, error) { return "", errors.New("asked for the image") }
+	const goesOn = "asked for the image"
+	for name, c := range map[string]struct {
+		program  Program
+		checkout string // the instance's
+		image    string // the instance's
 		env      map[string]string
+		given    string
 		want     string
 	}{
-		{"/there", nil, "rockpool-root belongs to the checkout /there"},
-		{"/there", map[string]string{"TAKE_OVER": "1"}, "asked for the image"},
-		{"/here", nil, "asked for the image"},
-		{"", nil, "asked for the image"},
+		"of another":            {inCheckout, t.TempDir(), "dist/x.qcow2", nil, "", "rockpool-root belongs to the checkout "},
+		"of one that is gone":   {inCheckout, "/there", "dist/x.qcow2", nil, "", "/there, which is not there any more"},
+		"taken over":            {inCheckout, "/there", "dist/x.qcow2", map[string]string{"TAKE_OVER": "1"}, "", goesOn},
+		"its own":               {inCheckout, here, "dist/x.qcow2", nil, "", goesOn},
+		"its own, by a link":    {inCheckout, link, "dist/x.qcow2", nil, "", goesOn},
+		"of an earlier release": {inCheckout, "", "dist/x.qcow2", nil, "", goesOn},
+		"with a given image":    {inCheckout, "", "STATE/images/1/x.qcow2", nil, "", "runs an image that was given by directory"},
+		"another image":         {Standalone(), here, "dist/x.qcow2", nil, "/none", "rockpool-root belongs to the checkout "},
+		"no other image":        {Standalone(), here, "dist/x.qcow2", nil, "", "is gone"},
 	} {
-		a, _ := app(t, program, "", c.env)
-		stoppedInstance(t, a, `{"name":"rockpool-root","checkout":"`+c.checkout+`"}`)
-		if _, _, err := a.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: error %v", c, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			a, _ := app(t, c.program, "", c.env)
+			a.Settings.Image = c.given
+			image := strings.Replace(c.image, "STATE", a.Settings.StateDir, 1)
+			stoppedInstance(t, a, fmt.Sprintf(`{"name":"rockpool-root","checkout":%q,"image":{"disk":%q}}`, c.checkout, image))
+			if _, _, err := a.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+		})
 	}
+}
 
-	alone, _ := app(t, Standalone(), "", nil)
-	if checkout, err := alone.checkoutOf(vm.Config{Checkout: "/there"}); checkout != "/there" || err != nil {
-		t.Errorf("the stand-alone program makes it %q, %v", checkout, err)
+// TestApp_DamagedInstance is started anew, as the message of every other verb
+// says, and nothing of it is shared.
+func TestApp_DamagedInstance(t *testing.T) {
+	program := mage()
+	program.Image = func(context.Context, io.Writer) (string, error) { return "", errors.New("asked for the image") }
+	a, out := app(t, program, "", nil)
+	stoppedInstance(t, a, `{"name": "rockpool-`)
+	if _, _, err := a.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), "asked for the image") {
+		t.Errorf("error %v", err)
+	}
+	if !strings.Contains(out.String(), "is damaged") {
+		t.Errorf("said %q", out)
+	}
+}
+
+// TestApp_Unapplied: what is asked of an instance that runs and is not done is
+// said, and refused where the user would rely on it.
+func TestApp_Unapplied(t *testing.T) {
+	now := vm.Config{ShareDir: "/src", Memory: 8 * vm.GiB, CPUs: 4, DataSize: 40 * vm.GiB}
+	now.Ports.FillDefaults()
+	for name, c := range map[string]struct {
+		env              map[string]string
+		image            bool
+		refused, ignored string
+	}{
+		"nothing":         {nil, false, "", ""},
+		"the same":        {map[string]string{"ROCKPOOL_PROJECT": "/src", "ROOT_VM_MEMORY": "8G", "ROOT_VM_CPUS": "4", "ROOT_VM_SSH_PORT": "2222"}, false, "", ""},
+		"no sharing":      {map[string]string{"SHARE": "none"}, false, "the sharing of /src", ""},
+		"another project": {map[string]string{"ROCKPOOL_PROJECT": "/other"}, false, "the directory that it shares", ""},
+		"another image":   {nil, true, "its image", ""},
+		"memory and port": {map[string]string{"ROOT_VM_MEMORY": "4G", "ROOT_VM_WEB_PORT": "9080"}, false, "", "memory|ports"},
+	} {
+		a, _ := app(t, mage(), "", c.env)
+		if c.image {
+			a.Settings.Image = builtImage(t, "another ")
+		}
+		refused, ignored, err := a.unapplied(now)
+		if err != nil || strings.Join(refused, "|") != c.refused || strings.Join(ignored, "|") != c.ignored {
+			t.Errorf("%s: refused %q, ignored %q, %v", name, refused, ignored, err)
+		}
 	}
 }
 

@@ -109,6 +109,9 @@ func (f imageFiles) asImage(renew string) (vm.Image, error) {
 	return image, nil
 }
 
+// imagesDir is where given images are copied to.
+func (a *App) imagesDir() string { return filepath.Join(a.Settings.StateDir, "images") }
+
 // storedImage copies the image at path into the host's state, unless it is
 // there, and returns the copy: the directory that the user gave may go.
 func (a *App) storedImage(ctx context.Context, path string) (vm.Image, string, error) {
@@ -125,7 +128,7 @@ func (a *App) storedImage(ctx context.Context, path string) (vm.Image, string, e
 		return image, "", fmt.Errorf("the manifest %s has %q where the disk's SHA-256 should be", given.name, image.SHA256)
 	}
 
-	store := imageStore{dir: filepath.Join(a.Settings.StateDir, "images"), app: a}
+	store := imageStore{dir: a.imagesDir(), app: a}
 	copied, err := store.take(ctx, given, image.SHA256)
 	if err != nil {
 		return image, "", fmt.Errorf("copy the image of %s: %w", path, err)
@@ -266,9 +269,10 @@ func (s imageStore) prune() error {
 	for _, name := range names {
 		inst, err := instances.Instance(name)
 		if err != nil {
-			return err // its image is not known: better nothing is removed
+			return nil // its image is not known: better nothing is removed
 		}
-		used[filepath.Dir(inst.Config.Image.Disk)] = true
+		// By the digest alone: the path may have led here by a symbolic link.
+		used[filepath.Base(filepath.Dir(inst.Config.Image.Disk))] = true
 	}
 
 	entries, err := os.ReadDir(s.dir)
@@ -278,7 +282,7 @@ func (s imageStore) prune() error {
 	for _, e := range entries {
 		dir := filepath.Join(s.dir, e.Name())
 		info, err := e.Info()
-		if err != nil || !e.IsDir() || used[dir] || time.Since(info.ModTime()) < pruneAge {
+		if err != nil || !e.IsDir() || used[e.Name()] || time.Since(info.ModTime()) < pruneAge {
 			continue
 		}
 		if err := os.RemoveAll(dir); err != nil {

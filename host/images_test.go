@@ -209,7 +209,12 @@ func TestImages_Pruned(t *testing.T) {
 		}
 	}
 
-	stoppedInstance(t, a, fmt.Sprintf(`{"name":"rockpool-root","image":{"disk":%q}}`, filepath.Join(stored["used"], "disk.qcow2")))
+	link := filepath.Join(t.TempDir(), "state") // the instance was made through it
+	if err := os.Symlink(a.Settings.StateDir, link); err != nil {
+		t.Fatal(err)
+	}
+	used := filepath.Join(link, "images", filepath.Base(stored["used"]), "disk.qcow2")
+	stoppedInstance(t, a, fmt.Sprintf(`{"name":"rockpool-root","image":{"disk":%q}}`, used))
 	a.Settings.Image = builtImage(t, "another ")
 	if _, _, err := a.image(t.Context()); err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package host
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -81,6 +80,10 @@ func (a *App) Start(ctx context.Context) (vm.State, error) {
 }
 
 func (a *App) start(ctx context.Context) (vm.State, error) {
+	state, err := a.instances().Status(ctx, a.Settings.VM.Name)
+	if err == nil && state.Serving() {
+		return a.alreadyOn(ctx, state)
+	}
 	launcher, config, err := a.Prepare(ctx)
 	if err != nil {
 		return vm.State{}, err
@@ -88,12 +91,80 @@ func (a *App) start(ctx context.Context) (vm.State, error) {
 	return launcher.StartReady(ctx, config, a.Settings.StartLimit, a.progress)
 }
 
+// alreadyOn waits until an instance that runs serves. What was asked for and
+// cannot be applied to it is said, and is a failure where the user would take it
+// for done.
+func (a *App) alreadyOn(ctx context.Context, state vm.State) (vm.State, error) {
+	a.printLine("  %s is already running", state.Name)
+	inst, err := a.instances().Instance(state.Name)
+	if err != nil {
+		return state, err
+	}
+	later := fmt.Sprintf("`%s`, then start it with the same settings", a.command("down"))
+	refused, ignored, err := a.unapplied(inst.Config)
+	switch {
+	case err != nil:
+		return state, err
+	case len(refused) > 0:
+		return state, fmt.Errorf("%s runs, and %s can only be changed while it is off: %s", state.Name, strings.Join(refused, " and "), later)
+	case len(ignored) > 0:
+		a.printLine("  %s stay as they are while it runs: %s", strings.Join(ignored, ", "), later)
+	}
+	if state.Status == vm.Ready {
+		return state, nil
+	}
+	return a.instances().WaitReady(ctx, state.Name, a.Settings.StartLimit, a.progress)
+}
+
+// unapplied lists what the user set and an instance that runs does not have: what
+// must not be passed over, and what may.
+func (a *App) unapplied(now vm.Config) (refused, ignored []string, err error) {
+	asked := a.Settings.VM
+	if asked.Share == vm.ShareNone && now.ShareDir != "" {
+		refused = append(refused, "the sharing of "+now.ShareDir)
+	} else if asked.Share != vm.ShareNone && asked.ShareDir != "" && asked.ShareDir != now.ShareDir {
+		refused = append(refused, "the directory that it shares")
+	}
+	if a.Settings.Image != "" {
+		given, err := openImage(a.Settings.Image)
+		if err != nil {
+			return nil, nil, err
+		}
+		image, err := given.asImage("")
+		if err != nil {
+			return nil, nil, err
+		}
+		if image.SHA256 != now.Image.SHA256 {
+			refused = append(refused, "its image")
+		}
+	}
+	for _, setting := range []struct {
+		name    string
+		differs bool
+	}{
+		{"memory", asked.Memory != 0 && asked.Memory != now.Memory},
+		{"cpus", asked.CPUs != 0 && asked.CPUs != now.CPUs},
+		{"data disk", asked.DataSize != 0 && asked.DataSize != now.DataSize},
+		{"root disk", asked.DiskSize != 0 && asked.DiskSize != now.DiskSize},
+		{"ports", a.Settings.portsChosen && asked.Ports != now.Ports},
+	} {
+		if setting.differs {
+			ignored = append(ignored, setting.name)
+		}
+	}
+	return refused, ignored, nil
+}
+
 // Prepare returns what a start needs: the launcher with the driver of this
 // host, and the instance with its image, fitted to what the host has.
 func (a *App) Prepare(ctx context.Context) (vm.Host, vm.Config, error) {
 	config := a.Settings.VM
 	before, err := a.instances().Instance(config.Name)
-	if err != nil && !errors.Is(err, vm.ErrNotFound) {
+	switch {
+	case errors.Is(err, vm.ErrDamaged):
+		a.printLine("  %v; nothing is shared from now on, and its data is as it was", err)
+		before.Config = vm.Config{}
+	case err != nil && !errors.Is(err, vm.ErrNotFound):
 		return vm.Host{}, config, err
 	}
 	if config.Checkout, err = a.checkoutOf(before.Config); err != nil {
@@ -120,17 +191,38 @@ func (a *App) Prepare(ctx context.Context) (vm.Host, vm.Config, error) {
 	return launcher, config, nil
 }
 
-// checkoutOf is the checkout that the instance belongs to from now on. Another
-// checkout's image would be put in place of its own, and bring the database on
-// its data disk to a format that the first one may not know.
+// checkoutOf is the checkout that the instance belongs to from now on; none for
+// one whose images are given by directory. Another's image would be put in place
+// of its own, and bring the database on its data disk to a format that the first
+// one may not know.
 func (a *App) checkoutOf(before vm.Config) (string, error) {
 	own := a.Program.Checkout
-	switch {
-	case own == "" || before.Checkout == "" || own == before.Checkout || a.Settings.TakeOver:
-		return cmp.Or(own, before.Checkout), nil
+	if a.Settings.TakeOver || before.Image.Disk == "" {
+		return own, nil
 	}
-	return "", fmt.Errorf("%s belongs to the checkout %s: give this one an instance of its own (ROOT_VM_NAME, and with it ROOT_VM_SSH_PORT and ROOT_VM_WEB_PORT), or let this one have it with its data (TAKE_OVER=1)",
-		before.Name, before.Checkout)
+	const cure = "give this one an instance of its own (ROOT_VM_NAME, and with it ROOT_VM_SSH_PORT and ROOT_VM_WEB_PORT), or let this one have it with its data (TAKE_OVER=1)"
+	given := filepath.Dir(filepath.Dir(before.Image.Disk)) == a.imagesDir()
+	switch {
+	case own == "" && before.Checkout != "" && a.Settings.Image != "":
+		return "", fmt.Errorf("%s belongs to the checkout %s: %s", before.Name, before.Checkout, cure)
+	case own == "":
+		return before.Checkout, nil
+	case given:
+		return "", fmt.Errorf("%s runs an image that was given by directory: %s", before.Name, cure)
+	case before.Checkout == "" || sameDirectory(own, before.Checkout):
+		return own, nil
+	}
+	if _, err := os.Stat(before.Checkout); errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("%s belongs to the checkout %s, which is not there any more: %s", before.Name, before.Checkout, cure)
+	}
+	return "", fmt.Errorf("%s belongs to the checkout %s: %s", before.Name, before.Checkout, cure)
+}
+
+// sameDirectory reports whether two paths lead to one directory.
+func sameDirectory(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return a == b || errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 // chooseShare decides which directory the guest sees: the one that was given,

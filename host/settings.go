@@ -23,6 +23,8 @@ type Settings struct {
 	CacheDir   string        // can be deleted at any time
 	StateDir   string        // instances and their data disks, images
 
+	portsChosen bool // some port of VM was set
+
 	base string // what relative paths are taken from
 }
 
@@ -53,7 +55,7 @@ func (s *Settings) starting() settings.List {
 		{Env: "ROOT_VM_CPUS", Flag: "cpus", Usage: "processors of the VM, 4 unless the host has fewer", Value: settings.Number(&s.VM.CPUs)},
 		{Env: "ROOT_VM_DATA_SIZE", Flag: "data-size", Usage: "size of the data disk, 40G; it grows as it is used", Value: settings.Size(&s.VM.DataSize)},
 		{Env: "ROOT_VM_DISK_SIZE", Flag: "disk-size", Usage: "size of the root disk, the image's", Value: settings.Size(&s.VM.DiskSize)},
-		{Env: "ROOT_VM_SSH_PORT", Flag: "ssh-port", Usage: "port of SSH on 127.0.0.1", Value: settings.Port(&s.VM.Ports.SSH, 0)},
+		{Env: "ROOT_VM_SSH_PORT", Flag: "ssh-port", Usage: "port of SSH on 127.0.0.1", Value: sshPort(s)},
 		{Env: "ROOT_VM_WEB_PORT", Flag: "web-port", Usage: "port of the dashboard on 127.0.0.1; the other web ports follow it", Value: webPorts(s)},
 		{Env: "ROCKPOOL_PROJECT", Flag: "project", Usage: "directory to share with the VM, read-write, at /mnt/rockpool; later starts keep it; none by default", Value: settings.Path(&s.VM.ShareDir, s.base)},
 		{Env: "SHARE", Flag: "share", Usage: "how to share it; none ends the sharing", Value: settings.Choice(&s.VM.Share, accepted(func(can vm.Capabilities) []string { return can.Shares })...)},
@@ -83,5 +85,12 @@ func (s *Settings) asking() settings.List {
 // webPorts sets all web ports by their first.
 func webPorts(s *Settings) pflag.Value {
 	ports := &s.VM.Ports
-	return settings.Derived(settings.Port(&ports.Dashboard, guest.FollowingWebPorts), func() { ports.SetWeb(ports.Dashboard) })
+	return settings.Derived(settings.Port(&ports.Dashboard, guest.FollowingWebPorts), func() {
+		ports.SetWeb(ports.Dashboard)
+		s.portsChosen = true
+	})
+}
+
+func sshPort(s *Settings) pflag.Value {
+	return settings.Derived(settings.Port(&s.VM.Ports.SSH, 0), func() { s.portsChosen = true })
 }

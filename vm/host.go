@@ -152,7 +152,7 @@ func (h Host) Start(ctx context.Context, cfg Config, progress func(Progress)) (S
 		return state, err
 	}
 	if state.On() {
-		if state.Status != Failed || state.Failure == nil || state.Failure.Unit != "" {
+		if !state.crashed() {
 			return state, ErrAlreadyRunning
 		}
 		note("", "the machine is on but its guest crashed: switching it off first")

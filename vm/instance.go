@@ -212,6 +212,10 @@ const (
 // ErrNotFound says that an instance does not exist.
 var ErrNotFound = errors.New("no such instance")
 
+// ErrDamaged says that what is stored of an instance's configuration cannot be
+// read. Its disks are as they were, and a start writes it anew.
+var ErrDamaged = errors.New("the configuration of the instance is damaged")
+
 // loadInstance reads the instance in dir.
 func loadInstance(dir string) (Instance, error) {
 	i := Instance{Dir: dir}
@@ -223,7 +227,7 @@ func loadInstance(dir string) (Instance, error) {
 		return i, fmt.Errorf("read instance: %w", err)
 	}
 	if err := json.Unmarshal(b, &i.Config); err != nil {
-		return i, fmt.Errorf("read instance %s: %w: start it again to have it rewritten", i.Path(configFile), err)
+		return i, fmt.Errorf("%w: %s: %w: start it again to have it rewritten", ErrDamaged, i.Path(configFile), err)
 	}
 	return i, nil
 }

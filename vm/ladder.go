@@ -35,6 +35,9 @@ func (l ladder) climb(ctx context.Context) {
 	if !l.skipPowerDown && l.tryRung(ctx, "power button", l.total*4/10, nil, l.method(PowerDown)) {
 		return
 	}
+	if ctx.Err() != nil { // another ladder has begun, or the supervisor ends
+		return
+	}
 	if l.tryRung(ctx, "quit", quitLimit, nil, l.method(Quit)) {
 		return
 	}

@@ -126,19 +126,18 @@ func (h Host) clearAway(ctx context.Context, inst Instance) error {
 	return nil
 }
 
-// endProcess terminates a process, and kills it after a while.
+// endProcess kills a process of a machine, which blocks every softer signal
+// ([StartShielded]), and waits for its end.
 func endProcess(ctx context.Context, p Process, patience time.Duration) error {
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		if err := p.Signal(sig); err != nil {
-			return err
-		}
-		select {
-		case <-p.Done():
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(patience):
-		}
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		return err
+	}
+	select {
+	case <-p.Done():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(patience):
 	}
 	return fmt.Errorf("process %s (pid %d) does not end: it may hang on a device or a network file system", p.Name, p.PID)
 }

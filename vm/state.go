@@ -70,9 +70,10 @@ type State struct {
 	AgentVersion string      `json:"agentVersion,omitempty"`
 	Troubles     []Trouble   `json:"troubles,omitempty"`
 	Failure      *Failure    `json:"failure,omitempty"`
-	SerialRead   int64       `json:"serialRead,omitempty"` // how far the serial log was looked through, bytes
-	Launching    bool        `json:"launching,omitempty"`  // the machine is being launched: Processes may lack it
-	LastStop     string      `json:"lastStop,omitempty"`   // how the machine ended
+	SerialRead   int64       `json:"serialRead,omitempty"`  // how far the serial log was looked through, bytes
+	Launching    bool        `json:"launching,omitempty"`   // the machine is being launched: Processes may lack it
+	StopTimeout  float64     `json:"stopTimeout,omitempty"` // of the stop that was asked for last, seconds
+	LastStop     string      `json:"lastStop,omitempty"`    // how the machine ended
 }
 
 // On says whether the machine runs, as far as this host can tell. What a
@@ -83,6 +84,16 @@ func (s State) On() bool {
 	}
 	return s.Processes[0].Alive()
 }
+
+// crashed reports whether the guest is past help while its machine is on: it did
+// not say itself that a unit of it failed.
+func (s State) crashed() bool {
+	return s.Status == Failed && s.Failure != nil && s.Failure.Unit == ""
+}
+
+// Serving reports whether the machine is on with a guest that is not past help:
+// a start has nothing to do.
+func (s State) Serving() bool { return s.On() && !s.crashed() }
 
 // phase records that the guest reached a phase; false when it was known, or is
 // more than a guest may make this host keep.

@@ -147,32 +147,39 @@ const troubledStopTimeout = 20 * time.Second
 // silentStopTimeout is the patience with a guest that has never spoken.
 const silentStopTimeout = 40 * time.Second
 
-// stop starts the ladder, once.
+// stop starts the ladder. While one is climbed already, a request that has less
+// patience begins it anew, and any other changes nothing.
 func (s *supervisor) stop(ctx context.Context, r request) {
-	if s.stopping {
-		return
-	}
-	s.stopping = true
-	crashed := s.state.Status == Failed && s.state.Failure != nil && s.state.Failure.Unit == ""
-	s.state.Status = Stopping
-
 	total := DefaultStopTimeout
 	if r.Timeout > 0 {
 		total = time.Duration(r.Timeout * float64(time.Second))
 	}
+	end := time.Now().Add(total)
+	switch {
+	case !s.stopping:
+		s.crashed = s.state.crashed()
+	case r.Force && !s.forced, end.Before(s.stopBy):
+		s.cancelLadder()
+	default:
+		return
+	}
+	s.stopping, s.forced, s.stopBy = true, s.forced || r.Force, end
+	s.state.Status, s.state.StopTimeout = Stopping, total.Seconds()
+
 	hanging := func(t Trouble) bool { return t.Part != portsPart } // on its share or its disk
 	if slices.ContainsFunc(s.state.Troubles, hanging) {
 		total = min(total, troubledStopTimeout)
 	}
 
 	l := ladder{machine: s.machine, exited: s.exited, stopped: s.stopped, rungs: s.rungs, log: s.log, total: total}
-	if s.guestSpoke && !r.Force && !crashed {
+	if s.guestSpoke && !s.forced && !s.crashed {
 		l.askGuest = s.askGuest
 	}
-	l.skipPowerDown = r.Force || crashed
+	l.skipPowerDown = s.forced || s.crashed
 	if !s.guestSpoke { // early in its boot a guest does not feel the button
 		l.total = min(l.total, silentStopTimeout)
 	}
+	ctx, s.cancelLadder = context.WithCancel(ctx)
 	go l.climb(ctx)
 }
 

@@ -73,11 +73,15 @@ type supervisor struct {
 	stopped       chan struct{} // closed when the guest says that it has stopped
 	exited        chan struct{} // closed when the machine is off
 	stopping      bool
-	rungs         chan string      // what the ladder does
-	ownEvents     chan Event       // events of the supervisor's own
-	forwards      *forwarder       // nil when the machine forwards its ports by itself
-	serialRead    atomic.Int64     // how far the serial log was read
-	ending        <-chan os.Signal // nil when this process has another purpose
+	forced        bool               // the guest is not asked any more
+	crashed       bool               // the guest was past help when the stop began
+	stopBy        time.Time          // when the ladder that is climbed should be over
+	cancelLadder  context.CancelFunc // of that ladder
+	rungs         chan string        // what the ladder does
+	ownEvents     chan Event         // events of the supervisor's own
+	forwards      *forwarder         // nil when the machine forwards its ports by itself
+	serialRead    atomic.Int64       // how far the serial log was read
+	ending        <-chan os.Signal   // nil when this process has another purpose
 }
 
 func newSupervisor(ctx context.Context, dir string, o SuperviseOptions) (*supervisor, error) {
@@ -255,7 +259,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	}
 	crashes := s.watchSerial(ctx)
 	if s.state.Status == Stopping { // the former supervisor died half way down the ladder
-		s.stop(ctx, request{})
+		s.stop(ctx, request{Timeout: s.state.StopTimeout})
 	}
 
 	for {

@@ -193,7 +193,7 @@ func (m *machine) Stop(ctx context.Context, how vm.StopMethod) error {
 	case vm.Quit:
 		err := m.execute(ctx, "quit", nil)
 		if errors.Is(err, errQMPClosed) { // it quit before it answered, or there is no connection
-			return m.signal(syscall.SIGTERM)
+			return m.killAll()
 		}
 		return err
 	}
@@ -208,14 +208,6 @@ func (m *machine) execute(ctx context.Context, command string, arguments any) er
 		return errQMPClosed
 	}
 	return q.execute(ctx, command, arguments, nil)
-}
-
-// signal sends a signal to QEMU, which ends cleanly on SIGTERM.
-func (m *machine) signal(sig syscall.Signal) error {
-	m.mu.Lock()
-	p := m.qemu
-	m.mu.Unlock()
-	return p.Signal(sig)
 }
 
 func (m *machine) killAll() error {

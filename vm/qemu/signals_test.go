@@ -1,7 +1,9 @@
 package qemu_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"slices"
@@ -161,4 +163,32 @@ func TestSupervise_oldCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.until("a new crash", func(s vm.State) bool { return s.Status == vm.Failed })
+}
+
+// TestHost_Stop_lessPatience: a stop that was interrupted goes on, and a later
+// one that has less patience is heard, also by a supervisor that adopted the
+// machine meanwhile.
+func TestHost_Stop_lessPatience(t *testing.T) {
+	for name, adopted := range map[string]bool{"supervised": false, "adopted": true} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, "deaf")
+			state := f.start()
+			first, interrupt := context.WithCancel(t.Context())
+			go func() {
+				f.until("the first stop", func(s vm.State) bool { return s.Status == vm.Stopping })
+				interrupt()
+			}()
+			if _, err := f.host.Stop(first, "one", vm.StopOptions{Timeout: 10 * limit}, nil); !errors.Is(err, context.Canceled) {
+				t.Fatalf("the first stop: %v", err)
+			}
+			if adopted {
+				kill(t, state.Supervisor)
+			}
+			start := time.Now()
+			stopped, err := f.host.Stop(t.Context(), "one", vm.StopOptions{Timeout: time.Second}, nil)
+			if took := time.Since(start); err != nil || stopped.Status != vm.Stopped || stopped.LastStop != "quit" || took > limit/2 {
+				t.Errorf("%s by %q after %s, %v", stopped.Status, stopped.LastStop, took, err)
+			}
+		})
+	}
 }
