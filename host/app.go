@@ -52,6 +52,7 @@ const (
 	Starting
 	Stopping
 	Asking
+	Emulating
 )
 
 // List returns the settings of a group, to be bound to flags.
@@ -63,6 +64,8 @@ func (a *App) List(g Group) settings.List {
 		return a.Settings.stopping()
 	case Asking:
 		return a.Settings.asking()
+	case Emulating:
+		return a.Settings.emulating()
 	}
 	return a.Settings.everyVerb()
 }

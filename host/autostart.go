@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -50,7 +52,7 @@ func (a *App) Autostart(ctx context.Context, around Surroundings, on bool) error
 		return fmt.Errorf("find this program, which is to be started: %w", err)
 	}
 
-	unit := autostartOf(program, a.Settings.VM.Name, inst.Config)
+	unit := autostartOf(program, a.Settings, inst.Config)
 	path := filepath.Join(manager.dir(around.Getenv, home), manager.file(unit))
 	if on {
 		return a.autostartOn(ctx, manager, unit, path)
@@ -103,9 +105,17 @@ func (a *App) manage(ctx context.Context, argv []string) error {
 	return nil
 }
 
-// autostartOf is what starts an instance as it is configured.
-func autostartOf(program, name string, c vm.Config) autostart {
-	start := []string{program, "vm", "start", "--name", name}
+// autostartWait is how long a start with the host waits for the guest. It shares
+// the processors with everything else that starts then.
+const autostartWait = 10 * time.Minute
+
+// autostartOf is what starts an instance as it is configured. Service managers
+// start programs without the variables of the user's shell: what those set are
+// flags here.
+func autostartOf(program string, s Settings, c vm.Config) autostart {
+	name := s.VM.Name
+	instance := []string{"--name", name, "--state", s.StateDir, "--cache", s.CacheDir}
+	start := slices.Concat([]string{program, "vm", "start"}, instance)
 	add := func(flag, value string) {
 		if value != "" && value != "0" {
 			start = append(start, flag, value)
@@ -120,7 +130,9 @@ func autostartOf(program, name string, c vm.Config) autostart {
 	add("--share", c.Share)
 	add("--boot", c.Boot)
 	add("--accel", c.Accel)
-	return autostart{Instance: name, Start: start, Stop: []string{program, "down", "--name", name}}
+	add("--qemu", s.QEMU)
+	add("--wait", strconv.Itoa(int(autostartWait.Seconds())))
+	return autostart{Instance: name, Start: start, Stop: slices.Concat([]string{program, "down"}, instance)}
 }
 
 // systemd is the manager of a user's services on Linux (systemd.service(5),
@@ -153,6 +165,13 @@ func systemd() serviceManager {
 // systemdUnit renders the service. It is over when the guest serves, and counts
 // as active until it is stopped, so that the stop comes before the user's other
 // processes are ended.
+//
+// A start that fails, or that systemd finds late, has it end every process of the
+// service, the supervisor among them, and with it a machine that was only slow.
+// So a start has no limit but its own --wait, and its exit code 1, which it ends
+// with when the guest is not ready in time, is a success: the machine runs on, and
+// is stopped with the host. Wrong usage and an instance that is not there (2 and
+// 3), when nothing runs, fail the service.
 func systemdUnit(a autostart) string {
 	return fmt.Sprintf(`[Unit]
 Description=Rockpool Root VM %s
@@ -162,7 +181,8 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=%s
 ExecStop=%s
-TimeoutStartSec=10min
+SuccessExitStatus=1
+TimeoutStartSec=infinity
 TimeoutStopSec=2min
 
 [Install]

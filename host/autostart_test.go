@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,11 +41,55 @@ func TestAutostart_Rendered(t *testing.T) {
 		Memory: 8 * vm.GiB, CPUs: 4, DataSize: 40 * vm.GiB, Boot: vm.BootKernel, Accel: vm.Auto, Share: vm.ShareNone,
 		Ports: guest.Ports{SSH: 2222, Dashboard: 8080, IDE: 8081, Preview: 8082},
 	}
-	plain := autostartOf("/usr/local/bin/rockpool", "rockpool-root", config)
-	odd := autostartOf(`/home/a b/100%/$x/"q"/<&>/rockpool`, "other", vm.Config{Ports: guest.Ports{SSH: 3333}})
+	settings := Settings{StateDir: "/home/u/.local/state/rockpool-root-vm", CacheDir: "/home/u/.cache/rockpool-root-vm", QEMU: qemuAuto}
+	settings.VM.Name = "rockpool-root"
+	plain := autostartOf("/usr/local/bin/rockpool", settings, config)
+	settings = Settings{StateDir: "/a b/100%/$state", CacheDir: "/c", QEMU: qemuBundled}
+	settings.VM.Name = "other"
+	odd := autostartOf(`/home/a b/100%/$x/"q"/<&>/rockpool`, settings, vm.Config{Ports: guest.Ports{SSH: 3333}})
 	for name, unit := range map[string]autostart{"plain": plain, "odd": odd} {
 		golden(t, "autostart-"+name+".service", systemdUnit(unit))
 		golden(t, "autostart-"+name+".plist", launchdAgent(unit))
+	}
+}
+
+// TestAutostart_SystemdVerifies has systemd itself read the service, where there
+// is one.
+func TestAutostart_SystemdVerifies(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("no systemd on this host: ", err)
+	}
+	program := filepath.Join(t.TempDir(), "a $program of 100%")
+	writeFile(t, program, "#!/bin/sh\n")
+	if err := os.Chmod(program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	settings := Settings{StateDir: "/a b/100%/$state", CacheDir: "/c", QEMU: qemuBundled}
+	settings.VM.Name = "other"
+	unit := filepath.Join(t.TempDir(), "rockpool-other.service")
+	writeFile(t, unit, systemdUnit(autostartOf(program, settings, vm.Config{Memory: vm.GiB})))
+	verify := exec.CommandContext(t.Context(), analyze, "--user", "verify", "--man=no", unit)
+	verify.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir())
+	if out, err := verify.CombinedOutput(); err != nil || strings.Contains(string(out), filepath.Base(unit)) {
+		t.Errorf("systemd-analyze: %v\n%s", err, out)
+	}
+}
+
+// TestAutostart_SlowMachineRunsOn: a guest that is not ready in time is no
+// failed service, whose processes systemd would end.
+func TestAutostart_SlowMachineRunsOn(t *testing.T) {
+	unit := autostartOf("/rockpool", Settings{StateDir: "/s", CacheDir: "/c"}, vm.Config{})
+	wait := slices.Index(unit.Start, "--wait")
+	if wait < 0 || unit.Start[wait+1] != "600" {
+		t.Errorf("waits as %q says", unit.Start)
+	}
+	rendered := systemdUnit(unit)
+	for _, line := range []string{"SuccessExitStatus=1", "TimeoutStartSec=infinity", "RemainAfterExit=yes"} {
+		if !strings.Contains(rendered, "\n"+line+"\n") {
+			t.Errorf("the service lacks %s:\n%s", line, rendered)
+		}
 	}
 }
 
@@ -59,9 +105,10 @@ func TestAutostart_PlistIsXML(t *testing.T) {
 }
 
 func TestApp_Autostart(t *testing.T) {
-	s, out := around(t, "", nil)
+	env := map[string]string{"ROCKPOOL_STATE": "state", "ROCKPOOL_CACHE": "/cache", "ROCKPOOL_QEMU": "bundled"}
+	s, out := around(t, "", env)
 	a := NewApp(Standalone(), s)
-	if err := a.Load(s, nil); err != nil {
+	if err := a.Load(s, nil, Emulating); err != nil {
 		t.Fatal(err)
 	}
 	stoppedInstance(t, a, `{"name":"rockpool-root","memory":1073741824,"cpus":2,"ports":{"ssh":2222,"dashboard":8080}}`)
@@ -78,8 +125,14 @@ func TestApp_Autostart(t *testing.T) {
 		t.Fatal(err)
 	}
 	unit, err := os.ReadFile(path)
-	if err != nil || !strings.Contains(string(unit), " vm start --name rockpool-root --memory 1073741824 --cpus 2 --ssh-port 2222 --web-port 8080\n") {
-		t.Errorf("unit %q, %v", unit, err)
+	instance := " --name rockpool-root --state " + filepath.Join(s.Dir, "state") + " --cache /cache"
+	for _, command := range []string{
+		" vm start" + instance + " --memory 1073741824 --cpus 2 --ssh-port 2222 --web-port 8080 --qemu bundled --wait 600\n",
+		" down" + instance + "\n",
+	} {
+		if err != nil || !strings.Contains(string(unit), command) {
+			t.Errorf("unit %q, %v; want it to run %q", unit, err, command)
+		}
 	}
 	want := "systemctl --user daemon-reload|systemctl --user enable rockpool-rockpool-root.service|loginctl enable-linger"
 	if strings.Join(ran, "|") != want {

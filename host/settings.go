@@ -61,7 +61,7 @@ func (s *Settings) starting() settings.List {
 		{Env: "SHARE", Flag: "share", Usage: "how to share it; none ends the sharing", Value: settings.Choice(&s.VM.Share, accepted(func(can vm.Capabilities) []string { return can.Shares })...)},
 		{Env: "BOOT", Flag: "boot", Usage: "how to boot", Value: settings.Choice(&s.VM.Boot, accepted(func(can vm.Capabilities) []string { return can.Boots })...)},
 		{Env: "ACCEL", Flag: "accel", Usage: "virtualization or emulation", Value: settings.Choice(&s.VM.Accel, accepted(func(can vm.Capabilities) []string { return can.Accels })...)},
-		{Env: "ROCKPOOL_QEMU", Flag: "qemu", Usage: "the host's QEMU or the pinned one", Value: settings.Choice(&s.QEMU, qemuAuto, qemuHost, qemuBundled)},
+		s.qemu(),
 		{Env: "TAKE_OVER", Flag: "take-over", Usage: "start an instance that belongs to another checkout, with this one's image", Value: settings.Bool(&s.TakeOver)},
 		{Env: "MIRROR", Value: settings.Words(&s.Mirrors)},
 		{Env: "SSH_WAIT_TIMEOUT", Flag: "wait", Usage: "how many seconds to wait until it serves", Value: settings.Seconds(&s.StartLimit)},
@@ -80,6 +80,14 @@ func (s *Settings) asking() settings.List {
 	return settings.List{
 		{Env: "ASSUME_YES", Flag: "yes", Usage: "do not ask", Value: settings.Bool(&s.AssumeYes)},
 	}
+}
+
+// emulating are the settings of verbs that start nothing, and say with what an
+// instance is to be started.
+func (s *Settings) emulating() settings.List { return settings.List{s.qemu()} }
+
+func (s *Settings) qemu() settings.Setting {
+	return settings.Setting{Env: "ROCKPOOL_QEMU", Flag: "qemu", Usage: "the host's QEMU or the pinned one", Value: settings.Choice(&s.QEMU, qemuAuto, qemuHost, qemuBundled)}
 }
 
 // webPorts sets all web ports by their first.

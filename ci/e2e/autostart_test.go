@@ -38,11 +38,10 @@ func TestRockpool_Autostart(t *testing.T) {
 	second := primary.boot(t)
 	primary.reboot(t, second)
 
-	want := []string{
-		second + " vm start --name inner --memory 1073741824 --cpus 2 --ssh-port 2299 --web-port 8099",
-		second + " down --name inner",
-		primary.boot(t) + " vm start --name inner --memory 1073741824 --cpus 2 --ssh-port 2299 --web-port 8099",
-	}
+	home := strings.TrimSpace(primary.sh(t, "echo ~"))
+	instance := " --name inner --state " + home + "/.local/state/rockpool-root-vm --cache " + home + "/.cache/rockpool-root-vm"
+	start := " vm start" + instance + " --memory 1073741824 --cpus 2 --ssh-port 2299 --web-port 8099 --qemu auto --wait 600"
+	want := []string{second + start, second + " down" + instance, primary.boot(t) + start}
 	if got := primary.sh(t, "cat ~/calls"); got != strings.Join(want, "\n") {
 		t.Errorf("called\n%s\nwant\n%s", got, strings.Join(want, "\n"))
 	}

@@ -277,7 +277,7 @@ func (c *command) vmAutostart() *cobra.Command {
 			}
 			return nil
 		},
-	}, func(ctx context.Context, args []string) error { return c.app.Autostart(ctx, c.around, args[0] == "on") })
+	}, func(ctx context.Context, args []string) error { return c.app.Autostart(ctx, c.around, args[0] == "on") }, host.Emulating)
 }
 
 func (c *command) vmDestroy() *cobra.Command {
