@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -47,10 +48,11 @@ func (a *App) Autostart(ctx context.Context, around Surroundings, on bool) error
 	if err != nil {
 		return fmt.Errorf("find the directory of the user's services: %w", err)
 	}
-	program, err := os.Executable()
+	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program, which is to be started: %w", err)
 	}
+	program := lastingName(os.Args[0], self)
 
 	unit := autostartOf(program, a.Settings, inst.Config)
 	path := filepath.Join(manager.dir(around.Getenv, home), manager.file(unit))
@@ -93,6 +95,30 @@ func (a *App) autostartOff(ctx context.Context, manager serviceManager, unit aut
 	}
 	a.printLine("%s starts with this host no more; it goes on running until it is stopped", unit.Instance)
 	return nil
+}
+
+// lastingName is the path by which the user called this program, whose file is
+// self. os.Executable follows links, and what a link such as
+// /usr/local/bin/rockpool leads to may be gone after an update.
+func lastingName(called, self string) string {
+	found, err := exec.LookPath(called)
+	if err != nil {
+		return self
+	}
+	path, err := filepath.Abs(found)
+	if err != nil {
+		return self
+	}
+
+	file, err := os.Stat(path)
+	if err != nil {
+		return self
+	}
+	own, err := os.Stat(self)
+	if err != nil || !os.SameFile(file, own) {
+		return self // another program of this name
+	}
+	return path
 }
 
 // manage runs a command of the service manager, whose words are shown when it

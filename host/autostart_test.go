@@ -104,6 +104,38 @@ func TestAutostart_PlistIsXML(t *testing.T) {
 	}
 }
 
+// TestLastingName: the service starts the program by the name that an update
+// keeps, not by the file that a link leads to today.
+func TestLastingName(t *testing.T) {
+	dir := t.TempDir()
+	self, other := filepath.Join(dir, "versions", "1.0", "rockpool"), filepath.Join(dir, "other", "rockpool")
+	link := filepath.Join(dir, "bin", "rockpool")
+	for _, file := range []string{self, other} {
+		writeFile(t, file, "#!/bin/sh\n")
+		if err := os.Chmod(file, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Mkdir(filepath.Dir(link), 0o755), os.Symlink(self, link)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", filepath.Dir(link))
+	t.Chdir(dir)
+
+	for called, want := range map[string]string{
+		"rockpool":     link,
+		link:           link,
+		"bin/rockpool": link,
+		self:           self,
+		other:          self,
+		"absent":       self,
+	} {
+		if got := lastingName(called, self); got != want {
+			t.Errorf("called as %s: %s, want %s", called, got, want)
+		}
+	}
+}
+
 func TestApp_Autostart(t *testing.T) {
 	env := map[string]string{"ROCKPOOL_STATE": "state", "ROCKPOOL_CACHE": "/cache", "ROCKPOOL_QEMU": "bundled"}
 	s, out := around(t, "", env)
