@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,6 +34,12 @@ type serviceManager struct {
 	dir    func(getenv func(string) string, home string) string
 	enable func(a autostart, path string) [][]string // commands, in order
 	remove func(a autostart, path string) [][]string // before the file is removed
+
+	// loaded returns a command that succeeds while the manager holds the
+	// service apart from its file, as it was when it was enabled. Such a manager
+	// neither enables a service twice nor ends one that it does not hold. Nil: a
+	// manager that goes by the file, and takes either twice.
+	loaded func(a autostart) []string
 }
 
 // Autostart has the host start the instance when it boots and stop it cleanly
@@ -69,10 +76,13 @@ func (a *App) autostartOn(ctx context.Context, manager serviceManager, unit auto
 	if err := renameio.WriteFile(path, []byte(manager.render(unit)), 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	for _, argv := range manager.enable(unit, path) {
-		if err := a.manage(ctx, argv); err != nil {
+	if manager.loaded != nil && a.holds(ctx, manager, unit) {
+		if err := a.manageAll(ctx, manager.remove(unit, path)); err != nil {
 			return err
 		}
+	}
+	if err := a.manageAll(ctx, manager.enable(unit, path)); err != nil {
+		return err
 	}
 	a.printLine("%s starts with this host, and stops cleanly with it (%s)", unit.Instance, path)
 	return nil
@@ -83,12 +93,10 @@ func (a *App) autostartOff(ctx context.Context, manager serviceManager, unit aut
 		a.printLine("%s does not start with this host", unit.Instance)
 		return nil
 	}
-	var faults []error
-	for _, argv := range manager.remove(unit, path) {
-		faults = append(faults, a.manage(ctx, argv))
-	}
-	if err := errors.Join(faults...); err != nil {
-		return err
+	if manager.loaded == nil || a.holds(ctx, manager, unit) {
+		if err := a.manageAll(ctx, manager.remove(unit, path)); err != nil {
+			return err
+		}
 	}
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("remove the service: %w", err)
@@ -119,6 +127,21 @@ func lastingName(called, self string) string {
 		return self // another program of this name
 	}
 	return path
+}
+
+// holds asks a manager that has [serviceManager.loaded].
+func (a *App) holds(ctx context.Context, manager serviceManager, unit autostart) bool {
+	return a.Packages.Run(ctx, manager.loaded(unit), io.Discard) == nil
+}
+
+// manageAll runs commands of the service manager until one fails.
+func (a *App) manageAll(ctx context.Context, commands [][]string) error {
+	for _, argv := range commands {
+		if err := a.manage(ctx, argv); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // manage runs a command of the service manager, whose words are shown when it
@@ -246,6 +269,9 @@ func launchd() serviceManager {
 		},
 		remove: func(a autostart, _ string) [][]string {
 			return [][]string{{"launchctl", "bootout", domain + "/" + launchdLabel(a)}}
+		},
+		loaded: func(a autostart) []string {
+			return []string{"launchctl", "print", domain + "/" + launchdLabel(a)}
 		},
 	}
 }

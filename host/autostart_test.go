@@ -190,3 +190,53 @@ func TestApp_Autostart(t *testing.T) {
 		t.Errorf("again: %v\n%s", err, out)
 	}
 }
+
+// TestApp_AutostartOnLaunchd: launchd bootstraps no job that it holds, and boots
+// out none that it does not.
+func TestApp_AutostartOnLaunchd(t *testing.T) {
+	a, _ := app(t, Standalone(), "", nil)
+	held := false
+	var ran []string
+	a.Packages.Run = func(_ context.Context, argv []string, _ io.Writer) error {
+		wants := map[string]bool{"bootstrap": false, "bootout": true, "print": true}[argv[1]]
+		if argv[1] != "print" {
+			ran = append(ran, argv[1])
+		}
+		if held != wants {
+			return fmt.Errorf("launchctl %s: exit status 113", argv[1])
+		}
+		if argv[1] != "print" {
+			held = !held
+		}
+		return nil
+	}
+
+	manager := launchd()
+	unit := autostartOf("/rockpool", a.Settings, vm.Config{})
+	path := filepath.Join(t.TempDir(), manager.file(unit))
+	turn := func(on bool, want string) {
+		t.Helper()
+		ran = nil
+		verb := a.autostartOff
+		if on {
+			verb = a.autostartOn
+		}
+		if err := verb(t.Context(), manager, unit, path); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Join(ran, " "); got != want {
+			t.Errorf("ran %q, want %q", got, want)
+		}
+		if _, err := os.Stat(path); (err == nil) != on || held != on {
+			t.Errorf("on: %v; the file: %v; held: %v", on, err, held)
+		}
+	}
+
+	turn(true, "bootstrap")
+	turn(true, "bootout bootstrap")
+	turn(false, "bootout")
+	turn(true, "bootstrap")
+	held = false // as in a session that began before the file was there
+	turn(false, "")
+	turn(false, "")
+}
