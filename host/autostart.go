@@ -31,6 +31,7 @@ type autostart struct {
 type serviceManager struct {
 	file   func(a autostart) string // name of the file, below dir
 	render func(a autostart) string
+	words  func(argv []string) string // as render has them
 	dir    func(getenv func(string) string, home string) string
 	enable func(a autostart, path string) [][]string // commands, in order
 	remove func(a autostart, path string) [][]string // before the file is removed
@@ -51,10 +52,6 @@ func (a *App) Autostart(ctx context.Context, around Surroundings, on bool) error
 		return err
 	}
 	manager := thisServiceManager()
-	home, err := around.HomeDir()
-	if err != nil {
-		return fmt.Errorf("find the directory of the user's services: %w", err)
-	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program, which is to be started: %w", err)
@@ -62,11 +59,50 @@ func (a *App) Autostart(ctx context.Context, around Surroundings, on bool) error
 	program := lastingName(os.Args[0], self)
 
 	unit := autostartOf(program, a.Settings, inst.Config)
-	path := filepath.Join(manager.dir(around.Getenv, home), manager.file(unit))
+	path, err := manager.path(unit, around)
+	if err != nil {
+		return err
+	}
 	if on {
 		return a.autostartOn(ctx, manager, unit, path)
 	}
 	return a.autostartOff(ctx, manager, unit, path)
+}
+
+// DestroyAutostart removes the service that starts the instance with the host,
+// once the instance is destroyed. A service of that name for an instance in
+// another directory of state stays.
+func (a *App) DestroyAutostart(ctx context.Context, around Surroundings) error {
+	manager := thisServiceManager()
+	unit := autostart{Instance: a.Settings.VM.Name}
+	path, err := manager.path(unit, around)
+	if err != nil {
+		return nil // a user without a home has no services there
+	}
+
+	service, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read the service that starts %s with this host: %w", unit.Instance, err)
+	case !strings.Contains(string(service), manager.words(append(instanceFlags(a.Settings), cacheFlag))):
+		return nil
+	}
+	if err := a.endAutostart(ctx, manager, unit, path); err != nil {
+		return fmt.Errorf("end that %s starts with this host, or run `%s` later: %w", unit.Instance, standaloneCommand(unit.Instance, "vm", "autostart", "off"), err)
+	}
+	a.printLine("%s starts with this host no more", unit.Instance)
+	return nil
+}
+
+// path is that of the service's file.
+func (m serviceManager) path(a autostart, around Surroundings) (string, error) {
+	home, err := around.HomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find the directory of the user's services: %w", err)
+	}
+	return filepath.Join(m.dir(around.Getenv, home), m.file(a)), nil
 }
 
 func (a *App) autostartOn(ctx context.Context, manager serviceManager, unit autostart, path string) error {
@@ -93,6 +129,15 @@ func (a *App) autostartOff(ctx context.Context, manager serviceManager, unit aut
 		a.printLine("%s does not start with this host", unit.Instance)
 		return nil
 	}
+	if err := a.endAutostart(ctx, manager, unit, path); err != nil {
+		return err
+	}
+	a.printLine("%s starts with this host no more; it goes on running until it is stopped", unit.Instance)
+	return nil
+}
+
+// endAutostart removes the service, of which there is a file.
+func (a *App) endAutostart(ctx context.Context, manager serviceManager, unit autostart, path string) error {
 	if manager.loaded == nil || a.holds(ctx, manager, unit) {
 		if err := a.manageAll(ctx, manager.remove(unit, path)); err != nil {
 			return err
@@ -101,7 +146,6 @@ func (a *App) autostartOff(ctx context.Context, manager serviceManager, unit aut
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("remove the service: %w", err)
 	}
-	a.printLine("%s starts with this host no more; it goes on running until it is stopped", unit.Instance)
 	return nil
 }
 
@@ -158,12 +202,20 @@ func (a *App) manage(ctx context.Context, argv []string) error {
 // the processors with everything else that starts then.
 const autostartWait = 10 * time.Minute
 
+// cacheFlag follows [instanceFlags] in a service.
+const cacheFlag = "--cache"
+
+// instanceFlags tell the instance from every other of this host.
+func instanceFlags(s Settings) []string {
+	return []string{"--name", s.VM.Name, "--state", s.StateDir}
+}
+
 // autostartOf is what starts an instance as it is configured. Service managers
 // start programs without the variables of the user's shell: what those set are
 // flags here.
 func autostartOf(program string, s Settings, c vm.Config) autostart {
 	name := s.VM.Name
-	instance := []string{"--name", name, "--state", s.StateDir, "--cache", s.CacheDir}
+	instance := append(instanceFlags(s), cacheFlag, s.CacheDir)
 	start := slices.Concat([]string{program, "vm", "start"}, instance)
 	add := func(flag, value string) {
 		if value != "" && value != "0" {
@@ -198,6 +250,7 @@ func systemd() serviceManager {
 		},
 		file:   func(a autostart) string { return "rockpool-" + a.Instance + ".service" },
 		render: systemdUnit,
+		words:  systemdCommand,
 		enable: func(a autostart, path string) [][]string {
 			return [][]string{
 				{systemctl, "--user", "daemon-reload"},
@@ -264,6 +317,7 @@ func launchd() serviceManager {
 		dir:    func(_ func(string) string, home string) string { return filepath.Join(home, "Library", "LaunchAgents") },
 		file:   func(a autostart) string { return launchdLabel(a) + ".plist" },
 		render: launchdAgent,
+		words:  launchdArguments,
 		enable: func(a autostart, path string) [][]string {
 			return [][]string{{"launchctl", "bootstrap", domain, path}}
 		},
@@ -282,10 +336,6 @@ func launchdLabel(a autostart) string { return "dev.rockpool." + a.Instance }
 // stop: at a shutdown it signals the supervisor, which stops the machine cleanly.
 // What the agent leaves running is not ended with it.
 func launchdAgent(a autostart) string {
-	var arguments strings.Builder
-	for _, word := range a.Start {
-		fmt.Fprintf(&arguments, "\t\t<string>%s</string>\n", xmlText(word))
-	}
 	return fmt.Sprintf(`<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
 <plist version="1.0">
@@ -303,7 +353,15 @@ func launchdAgent(a autostart) string {
 	<string>Interactive</string>
 </dict>
 </plist>
-`, xmlText(launchdLabel(a)), arguments.String())
+`, xmlText(launchdLabel(a)), launchdArguments(a.Start))
+}
+
+func launchdArguments(argv []string) string {
+	var arguments strings.Builder
+	for _, word := range argv {
+		fmt.Fprintf(&arguments, "\t\t<string>%s</string>\n", xmlText(word))
+	}
+	return arguments.String()
 }
 
 func xmlText(s string) string {

@@ -240,3 +240,63 @@ func TestApp_AutostartOnLaunchd(t *testing.T) {
 	turn(false, "")
 	turn(false, "")
 }
+
+// TestApp_DestroyAutostart: a destroyed instance leaves no service that fails at
+// each boot, and takes none from an instance of its name elsewhere.
+func TestApp_DestroyAutostart(t *testing.T) {
+	for _, manager := range []serviceManager{systemd(), launchd()} {
+		unit := autostartOf("/rockpool", Settings{StateDir: "/a <b>"}, vm.Config{})
+		if !strings.Contains(manager.render(unit), manager.words([]string{"--state", "/a <b>"})) {
+			t.Errorf("the words are not those of\n%s", manager.render(unit))
+		}
+	}
+
+	s, out := around(t, "", nil)
+	load := func() *App {
+		t.Helper()
+		a := NewApp(mage(), s)
+		if err := a.Load(s, nil); err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	a, elsewhere := load(), load()
+	elsewhere.Settings.StateDir = strings.TrimSuffix(a.Settings.StateDir, "m") // its path begins like the other
+	var fault error
+	a.Packages.Run = func(context.Context, []string, io.Writer) error { return fault }
+	elsewhere.Packages.Run = a.Packages.Run
+	if err := a.DestroyAutostart(t.Context(), s); err != nil || out.Len() > 0 {
+		t.Errorf("without a service: %v\n%s", err, out)
+	}
+
+	stoppedInstance(t, a, `{"name":"rockpool-root"}`)
+	if err := a.Autostart(t.Context(), s, true); err != nil {
+		t.Fatal(err)
+	}
+	path, err := thisServiceManager().path(autostart{Instance: "rockpool-root"}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := func(what string, want bool) {
+		t.Helper()
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s: the service: %v", what, err)
+		}
+	}
+	there("on", true)
+	if err := elsewhere.DestroyAutostart(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+	there("destroyed elsewhere", true)
+
+	fault = errors.New("exit status 1")
+	if err := a.DestroyAutostart(t.Context(), s); err == nil || !strings.Contains(err.Error(), "`rockpool vm autostart off --name rockpool-root`") {
+		t.Errorf("error %v", err)
+	}
+	there("a manager that cannot", true)
+	fault = nil
+	if err := a.DestroyAutostart(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+	there("destroyed", false)
+}

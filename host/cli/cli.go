@@ -282,7 +282,12 @@ func (c *command) vmAutostart() *cobra.Command {
 
 func (c *command) vmDestroy() *cobra.Command {
 	return c.verb(cobra.Command{Use: "destroy", Short: "Delete the VM and its data, after asking"},
-		func(ctx context.Context, _ []string) error { return c.app.Destroy(ctx) }, host.Asking, host.Stopping)
+		func(ctx context.Context, _ []string) error {
+			if err := c.app.Destroy(ctx); err != nil {
+				return err
+			}
+			return c.app.DestroyAutostart(ctx, c.around)
+		}, host.Asking, host.Stopping)
 }
 
 func (c *command) doctor() *cobra.Command {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -191,6 +192,31 @@ func TestRun_Destroy(t *testing.T) {
 	}
 	if _, err := os.Stat(data); err == nil {
 		t.Error("the data is still there")
+	}
+}
+
+// TestRun_DestroyEndsAutostart: the verb removes the service too.
+func TestRun_DestroyEndsAutostart(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the service manager is stood in for as it is on Linux")
+	}
+	u := newTerminal(t)
+	u.instance("one")
+	stub := filepath.Join(u.home, "bin")
+	unit := filepath.Join(u.home, ".config/systemd/user/rockpool-one.service")
+	state := filepath.Join(u.home, ".local/state/rockpool-root-vm")
+	if err := errors.Join(
+		os.MkdirAll(stub, 0o755), os.MkdirAll(filepath.Dir(unit), 0o755),
+		os.WriteFile(filepath.Join(stub, "systemctl"), []byte("#!/bin/sh\nexit 0\n"), 0o755),
+		os.WriteFile(unit, []byte("ExecStart=rockpool vm start --name one --state "+state+" --cache /c\n"), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", stub+":/usr/bin:/bin")
+
+	code, out, said := u.run("vm", "destroy", "--name", "one", "--yes")
+	if _, err := os.Stat(unit); code != 0 || err == nil || !strings.Contains(out, "starts with this host no more") {
+		t.Errorf("code %d, the service: %v\n%s%s", code, err, out, said)
 	}
 }
 
