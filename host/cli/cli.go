@@ -287,7 +287,7 @@ func (c *command) vmDestroy() *cobra.Command {
 				return err
 			}
 			return c.app.DestroyAutostart(ctx, c.around)
-		}, host.Asking, host.Stopping)
+		}, host.Asking)
 }
 
 func (c *command) doctor() *cobra.Command {

@@ -108,6 +108,7 @@ func TestRun_ExitCodes(t *testing.T) {
 		{args: "vm autostart maybe", code: cli.ExitUsage, want: "autostart on|off"},
 		{args: "vm autostart on", code: cli.ExitNotFound, want: "no such instance"},
 		{args: "vm autostart off", code: cli.ExitOK, want: "does not start with this host"},
+		{args: "vm destroy --timeout 5", code: cli.ExitUsage, want: "unknown flag: --timeout"}, // it would have no effect
 		{args: "supervise", code: cli.ExitUsage, want: "launch|attach DIR"},
 		{args: "supervise launch none", code: cli.ExitNotFound, want: "no such instance"},
 	} {
