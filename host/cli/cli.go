@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/host"
@@ -354,9 +355,40 @@ func (c *command) workspaces() *cobra.Command {
 			if slices.ContainsFunc(args, func(s string) bool { return s == "-h" || s == "--help" }) {
 				return cmd.Help()
 			}
+			args, err := takeFlags(cmd.Root().PersistentFlags(), args)
+			if err != nil {
+				return usageError{fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())}
+			}
 			return run(cmd, args)
 		}
 		verbs = append(verbs, cmd)
 	}
 	return group("ws", "Workspaces in the VM", verbs...)
+}
+
+// takeFlags sets the flags that are in args, up to a "--", and returns the rest,
+// which is another program's. The flags all take a value.
+func takeFlags(flags *pflag.FlagSet, args []string) (rest []string, err error) {
+	for i := 0; i < len(args); i++ {
+		if args[i] == "--" {
+			return append(rest, args[i:]...), nil
+		}
+		name, value, given := strings.Cut(args[i], "=")
+		flag := flags.Lookup(strings.TrimPrefix(name, "--"))
+		if flag == nil || !strings.HasPrefix(name, "--") {
+			rest = append(rest, args[i])
+			continue
+		}
+
+		if !given {
+			if i++; i == len(args) {
+				return nil, fmt.Errorf("flag needs an argument: %s", name)
+			}
+			value = args[i]
+		}
+		if err := flags.Set(flag.Name, value); err != nil {
+			return nil, err
+		}
+	}
+	return rest, nil
 }

@@ -221,6 +221,46 @@ func TestRun_DestroyEndsAutostart(t *testing.T) {
 	}
 }
 
+// TestRun_WorkspacesOfAnInstance: the verbs whose flags are the agent's take the
+// instance as all others do, and as their help says.
+func TestRun_WorkspacesOfAnInstance(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want string
+	}{
+		{"ws list --name other", "--name other"},
+		{"ws list --name=other", "--name other"},
+		{"ws list --json --name other", "--name other"},
+		{"ws --name other list", "--name other"},
+		{"--name other ws list", "--name other"},
+		{"ws create --repository r --name other one", "--name other"},
+	} {
+		u := newTerminal(t)
+		u.instance("rockpool-root")
+		u.env["ROOT_VM_NAME"] = "from-environment"
+		code, _, said := u.run(strings.Fields(c.args)...)
+		if code != cli.ExitNotFound || !strings.Contains(said, c.want) {
+			t.Errorf("%s: code %d, %q; want what is said of %q", c.args, code, said, c.want)
+		}
+	}
+
+	for _, place := range []string{"--state elsewhere", "--state=elsewhere"} {
+		u := newTerminal(t)
+		u.instance("rockpool-root")
+		if code, _, said := u.run(strings.Fields("ws list " + place + " --cache c")...); code != cli.ExitNotFound {
+			t.Errorf("%s: code %d, %q", place, code, said)
+		}
+	}
+	u := newTerminal(t)
+	u.instance("rockpool-root")
+	if code, _, said := u.run("ws", "list", "--", "--name", "other"); code != cli.ExitNotRunning {
+		t.Errorf("behind --: code %d, %q", code, said)
+	}
+	if code, _, said := u.run("ws", "list", "--name"); code != cli.ExitUsage || !strings.Contains(said, "needs an argument: --name") {
+		t.Errorf("without a value: code %d, %q", code, said)
+	}
+}
+
 // TestRun_Completion completes verbs by the program itself, as the shells'
 // scripts do.
 func TestRun_Completion(t *testing.T) {
