@@ -48,7 +48,7 @@ func Run(ctx context.Context, args []string, program host.Program, around host.S
 		return int(code) // whoever ended with it has said why
 	}
 	if err != nil {
-		fmt.Fprintf(around.Err, "%s: %v\n", host.Name, err)
+		fmt.Fprintf(around.Err, "%s: %v\n", c.called(root), err)
 	}
 	return codeOf(ctx, err)
 }
@@ -112,13 +112,13 @@ func (c *command) root() *cobra.Command {
 		// So that --name is understood before the verb, also where the verb
 		// passes its own flags on.
 		TraverseChildren: true,
-		Args:             noArguments,
+		Args:             c.noArguments,
 		RunE:             func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())}
+		return c.misused(cmd, err)
 	})
 
 	c.app.List(host.EveryVerb).Bind(root.PersistentFlags())
@@ -126,25 +126,37 @@ func (c *command) root() *cobra.Command {
 	return root
 }
 
+// called is how the user calls a command: by this program's name, or as a target
+// of mage.
+func (c *command) called(cmd *cobra.Command) string {
+	words := strings.Fields(cmd.CommandPath())
+	return strings.TrimSpace(c.app.Program.Command("", words[1:]...))
+}
+
+// misused is the error for a command line that a command does not understand.
+func (c *command) misused(cmd *cobra.Command, err error) error {
+	return usageError{fmt.Errorf("%w: see `%s --help`", err, c.called(cmd))}
+}
+
 // noArguments and atMost are cobra's checks with an error of usage.
-func noArguments(cmd *cobra.Command, args []string) error {
+func (c *command) noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	message := fmt.Sprintf("%s does not know %q", cmd.CommandPath(), args[0])
+	message := fmt.Sprintf("%s does not know %q", c.called(cmd), args[0])
 	cmd.SuggestionsMinimumDistance = 2 // of Levenshtein, as cobra's own default
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		message += fmt.Sprintf("; is %q meant?", near[0])
 	}
-	return usageError{fmt.Errorf("%s: see `%s --help`", message, cmd.CommandPath())}
+	return c.misused(cmd, errors.New(message))
 }
 
-func atMost(n int) cobra.PositionalArgs {
+func (c *command) atMost(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) <= n {
 			return nil
 		}
-		return noArguments(cmd, args[n:])
+		return c.noArguments(cmd, args[n:])
 	}
 }
 
@@ -154,7 +166,7 @@ func (c *command) verb(cmd cobra.Command, run func(ctx context.Context, args []s
 		c.app.List(g).Bind(cmd.Flags())
 	}
 	if cmd.Args == nil {
-		cmd.Args = noArguments
+		cmd.Args = c.noArguments
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		given := func(flag string) bool { return cmd.Flags().Changed(flag) || cmd.Root().PersistentFlags().Changed(flag) }
@@ -167,9 +179,9 @@ func (c *command) verb(cmd cobra.Command, run func(ctx context.Context, args []s
 }
 
 // group is a command that only holds others.
-func group(name, short string, verbs ...*cobra.Command) *cobra.Command {
+func (c *command) group(name, short string, verbs ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: name, Short: short, Args: noArguments,
+		Use: name, Short: short, Args: c.noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(verbs...)
@@ -208,7 +220,7 @@ func (c *command) down() *cobra.Command {
 }
 
 func (c *command) vm() *cobra.Command {
-	return group("vm", "The VM itself", c.vmStart(), c.vmStop(), c.vmSSH(), c.vmLogs(), c.vmStatus(), c.vmPassword(), c.vmAutostart(), c.vmDestroy())
+	return c.group("vm", "The VM itself", c.vmStart(), c.vmStop(), c.vmSSH(), c.vmLogs(), c.vmStatus(), c.vmPassword(), c.vmAutostart(), c.vmDestroy())
 }
 
 func (c *command) vmStart() *cobra.Command {
@@ -240,7 +252,7 @@ func (c *command) vmLogs() *cobra.Command {
 	cmd := c.verb(cobra.Command{
 		Use:   "logs [unit]",
 		Short: "Print a unit's journal; without a unit, the serial console",
-		Args:  atMost(1),
+		Args:  c.atMost(1),
 	}, func(ctx context.Context, args []string) error {
 		if len(args) > 0 {
 			o.Unit = args[0]
@@ -357,13 +369,13 @@ func (c *command) workspaces() *cobra.Command {
 			}
 			args, err := takeFlags(cmd.Root().PersistentFlags(), args)
 			if err != nil {
-				return usageError{fmt.Errorf("%w: see `%s --help`", err, cmd.CommandPath())}
+				return c.misused(cmd, err)
 			}
 			return run(cmd, args)
 		}
 		verbs = append(verbs, cmd)
 	}
-	return group("ws", "Workspaces in the VM", verbs...)
+	return c.group("ws", "Workspaces in the VM", verbs...)
 }
 
 // takeFlags sets the flags that are in args, up to a "--", and returns the rest,

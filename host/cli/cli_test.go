@@ -261,6 +261,26 @@ func TestRun_WorkspacesOfAnInstance(t *testing.T) {
 	}
 }
 
+// TestRun_SpeaksOfTheProgramThatIsCalled: who calls mage may have no rockpool.
+func TestRun_SpeaksOfTheProgramThatIsCalled(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want string
+	}{
+		{"vm logs --folow", "go tool mage: unknown flag: --folow: see `go tool mage vm:logs --help`\n"},
+		{"vm logs one two", "go tool mage: go tool mage vm:logs does not know \"two\": see `go tool mage vm:logs --help`\n"},
+		{"ws list --name", "go tool mage: flag needs an argument: --name: see `go tool mage ws:list --help`\n"},
+		{"up --memory lots", "see `go tool mage up --help`\n"},
+		{"up", "go tool mage: "},
+	} {
+		u := newTerminal(t)
+		u.program.Command = host.MageCommand
+		if code, _, said := u.run(strings.Fields(c.args)...); code == 0 || !strings.Contains(said, c.want) || strings.Contains(said, "rockpool:") || strings.Contains(said, "`rockpool ") {
+			t.Errorf("%s: code %d\n%s\nwant\n%s", c.args, code, said, c.want)
+		}
+	}
+}
+
 // TestRun_Completion completes verbs by the program itself, as the shells'
 // scripts do.
 func TestRun_Completion(t *testing.T) {
