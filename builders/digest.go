@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // DigestOf is the SHA-256 over the parts, in hexadecimal.
@@ -17,13 +18,35 @@ func DigestOf(parts ...any) string {
 }
 
 // DigestFiles is the SHA-256, in hexadecimal, over the names, modes and
-// contents of the files at or below path.
+// contents of the files at or below path. A symbolic link counts by what it says,
+// which may lead nowhere, as an editor's lock does.
 func DigestFiles(path string) (string, error) {
+	return digestFiles(path, func(fs.DirEntry) bool { return false })
+}
+
+// DigestSources is [DigestFiles] without what is there for tests alone, and
+// without installed modules.
+func DigestSources(path string) (string, error) {
+	return digestFiles(path, func(d fs.DirEntry) bool {
+		if d.IsDir() {
+			return d.Name() == "testdata" || d.Name() == "node_modules"
+		}
+		return strings.HasSuffix(d.Name(), "_test.go")
+	})
+}
+
+func digestFiles(path string, skipped func(fs.DirEntry) bool) (string, error) {
 	h := sha256.New()
 	err := filepath.WalkDir(path, func(file string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		switch {
+		case err != nil:
 			return err
+		case skipped(d) && d.IsDir():
+			return filepath.SkipDir
+		case skipped(d) || d.IsDir():
+			return nil
 		}
+
 		info, err := d.Info()
 		if err != nil {
 			return err
@@ -33,17 +56,25 @@ func DigestFiles(path string) (string, error) {
 			return err
 		}
 		fmt.Fprintf(h, "%s %o %d\n", rel, info.Mode(), info.Size())
-
-		f, err := os.Open(file)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		_, err = io.Copy(h, f)
-		return err
+		return digestContent(h, file, info)
 	})
 	if err != nil {
 		return "", fmt.Errorf("digest %s: %w", path, err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func digestContent(h io.Writer, file string, info fs.FileInfo) error {
+	if info.Mode()&fs.ModeSymlink != 0 {
+		target, err := os.Readlink(file)
+		fmt.Fprintln(h, target)
+		return err
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(h, f)
+	return err
 }

@@ -41,3 +41,55 @@ func TestDigestFiles(t *testing.T) {
 		t.Error("no error for a missing directory")
 	}
 }
+
+// TestDigestFiles_Links: a link counts by what it says, also one that leads
+// nowhere or to a directory.
+func TestDigestFiles_Links(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(dir, ".#file")
+	seen := map[string]string{}
+	for _, target := range []string{"nobody@nowhere.1", "nobody@nowhere.2", "."} {
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+		for name, digest := range map[string]func(string) (string, error){"files": builders.DigestFiles, "sources": builders.DigestSources} {
+			d, err := digest(dir)
+			if err != nil || seen[name+d] != "" {
+				t.Errorf("%s: %s has the digest of %q, %v", name, target, seen[name+d], err)
+			}
+			seen[name+d] = target
+		}
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDigestSources(t *testing.T) {
+	dir := t.TempDir()
+	digest := func(name string) string {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("x"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		d, err := builders.DigestSources(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	first := digest("code.go")
+	for _, name := range []string{"code_test.go", "sub/more_test.go", "testdata/golden", "sub/testdata/deep/golden", "node_modules/x/index.js"} {
+		if digest(name) != first {
+			t.Errorf("%s counts", name)
+		}
+	}
+	for _, name := range []string{"sub/more.go", "testdata.go", "sub/test.go"} {
+		if d := digest(name); d == first {
+			t.Errorf("%s does not count", name)
+		} else {
+			first = d
+		}
+	}
+}

@@ -6,10 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/bootstrap"
@@ -29,9 +26,9 @@ func (p *Pipeline) revision(ctx context.Context) string {
 	return toolchain.Revision(ctx, p.Source, madeFrom...)
 }
 
-// sourceDigest names what [Pipeline.inputs] is made from, tests aside. It is
-// there at once, since nothing has to be compiled for it, and errs on the side of
-// a build: what compiles to the same programs makes the same image.
+// sourceDigest names what [Pipeline.inputs] is made from. It is there at once,
+// since nothing has to be compiled for it, and errs on the side of a build: what
+// compiles to the same programs makes the same image.
 func (p *Pipeline) sourceDigest() (string, error) {
 	workspace, err := json.Marshal(p.WorkspaceImage)
 	if err != nil {
@@ -41,34 +38,19 @@ func (p *Pipeline) sourceDigest() (string, error) {
 	fmt.Fprintln(h, p.Spec.Digest(), string(workspace))
 
 	for _, path := range madeFrom {
-		err := filepath.WalkDir(filepath.Join(p.Source, path), func(file string, d fs.DirEntry, err error) error {
-			switch {
-			case err != nil:
-				return err
-			case d.IsDir() && (d.Name() == "testdata" || d.Name() == "node_modules"):
-				return filepath.SkipDir
-			case d.IsDir() || strings.HasSuffix(file, "_test.go"):
-				return nil
-			}
-			if d.Type()&fs.ModeSymlink != 0 { // it may lead nowhere, as an editor's lock does
-				target, err := os.Readlink(file)
-				fmt.Fprintln(h, strings.TrimPrefix(file, p.Source), target)
-				return err
-			}
-			digest, err := builders.DigestFiles(file)
-			fmt.Fprintln(h, strings.TrimPrefix(file, p.Source), digest)
-			return err
-		})
+		digest, err := builders.DigestSources(filepath.Join(p.Source, path))
 		if err != nil {
 			return "", fmt.Errorf("digest the sources: %w", err)
 		}
+		fmt.Fprintln(h, path, digest)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // inputs names everything the image is made from: the Spec, the package lock,
-// the template, the provisioning files and what was staged. The plugin stands
-// for the code that shapes the disk, and its digest for the workspace image.
+// the template, the provisioning files and what was staged; tests aside, as in
+// [Pipeline.sourceDigest]. The plugin stands for the code that shapes the disk,
+// and its digest for the workspace image.
 func (p *Pipeline) inputs(workspaceImage string) (string, error) {
 	packages, err := bootstrap.LoadPackageLock(p.Spec.Suite, p.Spec.Architecture, "rootvm")
 	if err != nil {
@@ -77,13 +59,15 @@ func (p *Pipeline) inputs(workspaceImage string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, p.Spec.Digest(), packages.Digest(), workspaceImage)
 
-	for _, path := range []string{
-		filepath.Join(p.Source, "packer"),
-		filepath.Join(p.Source, "provision"),
-		filepath.Join(p.Source, "templates"),
-		p.stage(), p.plugin(),
-	} {
-		d, err := builders.DigestFiles(path)
+	for _, path := range []string{"packer", "provision", "templates"} {
+		d, err := builders.DigestSources(filepath.Join(p.Source, path))
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(h, d)
+	}
+	for _, made := range []string{p.stage(), p.plugin()} {
+		d, err := builders.DigestFiles(made)
 		if err != nil {
 			return "", err
 		}

@@ -179,6 +179,22 @@ func TestPipeline_Inputs(t *testing.T) {
 		}
 		differs(file, "sha256:2")
 	}
+
+	before, err := p.inputs("sha256:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(p.Source, "provision", "x_test.go"), "package x")
+	writeFile(t, filepath.Join(p.Source, "templates", "testdata", "golden"), "x")
+	if after, err := p.inputs("sha256:2"); err != nil || after != before {
+		t.Errorf("a test counts: %v", err)
+	}
+	if err := os.Symlink("nobody@nowhere", filepath.Join(p.Source, "packer", ".#x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.inputs("sha256:2"); err != nil {
+		t.Errorf("an editor's lock: %v", err)
+	}
 }
 
 // TestMove_OtherFileSystem copies a file with a hole over an old one.
