@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/bootstrap"
@@ -19,6 +20,15 @@ import (
 var madeFrom = []string{
 	"agent", "builders", "cmd/packer-plugin-rootvm", "cmd/rockpool-agent", "cmd/workspace-image",
 	"go.mod", "go.sum", "guest", "images", "packer", "provision", "templates",
+}
+
+// commitPaths are [madeFrom] as git takes them, without what
+// [builders.DigestSources] leaves out: a commit that changes none of it makes no
+// other image.
+func commitPaths() []string {
+	return slices.Concat(madeFrom, []string{
+		":(exclude,glob)**/*_test.go", ":(exclude,glob)**/testdata/**", ":(exclude,glob)**/node_modules/**",
+	})
 }
 
 // revision is that of the checkout.

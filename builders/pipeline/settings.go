@@ -19,9 +19,10 @@ import (
 type Environment struct {
 	Getenv  func(string) string
 	HomeDir func() (string, error)
-	// CommitTime is the time of the checkout's last commit in seconds since
-	// 1970: [GitCommitTime].
-	CommitTime func(dir string) (int64, error)
+	// CommitTime is the time of the last commit in the checkout at dir that
+	// changed something at paths, as git takes them, in seconds since 1970:
+	// [GitCommitTime].
+	CommitTime func(dir string, paths ...string) (int64, error)
 }
 
 // Load returns the pipeline for the checkout at source as the environment's
@@ -33,7 +34,7 @@ func Load(source string, env Environment, out io.Writer) (*Pipeline, error) {
 
 	if p.Spec.SourceDateEpoch == 0 {
 		var err error
-		if p.Spec.SourceDateEpoch, err = env.CommitTime(source); err != nil {
+		if p.Spec.SourceDateEpoch, err = env.CommitTime(source, commitPaths()...); err != nil {
 			p.epochFault = fmt.Errorf("the commit's time is not known (%w): set SOURCE_DATE_EPOCH, the latest time in the image, in seconds since 1970", err)
 		}
 	}
@@ -96,8 +97,9 @@ func (p *Pipeline) Workspaces() *workspaceimage.Pipeline {
 }
 
 // GitCommitTime is [Environment.CommitTime] for a git checkout.
-func GitCommitTime(dir string) (int64, error) {
-	out, err := exec.Command("git", "-C", dir, "log", "-1", "--format=%ct").Output()
+func GitCommitTime(dir string, paths ...string) (int64, error) {
+	args := append([]string{"-C", dir, "log", "-1", "--format=%ct", "--"}, paths...)
+	out, err := exec.Command("git", args...).Output()
 	if err != nil {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			first, _, _ := strings.Cut(string(exit.Stderr), "\n")
@@ -105,5 +107,9 @@ func GitCommitTime(dir string) (int64, error) {
 		}
 		return 0, err
 	}
-	return strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	seconds := strings.TrimSpace(string(out))
+	if seconds == "" {
+		return 0, errors.New("git: no commit has what the image is made from")
+	}
+	return strconv.ParseInt(seconds, 10, 64)
 }

@@ -2,8 +2,10 @@ package pipeline
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,7 +16,7 @@ func load(env map[string]string) (*Pipeline, error) {
 	return Load("/src", Environment{
 		Getenv:     func(name string) string { return env[name] },
 		HomeDir:    func() (string, error) { return "/home/u", nil },
-		CommitTime: func(string) (int64, error) { return 1700000000, nil },
+		CommitTime: func(string, ...string) (int64, error) { return 1700000000, nil },
 	}, io.Discard)
 }
 
@@ -69,7 +71,7 @@ func TestLoad_NoHome(t *testing.T) {
 	_, err := Load("/src", Environment{
 		Getenv:     func(string) string { return "" },
 		HomeDir:    func() (string, error) { return "", errors.New("$HOME is not defined") },
-		CommitTime: func(string) (int64, error) { return 1, nil },
+		CommitTime: func(string, ...string) (int64, error) { return 1, nil },
 	}, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "ROCKPOOL_CACHE") {
 		t.Errorf("error = %v", err)
@@ -81,7 +83,7 @@ func TestLoad_NoCommit(t *testing.T) {
 	p, err := Load("/src", Environment{
 		Getenv:     func(string) string { return "" },
 		HomeDir:    func() (string, error) { return "/home/u", nil },
-		CommitTime: func(string) (int64, error) { return 0, errors.New("no commit") },
+		CommitTime: func(string, ...string) (int64, error) { return 0, errors.New("no commit") },
 	}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +96,65 @@ func TestLoad_NoCommit(t *testing.T) {
 	}
 	if _, err := GitCommitTime(t.TempDir()); err == nil || !strings.Contains(err.Error(), "git: ") {
 		t.Errorf("error = %v", err)
+	}
+}
+
+// TestLoad_CommitOfTheSources: the default of the latest time in the image is
+// one of what the image is made from, so that a commit of anything else makes no
+// image older.
+func TestLoad_CommitOfTheSources(t *testing.T) {
+	empty, _ := pipeline(t)
+	checkout(t, empty)
+	source := empty.Source
+	load := func() *Pipeline {
+		t.Helper()
+		p, err := Load(source, Environment{
+			Getenv:     func(string) string { return "" },
+			HomeDir:    func() (string, error) { return "/home/u", nil },
+			CommitTime: GitCommitTime,
+		}, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	seconds := int64(1700000000)
+	change := func(file string) int64 {
+		t.Helper()
+		seconds += 1000
+		t.Setenv("GIT_COMMITTER_DATE", fmt.Sprintf("@%d +0000", seconds))
+		writeFile(t, filepath.Join(source, file), fmt.Sprint(seconds))
+		commit(t, source)
+		return seconds
+	}
+
+	made := change("agent/file")
+	digest, err := load().sourceDigest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := builders.Manifest{SourceDigest: digest}
+	for _, file := range []string{"README.md", "host/code.go", "agent/x_test.go", "agent/deep/testdata/golden", "agent/web/node_modules/x/index.js"} {
+		change(file)
+		p := load()
+		if note := p.Older(t.Context(), m); p.Spec.SourceDateEpoch != made || p.WorkspaceImage.SourceDateEpoch != made || note != "" {
+			t.Errorf("a commit of %s: the time is %d, want %d; %q", file, p.Spec.SourceDateEpoch, made, note)
+		}
+	}
+	for _, file := range []string{"agent/new.go", "go.sum", "provision/files/x"} {
+		made = change(file)
+		p := load()
+		if p.Spec.SourceDateEpoch != made || p.Older(t.Context(), m) == "" {
+			t.Errorf("a commit of %s: the time is %d, want %d", file, p.Spec.SourceDateEpoch, made)
+		}
+	}
+
+	bare := t.TempDir()
+	runGit(t, bare, "init", "-q")
+	writeFile(t, filepath.Join(bare, "README.md"), "words")
+	commit(t, bare)
+	if _, err := GitCommitTime(bare, commitPaths()...); err == nil || !strings.Contains(err.Error(), "git: no commit") {
+		t.Errorf("without sources: error = %v", err)
 	}
 }
 
