@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
@@ -71,7 +72,7 @@ func (a *App) qemuPrograms(ctx context.Context, config vm.Config) (qemu.Programs
 		return qemu.Programs{}, fmt.Errorf("the host's QEMU is missing or too old, and the pinned one cannot be had: %w", err)
 	}
 	programs := qemu.Programs{FirmwareDirs: tools.QEMUData(), Env: tools.Env()}
-	programs.OVMFCode, programs.OVMFVars = firmware(tools)
+	programs.OVMFCode, programs.OVMFVars = firmware(tools, config.Architecture)
 	for name, argv := range map[string]*[]string{
 		qemu.SystemProgram(config.Architecture): &programs.QEMU,
 		"qemu-img":                              &programs.QEMUImg,
@@ -99,7 +100,7 @@ func (a *App) completed(ctx context.Context, programs qemu.Programs, config vm.C
 		return programs, nil // the driver says what follows from it
 	}
 	if noFirmware {
-		programs.OVMFCode, programs.OVMFVars = firmware(tools)
+		programs.OVMFCode, programs.OVMFVars = firmware(tools, config.Architecture)
 	}
 	if noVirtiofsd {
 		programs.Virtiofsd, err = tools.Argv("virtiofsd")
@@ -107,9 +108,21 @@ func (a *App) completed(ctx context.Context, programs qemu.Programs, config vm.C
 	return programs, err
 }
 
-// firmware is the UEFI firmware of the tools tree.
-func firmware(tools *bootstrap.Tools) (code, variables string) {
-	return tools.Path("usr/share/OVMF/OVMF_CODE_4M.fd"), tools.Path("usr/share/OVMF/OVMF_VARS_4M.fd")
+// firmware is the UEFI firmware of the tools tree for a Debian architecture:
+// that of its package ovmf, or qemu-efi-aarch64. It is empty when the tree, which
+// has that of its own machine, lacks it.
+func firmware(tools *bootstrap.Tools, architecture string) (code, variables string) {
+	code, variables = "usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd"
+	if architecture == "arm64" {
+		code, variables = "usr/share/AAVMF/AAVMF_CODE.fd", "usr/share/AAVMF/AAVMF_VARS.fd"
+	}
+	code, variables = tools.Path(code), tools.Path(variables)
+	for _, file := range []string{code, variables} {
+		if _, err := os.Stat(file); err != nil {
+			return "", "" // the driver says what follows from it
+		}
+	}
+	return code, variables
 }
 
 // tools returns the pinned tools tree, from the cache or fetched: it has what

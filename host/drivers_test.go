@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rockpool/rootvm/builders/bootstrap"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -61,6 +62,28 @@ func TestApp_HostsQEMUWithOurParts(t *testing.T) {
 		}
 		if got := programs.OVMFCode != ""; got != c.wantsUEFI {
 			t.Errorf("%s: firmware %q", name, programs.OVMFCode)
+		}
+	}
+}
+
+// TestFirmware is that of the machine which is emulated, and none where the tree
+// lacks it.
+func TestFirmware(t *testing.T) {
+	tools := &bootstrap.Tools{Dir: t.TempDir()}
+	for architecture, prefix := range map[string]string{"amd64": "usr/share/OVMF/OVMF_", "arm64": "usr/share/AAVMF/AAVMF_"} {
+		suffix := map[string]string{"amd64": "_4M.fd", "arm64": ".fd"}[architecture]
+		wantCode, wantVariables := tools.Path(prefix+"CODE"+suffix), tools.Path(prefix+"VARS"+suffix)
+
+		if code, variables := firmware(tools, architecture); code != "" || variables != "" {
+			t.Errorf("%s, an empty tree: %q, %q", architecture, code, variables)
+		}
+		writeFile(t, wantCode, "")
+		if code, variables := firmware(tools, architecture); code != "" || variables != "" {
+			t.Errorf("%s, without variables: %q, %q", architecture, code, variables)
+		}
+		writeFile(t, wantVariables, "")
+		if code, variables := firmware(tools, architecture); code != wantCode || variables != wantVariables {
+			t.Errorf("%s: %q, %q; want %q, %q", architecture, code, variables, wantCode, wantVariables)
 		}
 	}
 }
