@@ -14,7 +14,8 @@ import (
 // TestRockpool_Autostart has a real systemd start an instance with its host and
 // stop it with it. The host is the VM; what is started there is a stand-in, put
 // in the program's place once it has made the service, which writes down how it
-// is called.
+// is called. Its start ends as that of a guest that is not ready in time, and the
+// machine, which runs on, is stopped all the same.
 func TestRockpool_Autostart(t *testing.T) {
 	takesLong(t)
 	primary.up(t)
@@ -32,7 +33,7 @@ func TestRockpool_Autostart(t *testing.T) {
 		export XDG_RUNTIME_DIR=/run/user/$(id -u)
 		~/bin/rockpool vm autostart on --name inner
 		systemd-analyze --user verify ~/.config/systemd/user/rockpool-inner.service
-		printf '#!/bin/sh\necho "$(cat /proc/sys/kernel/random/boot_id) $*" >>~/calls\nsync\n' >~/bin/rockpool`)
+		printf '#!/bin/sh\necho "$(cat /proc/sys/kernel/random/boot_id) $*" >>~/calls\nsync\ntest "$1" = down\n' >~/bin/rockpool`)
 	first := primary.boot(t)
 	primary.reboot(t, first)
 	second := primary.boot(t)
