@@ -54,9 +54,11 @@ type Preferences interface {
 	// what is stored.
 	PreferenceTimes(ctx context.Context) (map[string]time.Time, error)
 	// SavePreference reads the preference's file from a running workspace and
-	// stores it. What can run a program, and was not agreed to before, is stored
-	// only when confirm is the digest of the difference; otherwise that is a
-	// [CodeConflict] with the difference. confirm may be "".
+	// stores it. Without confirm, a file that was not changed in the workspace
+	// does not replace what is stored, which is then returned. What was changed
+	// in another workspace, too, and what can run a program and was not agreed to
+	// before, is stored only when confirm is the digest of the difference;
+	// otherwise that is a [CodeConflict] with the difference.
 	SavePreference(ctx context.Context, name, workspaceID, confirm string) (Preference, error)
 	// RemovePreference forgets a stored preference. Workspaces keep their files.
 	RemovePreference(ctx context.Context, name string) error

@@ -39,6 +39,9 @@ func (c *ControlPlane) SavePreference(ctx context.Context, name, workspaceID, co
 	if err != nil {
 		return agent.Preference{}, err
 	}
+	if confirm == "" {
+		return c.saveFound(ctx, rec, name, found)
+	}
 	return c.storeFound(ctx, rec, name, found, confirm)
 }
 
@@ -46,20 +49,49 @@ func noFile(rec agent.Record, name string) error {
 	return agent.Errorf(agent.CodeNotFound, "Workspace %q has no file ~/%s", rec.Name, agent.PreferencePath(name))
 }
 
-// storeFound stores a workspace's file because a person asked for it. What can
-// run a program is stored only when confirm is the digest of the difference as
-// it is now. A digest of anything else was meant for something else.
+// saveFound stores a workspace's file because a person asked for it without a
+// look at what it replaces. So it replaces only what the file came from: a file
+// that was not changed here leaves a newer stored preference as it is, and two
+// changes, as well as what can run a program, are shown first.
+func (c *ControlPlane) saveFound(ctx context.Context, rec agent.Record, name string, found agent.File) (stored agent.Preference, err error) {
+	err = c.update(ctx, func(ch *change) error {
+		p, err := readCopy(ch, rec.ID, name)
+		if err != nil {
+			return err
+		}
+
+		d := c.difference(p, found)
+		if p.stored != nil {
+			switch c.policy.take(p.file(), p.copy.Base, found) {
+			case conflict:
+				d.Kind, d.Message = agent.NoteConflict, textConflict
+				return differs(d, "~/%s of workspace %q was changed here and in another workspace: look at the difference and confirm it.", agent.PreferencePath(name), rec.Name)
+			case leave:
+				if found != p.file() {
+					stored = *p.stored
+					return ch.noteCopy(p.copy, agent.NoteNone, "", agent.File{})
+				}
+			}
+		}
+		if len(d.Programs) > 0 {
+			return differs(d, "~/%s of workspace %q can run programs in every workspace: look at the difference and confirm it.", agent.PreferencePath(name), rec.Name)
+		}
+		stored, err = c.store(ch, p, found)
+		return err
+	})
+	return stored, err
+}
+
+// storeFound stores a workspace's file because a person chose it. confirm is the
+// digest of the difference as it is now. A digest of anything else was meant for
+// something else.
 func (c *ControlPlane) storeFound(ctx context.Context, rec agent.Record, name string, found agent.File, confirm string) (stored agent.Preference, err error) {
 	err = c.update(ctx, func(ch *change) error {
 		p, err := readCopy(ch, rec.ID, name)
 		if err != nil {
 			return err
 		}
-		d := c.difference(p, found)
-		switch {
-		case confirm == "" && len(d.Programs) > 0:
-			return differs(d, "~/%s of workspace %q can run programs in every workspace: look at the difference and confirm it.", agent.PreferencePath(name), rec.Name)
-		case confirm != "" && confirm != d.Digest():
+		if d := c.difference(p, found); confirm != d.Digest() {
 			return changedMeanwhile(d)
 		}
 		stored, err = c.store(ch, p, found)

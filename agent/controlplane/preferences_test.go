@@ -107,6 +107,78 @@ func TestPreferences_untouched(t *testing.T) {
 	})
 }
 
+// save saves a workspace's Git configuration without a look at what it replaces,
+// and returns the difference that a refusal shows.
+func (p *plane) save(id string) (agent.Preference, *agent.PreferenceDifference) {
+	p.t.Helper()
+	stored, err := p.SavePreference(p.t.Context(), agent.PreferenceGit, id, "")
+	if e, ok := errors.AsType[*agent.Error](err); ok && e.Code == agent.CodeConflict && e.Difference != nil {
+		return stored, e.Difference
+	}
+	must(p.t, err)
+	return stored, nil
+}
+
+// TestPreferences_saveUntouched: a file that a workspace did not change does not
+// replace the newer one of another, whoever asks for it.
+func TestPreferences_saveUntouched(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t)
+		a := p.synced("aaa")
+		p.write(a.ID, "v1")
+		p.restart(a.ID)
+		b := p.synced("bbb")
+		p.write(b.ID, "v2")
+		if stored, d := p.save(b.ID); d != nil || stored.Blob != "v2" { // what is stored is what it came from
+			t.Errorf("an edit: %+v, %+v", stored, d)
+		}
+		time.Sleep(time.Minute)
+		stored, d := p.save(a.ID)
+		if times, err := p.PreferenceTimes(t.Context()); d != nil || stored.Blob != "v2" || err != nil || !times[agent.PreferenceGit].Equal(stored.UpdatedAt) || time.Since(stored.UpdatedAt) < time.Minute {
+			t.Errorf("an untouched file: %+v, %+v, %v", stored, d, err)
+		}
+		p.wantStored("v2")
+		p.wantFile(a.ID, "v1")
+		p.restart(a.ID)
+		p.wantFile(a.ID, "v2")
+
+		p.write(a.ID, "v1")
+		p.restart(a.ID)
+		must(t, p.RemovePreference(t.Context(), agent.PreferenceGit))
+		if stored, d := p.save(a.ID); d != nil || stored.Blob != "v1" { // it replaces nothing
+			t.Errorf("with nothing stored: %+v, %+v", stored, d)
+		}
+	})
+}
+
+// TestPreferences_saveConflict: of two edits neither replaces the other until a
+// person saw both.
+func TestPreferences_saveConflict(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t)
+		a := p.synced("aaa")
+		p.write(a.ID, "v1")
+		p.restart(a.ID)
+		b := p.synced("bbb")
+		p.write(a.ID, "of a")
+		p.write(b.ID, "of b")
+		p.save(a.ID)
+		_, d := p.save(b.ID)
+		if d == nil || d.Stored != agent.FileOf("of a") || d.Found != agent.FileOf("of b") || d.Kind != agent.NoteConflict || d.Message == "" {
+			t.Fatalf("difference: %+v", d)
+		}
+		p.wantStored("of a")
+		err := p.ResolvePreference(t.Context(), b.ID, agent.PreferenceGit, agent.ChooseFound, "")
+		if agent.ErrorCode(err) != agent.CodeConflict {
+			t.Errorf("a choice on nothing that was seen: %v", err)
+		}
+		p.wantStored("of a")
+		_, err = p.SavePreference(t.Context(), agent.PreferenceGit, b.ID, d.Digest())
+		must(t, err)
+		p.wantStored("of b")
+	})
+}
+
 // TestPreferences_notSynced: without syncing, and after a crash, a start leaves
 // what the workspace has.
 func TestPreferences_notSynced(t *testing.T) {

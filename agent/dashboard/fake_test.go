@@ -27,6 +27,7 @@ type plane struct {
 	ports      map[string][]agent.Port
 	saved      map[string]agent.Preference
 	files      map[string]string // by preference, in every workspace
+	untouched  map[string]bool   // preferences whose files no workspace changed, and that are newer
 	logs       string
 	fault      error // of everything that reads
 	usage      *agent.Usage
@@ -293,12 +294,18 @@ func (p *plane) SavePreference(ctx context.Context, name, id, confirm string) (a
 	if !ok {
 		return agent.Preference{}, agent.Errorf(agent.CodeNotFound, "There is no such file")
 	}
-	if d := p.difference(id, name); len(d.Programs) > 0 && confirm != d.Digest() {
-		e := agent.Errorf(agent.CodeConflict, "It can run programs in every workspace.")
+	if d := p.difference(id, name); confirm == "" && p.untouched[name] {
+		return p.saved[name], nil
+	} else if (d.Kind == agent.NoteConflict || len(d.Programs) > 0) && confirm != d.Digest() {
+		e := agent.Errorf(agent.CodeConflict, "Look at the difference.")
 		e.Difference = &d
 		return agent.Preference{}, e
 	}
-	p.saved[name] = agent.Preference{Name: name, Blob: blob, UpdatedAt: start}
+	at := start
+	if was := p.saved[name].UpdatedAt; !was.IsZero() {
+		at = was.Add(time.Second) // saved again
+	}
+	p.saved[name] = agent.Preference{Name: name, Blob: blob, UpdatedAt: at}
 	return p.saved[name], nil
 }
 

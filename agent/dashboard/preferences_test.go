@@ -95,6 +95,19 @@ func TestSave_looksFirst(t *testing.T) {
 	}
 }
 
+// TestSave_untouched: what the workspace did not change is not said to be saved.
+func TestSave_untouched(t *testing.T) {
+	p := differing()
+	p.notes, p.untouched = nil, map[string]bool{agent.PreferenceGit: true}
+	before := p.saved[agent.PreferenceGit]
+	for _, target := range []string{"/app/settings", "/app/workspaces/" + id(3) + "/preferences"} {
+		post(t, p, target, "workspace", id(3)).want(t, 200, "Nothing to save: what is stored is newer", "Git Config: Not changed here, so the stored one stays.")
+	}
+	if p.saved[agent.PreferenceGit] != before {
+		t.Errorf("saved: %+v", p.saved)
+	}
+}
+
 func TestStored(t *testing.T) {
 	p := differing()
 	get(t, p, "/app/settings/GitConfig").want(t, 200, "name = Stored", "1 minute ago", "Workspaces keep the files that they have.")

@@ -3,7 +3,6 @@ package dashboard
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
@@ -159,27 +158,30 @@ func (d *Dashboard) settingsLive(w http.ResponseWriter, r *http.Request) error {
 }
 
 // save reads every preference from a workspace. A file that is not there is
-// no fault: what was saved before stays. What has to be looked at first is not
-// saved: a conflict, and what can run programs.
+// no fault: what was saved before stays, as it does where the workspace did not
+// change what is older there. What has to be looked at first is not saved: a
+// conflict, and what can run programs.
 func (d *Dashboard) save(r *http.Request, workspaceID string) (preferencesView, int, error) {
 	v := preferencesView{Preferences: make([]preference, len(agent.PreferenceNames())), Chosen: workspaceID}
-	notes, err := d.ControlPlane.PreferenceNotes(r.Context(), workspaceID)
+	before, err := d.ControlPlane.PreferenceTimes(r.Context())
 	if err != nil {
 		return v, 0, err
 	}
-	status, saved := http.StatusOK, 0
+
+	status, saved, unchanged := http.StatusOK, 0, 0
 	for i, name := range agent.PreferenceNames() {
 		p := &v.Preferences[i]
-		conflict := func(n agent.PreferenceCopy) bool { return n.Name == name && n.Kind == agent.NoteConflict }
-		if slices.ContainsFunc(notes, conflict) {
-			p.Note, p.Bad, p.Look, status = "Changed in another workspace, too.", true, differencePath(workspaceID, name), http.StatusConflict
+		stored, err := d.ControlPlane.SavePreference(r.Context(), name, workspaceID, "")
+		if was, ok := before[name]; err == nil && ok && was.Equal(stored.UpdatedAt) {
+			p.Note = "Not changed here, so the stored one stays."
+			unchanged++
 			continue
 		}
-		_, err := d.ControlPlane.SavePreference(r.Context(), name, workspaceID, "")
 		if err == nil {
 			saved++
 			continue
 		}
+
 		code, e := d.explain(r, err)
 		if p.Note = e.Message; code == http.StatusNotFound {
 			p.Note = "No such file there yet"
@@ -187,6 +189,9 @@ func (d *Dashboard) save(r *http.Request, workspaceID string) (preferencesView, 
 		}
 		if e.Difference != nil {
 			p.Note, p.Look = "Can run programs, so you have to see it first.", differencePath(workspaceID, name)
+			if e.Difference.Kind == agent.NoteConflict {
+				p.Note = "Changed in another workspace, too."
+			}
 		}
 		p.Bad, status = true, code
 	}
@@ -197,6 +202,8 @@ func (d *Dashboard) save(r *http.Request, workspaceID string) (preferencesView, 
 		v.Saved = "Not everything was saved."
 	case saved > 0:
 		v.Saved = "Saved. Every workspace gets these when it starts, unless its own were changed."
+	case unchanged > 0:
+		v.Saved = "Nothing to save: what is stored is newer than what the workspace has."
 	}
 
 	return v, status, nil
