@@ -3,8 +3,10 @@
 // often lately, and what was right last. It imports only the domain and agent/api.
 //
 // A wrong password costs a slow hash, so guesses are counted for each source: an
-// address as Caddy saw it. Who has none left is refused without a look at the
-// password, right or wrong, or the refusal would tell which. A browser that was
+// address as Caddy saw it, at one of Caddy's servers, for a page that runs in a
+// preview can send wrong passwords there, but not to the dashboard. Who has none
+// left is refused without a look at the password, right or wrong, or the refusal
+// would tell which. A browser that was
 // let in before is told apart by a cookie, so that guesses from the same
 // address, which behind the hypervisor's user network is everybody's, do not
 // keep its user out.
@@ -100,6 +102,7 @@ func (l *Login) Enter(w http.ResponseWriter, r *http.Request) (string, error) {
 	if known {
 		source, lane = "device "+device, knownLane
 	}
+	source += " at " + r.Header.Get(api.HeaderServer)
 	if retry, ok := l.mayTry(source); !ok {
 		w.Header().Set("Retry-After", fmt.Sprint(int(math.Ceil(retry.Seconds()))))
 		return "", agent.Errorf(agent.CodeTooMany, "Too many wrong passwords came from your address. Wait %d seconds, then try again.", int(math.Ceil(retry.Seconds())))

@@ -52,12 +52,18 @@ func newDoor() *door {
 // enter tries a password from a source and returns the code of the refusal and
 // the answer's headers.
 func (d *door) enter(password, source, device string) (code string, header http.Header) {
+	return d.enterAt("srv0", password, source, device)
+}
+
+// enterAt is enter by way of one of Caddy's servers.
+func (d *door) enterAt(server, password, source, device string) (code string, header http.Header) {
 	r := httptest.NewRequest("GET", "/", nil)
 	if password != "" {
 		r.SetBasicAuth("admin", password)
 	}
 	r.Header.Set("X-Forwarded-For", source)
 	r.Header.Set(api.HeaderDevice, device)
+	r.Header.Set(api.HeaderServer, server)
 	w := httptest.NewRecorder()
 	_, err := d.Enter(w, r)
 	return agent.ErrorCode(err), w.Header()
@@ -191,6 +197,30 @@ func TestLogin_Enter_device(t *testing.T) {
 	d.Hash = func() string { return hash + " " }
 	if code, _ := d.enter(right, "10.0.2.2", cookie.Value); code != agent.CodeTooMany {
 		t.Errorf("the known browser after the password changed: %q", code)
+	}
+}
+
+// TestLogin_Enter_servers: guesses that a page in a preview makes in the user's
+// own browser keep nobody out of the dashboard, or of an IDE.
+func TestLogin_Enter_servers(t *testing.T) {
+	d := newDoor()
+	_, header := d.enter(right, "10.0.2.2", "")
+	cookie, err := http.ParseSetCookie(header.Get("Set-Cookie"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, device := range map[string]string{"known": cookie.Value, "unknown": ""} {
+		for range limit {
+			d.enterAt("srv2", "wrong", "10.0.2.2", device)
+		}
+		if code, _ := d.enterAt("srv2", right, "10.0.2.2", device); code != agent.CodeTooMany {
+			t.Errorf("previews, %s: %q", name, code)
+		}
+		for _, server := range []string{"srv0", "srv1"} {
+			if code, _ := d.enterAt(server, right, "10.0.2.2", device); code != "" {
+				t.Errorf("%s, %s: %q", server, name, code)
+			}
+		}
 	}
 }
 
