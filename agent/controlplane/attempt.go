@@ -121,8 +121,21 @@ func (a *attempt) lookForHome(ctx context.Context) error {
 		return nil
 	}
 
-	a.rec.Cloned = false
+	a.rec.Cloned = false // for this attempt, and in the row for those after it
 	return a.c.update(ctx, func(ch *change) error {
+		if _, err := ch.leased(a.job); err != nil {
+			return err
+		}
+		rec, err := ch.Workspace(a.rec.ID)
+		if err != nil {
+			return err
+		}
+		if rec.Cloned {
+			rec.Cloned = false
+			if err := ch.put(&rec); err != nil {
+				return err
+			}
+		}
 		for _, name := range copies {
 			ch.preferenceChanged(name)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -491,6 +492,31 @@ func TestPreferences_newHome(t *testing.T) {
 		p.restart(ws.ID)
 		must(t, w.rt.Remove(t.Context(), ws.ID))
 		eventually(t, "it is brought again", func() bool { return p.status(ws.ID) == agent.StatusRunning && p.file(ws.ID, gitFile) == "v1" })
+	})
+}
+
+// TestControlPlane_newHome: a home directory that is gone has no work tree, also
+// when the first attempt made a new home and failed before it cloned.
+func TestControlPlane_newHome(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t)
+		ws := p.wait(p.create(agent.NewWorkspace{Name: "demo", RepositoryID: "a/b"}).ID, agent.StatusRunning)
+		p.stopped(ws.ID)
+		must(t, w.rt.Remove(t.Context(), ws.ID))
+		var starts atomic.Int32
+		w.hooks.set(func(_ context.Context, c stub.Call) error {
+			if c.Op == stub.OpStart && !c.After && starts.Add(1) == 1 {
+				return errors.New("the container does not start")
+			}
+			return nil
+		})
+		p.started(ws.ID)
+		if starts.Load() != 2 {
+			t.Errorf("it was started %d times, want twice", starts.Load())
+		}
+		if got := p.file(ws.ID, "b/README.md"); !strings.HasPrefix(got, "# ") {
+			t.Errorf("the work tree is not there: %q", got)
+		}
 	})
 }
 
