@@ -421,6 +421,33 @@ func TestCaddy_Cookies(t *testing.T) {
 	}
 }
 
+// TestCaddy_Cookies_left: what is left of the cookies is a list as browsers send
+// it, byte for byte, or none.
+func TestCaddy_Cookies_left(t *testing.T) {
+	f := newFront(t)
+	for sent, want := range map[string]string{
+		"rockpool_device=1; session=abc":                                    "session=abc",
+		"rockpool_device=1":                                                 "",
+		"rockpool_device=1; Rockpool-x=2":                                   "",
+		"rockpool_device=1; Rockpool-x=2;rockpool=3; a=b":                   "a=b",
+		"session=abc; rockpool_device=1":                                    "session=abc",
+		"rockpool_session=1; theme=dark; Rockpool-x=2; app=3":               "theme=dark; app=3",
+		"a=rockpool=1; myrockpool=2; b=; c=\"x y\"; rockpool_device=a; d=1": "a=rockpool=1; myrockpool=2; b=; c=\"x y\"; d=1",
+		"theme=dark; app=3":                                                 "theme=dark; app=3",
+	} {
+		for server, path := range map[int]string{1: "/workspace/mine/", 2: "/workspace/mine/port/3000/"} {
+			f.decideOn(f.upstream)
+			if res, body := f.do("GET", server, path, "Cookie", sent); res.StatusCode != http.StatusOK {
+				t.Fatalf("server %d: %d %s", server, res.StatusCode, body)
+			}
+			got, some := f.last().Header["Cookie"]
+			if some != (want != "") || some && (len(got) != 1 || got[0] != want) {
+				t.Errorf("server %d: of %q the workspace was sent %q, want %q", server, sent, got, want)
+			}
+		}
+	}
+}
+
 // TestCaddy_Answers: what a workspace must not say to a browser for the other
 // workspaces of its origin, and who may show it in a frame.
 func TestCaddy_Answers(t *testing.T) {
