@@ -214,5 +214,17 @@ func (c *ControlPlane) useStored(ctx context.Context, rec agent.Record, name str
 		}
 		common = p.file()
 	}
-	return c.update(ctx, func(ch *change) error { return ch.settleCopy(p.copy, common) })
+	return c.update(ctx, func(ch *change) error {
+		now, err := readCopy(ch, rec.ID, name)
+		if err != nil {
+			return err
+		}
+		// What was written while the workspace runs stays in common with what was
+		// stored then; else what was confirmed has to be so still.
+		d := c.difference(now, common)
+		if !now.sameCopy(p) || rec.Status != agent.StatusRunning && confirm != d.Digest() {
+			return changedMeanwhile(d)
+		}
+		return ch.settleCopy(now.copy, common)
+	})
 }

@@ -116,6 +116,20 @@ func (p preferenceCopy) file() agent.File {
 	return agent.FileOf(p.stored.Blob)
 }
 
+// sameStored reports whether the same is stored in both.
+func (p preferenceCopy) sameStored(other preferenceCopy) bool {
+	if p.stored == nil || other.stored == nil {
+		return p.stored == other.stored
+	}
+	return p.file() == other.file() && p.stored.Seen == other.stored.Seen
+}
+
+// sameCopy reports whether both know the same of the workspace's file.
+func (p preferenceCopy) sameCopy(other preferenceCopy) bool {
+	a, b := p.copy, other.copy
+	return a.Base == b.Base && a.Kind == b.Kind && a.Message == b.Message && a.Found == b.Found
+}
+
 // unseen lists what in the workspace's file can run a program and was not
 // agreed to with the stored preference.
 func (c *ControlPlane) unseen(p preferenceCopy, found agent.File) []string {
@@ -267,23 +281,42 @@ func (c *ControlPlane) noteFault(ctx context.Context, workspaceID, name string, 
 
 // clearNote takes a note back, where there is one.
 func (c *ControlPlane) clearNote(ctx context.Context, workspaceID, name string) error {
-	var old agent.PreferenceCopy
-	err := c.cfg.Store.View(ctx, func(tx agent.Tx) (err error) {
-		old, err = tx.PreferenceCopy(workspaceID, name)
+	var noted bool
+	err := c.cfg.Store.View(ctx, func(tx agent.Tx) error {
+		old, err := tx.PreferenceCopy(workspaceID, name)
+		noted = old.Kind != agent.NoteNone
 		return err
 	})
-	if err != nil || old.Kind == agent.NoteNone {
+	if err != nil || !noted {
 		return err
 	}
-	return c.update(ctx, func(ch *change) error { return ch.noteCopy(old, agent.NoteNone, "", agent.File{}) })
+	return c.update(ctx, func(ch *change) error {
+		old, err := ch.PreferenceCopy(workspaceID, name)
+		if err != nil {
+			return err
+		}
+		return ch.noteCopy(old, agent.NoteNone, "", agent.File{})
+	})
 }
 
-// pushPreference brings one preference. The file is written before what is in
-// common is stored: after a crash in between both are found to be the same.
+// pushPreference brings one preference, and decides anew when it was changed, or
+// chosen, while it did.
 func (c *ControlPlane) pushPreference(ctx context.Context, workspaceID, name string) error {
+	for {
+		again, err := c.tryPush(ctx, workspaceID, name)
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+// tryPush decides once what becomes of a preference at a start. The file is
+// written before what is in common is stored: after a crash in between both are
+// found to be the same. It reports whether what it decided on is another by now.
+func (c *ControlPlane) tryPush(ctx context.Context, workspaceID, name string) (again bool, err error) {
 	found, err := c.readPreference(ctx, workspaceID, name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	var p preferenceCopy
 	err = c.cfg.Store.View(ctx, func(tx agent.Tx) (err error) {
@@ -291,30 +324,42 @@ func (c *ControlPlane) pushPreference(ctx context.Context, workspaceID, name str
 		return err
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 
 	v := c.policy.push(p.file(), p.copy.Base, found)
 	hidden := p.stored != nil && !p.stored.Seen && len(c.programs(name, p.file())) > 0
-	if v == apply && !hidden {
+	written := v == apply && !hidden
+	if written {
 		if err := c.writePreference(ctx, workspaceID, name, p.stored.Blob); err != nil {
-			return err
+			return false, err
 		}
 	}
 
-	return c.update(ctx, func(ch *change) error {
+	err = c.update(ctx, func(ch *change) error {
+		now, err := readCopy(ch, workspaceID, name)
+		if err != nil {
+			return err
+		}
+		again = !now.sameStored(p) || !now.sameCopy(p)
+
 		switch {
-		case v == apply && hidden:
-			return ch.noteCopy(p.copy, agent.NoteFault, textStored, agent.File{})
-		case v == apply, v == settle:
-			return ch.settleCopy(p.copy, p.file())
+		case written: // whatever was chosen meanwhile: this is in the file now
+			return ch.settleCopy(now.copy, p.file())
+		case again:
+			return nil
+		case v == apply:
+			return ch.noteCopy(now.copy, agent.NoteFault, textStored, agent.File{})
+		case v == settle:
+			return ch.settleCopy(now.copy, p.file())
 		case v == conflict:
-			return ch.noteCopy(p.copy, agent.NoteConflict, textConflict, found)
-		case p.copy.Kind == agent.NoteUnseen && p.copy.Found == found:
+			return ch.noteCopy(now.copy, agent.NoteConflict, textConflict, found)
+		case now.copy.Kind == agent.NoteUnseen && now.copy.Found == found:
 			return nil // it waits still
 		}
-		return ch.noteCopy(p.copy, agent.NoteNone, "", agent.File{})
+		return ch.noteCopy(now.copy, agent.NoteNone, "", agent.File{})
 	})
+	return again, err
 }
 
 // takePreference takes one preference. What is stored is looked at in the

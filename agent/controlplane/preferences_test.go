@@ -267,6 +267,89 @@ func TestPreferences_conflict(t *testing.T) {
 	}
 }
 
+// meddledStore does something once, in front of the next update.
+type meddledStore struct {
+	agent.Store
+	next atomic.Pointer[func(agent.Tx) error]
+}
+
+func (s *meddledStore) Update(ctx context.Context, f func(agent.Tx) error) error {
+	if meddle := s.next.Swap(nil); meddle != nil {
+		if err := s.Store.Update(ctx, *meddle); err != nil {
+			return err
+		}
+	}
+	return s.Store.Update(ctx, f)
+}
+
+func (s *meddledStore) meddle(f func(agent.Tx) error) { s.next.Store(&f) }
+
+// meddled is what [conflicting] makes, with such a store.
+func meddled(t *testing.T, w *world) (*plane, *meddledStore, string) {
+	t.Helper()
+	p, id := conflicting(t, w)
+	p.end()
+	store := &meddledStore{}
+	p = w.live(t, func(c *controlplane.Config) { store.Store, c.Store = c.Store, store })
+	time.Sleep(time.Second) // it has settled
+	return p, store, id
+}
+
+// TestPreferences_chosenMeanwhile: a choice is not undone by a start that read
+// before what was known.
+func TestPreferences_chosenMeanwhile(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p, store, id := meddled(t, w)
+		p.write(id, "of b, too")
+		store.meddle(func(tx agent.Tx) error { // "Keep this"
+			return errors.Join(
+				tx.PutPreference(agent.Preference{Name: agent.PreferenceGit, Blob: "of b", UpdatedAt: time.Now()}),
+				tx.PutPreferenceCopy(agent.PreferenceCopy{WorkspaceID: id, Name: agent.PreferenceGit, Base: agent.FileOf("of b")}))
+		})
+		must(t, p.PushPreference(t.Context(), id, agent.PreferenceGit))
+		p.wantStored("of b")
+		p.wantFile(id, "of b, too")
+		if n := p.note(id); n.Kind != agent.NoteNone {
+			t.Errorf("note: %+v", n)
+		}
+	})
+}
+
+// TestPreferences_storedMeanwhile: a choice of the stored one is one of what was
+// seen, and takes no other choice back.
+func TestPreferences_storedMeanwhile(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p, store, id := meddled(t, w)
+		digest := p.difference(id).Digest()
+		store.meddle(func(tx agent.Tx) error {
+			return tx.PutPreference(agent.Preference{Name: agent.PreferenceGit, Blob: "newer", UpdatedAt: time.Now()})
+		})
+		err := p.ResolvePreference(t.Context(), id, agent.PreferenceGit, agent.ChooseStored, digest)
+		if agent.ErrorCode(err) != agent.CodeConflict {
+			t.Errorf("a choice of what was not seen: %v", err)
+		}
+		p.started(id)
+		p.wantFile(id, "of b")
+
+		digest = p.difference(id).Digest()
+		store.meddle(func(tx agent.Tx) error {
+			return tx.PutPreferenceCopy(agent.PreferenceCopy{WorkspaceID: id, Name: agent.PreferenceGit, Base: agent.FileOf("of b")})
+		})
+		err = p.ResolvePreference(t.Context(), id, agent.PreferenceGit, agent.ChooseStored, digest)
+		e, ok := errors.AsType[*agent.Error](err)
+		if !ok || e.Difference == nil || e.Difference.Found != agent.FileOf("newer") {
+			t.Errorf("what was known is another meanwhile: %+v", err)
+		}
+		must(t, p.db.View(t.Context(), func(tx agent.Tx) error {
+			known, err := tx.PreferenceCopy(id, agent.PreferenceGit)
+			if known.Base != agent.FileOf("of b") {
+				t.Errorf("in common: %+v", known.Base)
+			}
+			return err
+		}))
+	})
+}
+
 // TestPreferences_chosenTooLate: what was changed since it was shown is not
 // replaced.
 func TestPreferences_chosenTooLate(t *testing.T) {
