@@ -376,28 +376,30 @@ func (s *scene) restore(old *snapshot) {
 	}))
 }
 
-// chosen notes that a user replaced content, if it came to that: the choice was
-// made either way.
+// chosen notes that a user replaced content.
 func (s *scene) chosen(f agent.File) {
 	if f.Exists {
 		s.replaced[f.Content] = true
 	}
 }
 
-// save is "Save all": a user stores what a workspace has, and confirms what
-// can run programs in half of the cases.
+// save is "Save all": a user stores what a workspace has, and confirms in half
+// of the cases what has to be seen first. Only what was seen was replaced by the
+// user.
 func (s *scene) save(id string) {
-	old := s.stored()
+	var confirmed *agent.PreferenceDifference
 	s.act("save "+id[:1], func() error {
 		_, err := s.plane.SavePreference(context.Background(), playedPreference, id, "")
 		e, refused := errors.AsType[*agent.Error](err)
 		if refused && e.Difference != nil && s.rng.IntN(2) == 0 {
-			_, err = s.plane.SavePreference(context.Background(), playedPreference, id, e.Difference.Digest())
+			confirmed = e.Difference
+			s.trace = append(s.trace, fmt.Sprintf("  over %q, which was seen", confirmed.Stored.Content))
+			_, err = s.plane.SavePreference(context.Background(), playedPreference, id, confirmed.Digest())
 		}
 		return err
 	})
-	if s.stored() == s.file(id) && old != s.stored() {
-		s.chosen(old)
+	if confirmed != nil && s.stored() == confirmed.Found && confirmed.Found != confirmed.Stored {
+		s.chosen(confirmed.Stored)
 	}
 }
 
@@ -422,17 +424,39 @@ func (s *scene) resolve(id string) {
 	if s.rng.IntN(2) == 0 {
 		choice, loser = agent.ChooseStored, d.Found
 	}
-	s.chosen(loser)
 	s.act(fmt.Sprintf("choose %s for %s over %q", choice, id[:1], loser.Content), func() error {
 		return s.plane.ResolvePreference(context.Background(), id, playedPreference, choice, d.Digest())
 	})
+	if d.Stored != d.Found && s.came(choice, d) {
+		s.chosen(loser)
+	}
+}
+
+// came reports whether a choice came to be: it may have been refused, or the
+// agent was killed before.
+func (s *scene) came(choice agent.PreferenceChoice, d agent.PreferenceDifference) (did bool) {
+	switch {
+	case choice == agent.ChooseFound:
+		return s.stored() == d.Found
+	case s.runs[d.WorkspaceID]:
+		return s.file(d.WorkspaceID) == d.Stored
+	}
+	s.check(s.db.View(context.Background(), func(tx agent.Tx) error { // at the next start
+		known, err := tx.PreferenceCopy(d.WorkspaceID, playedPreference)
+		did = known.Base == d.Found && known.Kind == agent.NoteNone
+		return err
+	}))
+	return did
 }
 
 // remove removes the stored preference, or the file of a workspace.
 func (s *scene) remove(id string) {
 	if s.rng.IntN(2) == 0 || !s.runs[id] || !s.file(id).Exists {
-		s.chosen(s.stored())
+		old := s.stored()
 		s.act("remove the stored one", func() error { return s.plane.RemovePreference(context.Background(), playedPreference) })
+		if !s.stored().Exists {
+			s.chosen(old)
+		}
 		return
 	}
 	s.chosen(s.file(id))
