@@ -78,12 +78,13 @@ type Console struct {
 	Addresses func() ([]netip.Addr, error)               // of this machine
 	Open      func(path string) (io.WriteCloser, error)  // of a console
 	Wait      func(context.Context, time.Duration) error // sleeps
-	Patience  int                                        // seconds to wait for the dashboard
+	Now       func() time.Time                           // the clock
+	Patience  time.Duration                              // of waiting for the dashboard
 }
 
-// addressPatience is how many seconds a network may take to give an address after
-// the dashboard serves. A machine may have none.
-const addressPatience = 15
+// addressPatience is how long a network may take to give an address after the
+// dashboard serves. A machine may have none.
+const addressPatience = 15 * time.Second
 
 // Show waits until the dashboard serves and the machine has an address, and
 // writes the text on every console. A console that cannot be written to does not
@@ -110,23 +111,24 @@ func (c *Console) Show(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// await returns what is known once all is, or when the time is over.
+// await returns what is known once all is, or when the time is over. It goes by
+// the clock, for a dashboard that is silent takes seconds to be looked at, and
+// systemd gives the whole unit a time (TimeoutStartSec).
 func (c *Console) await(ctx context.Context) (serves bool, addresses []netip.Addr, err error) {
-	left := c.Patience
+	end := c.Now().Add(c.Patience)
 	for {
 		if !serves && c.Serves(ctx) {
-			serves, left = true, addressPatience
+			serves, end = true, c.Now().Add(addressPatience)
 		}
 		if addresses, err = c.Addresses(); err != nil {
 			return false, nil, fmt.Errorf("list addresses: %w", err)
 		}
-		if serves && len(addresses) > 0 || left == 0 {
+		if serves && len(addresses) > 0 || !c.Now().Before(end) {
 			return serves, addresses, nil
 		}
 		if err := c.Wait(ctx, time.Second); err != nil {
 			return false, nil, err
 		}
-		left--
 	}
 }
 

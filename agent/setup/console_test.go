@@ -107,7 +107,7 @@ func TestConsole_Show(t *testing.T) {
 	g.write("sys/class/tty/console/active", "tty0 hvc0 ttyS0\n")
 	g.write(guest.ConsoleFile, "  log in     here\n")
 	screens := map[string]*screen{"/dev/tty0": {}, "/dev/hvc0": {broken: errors.New("nobody listens")}, "/dev/ttyS0": {}}
-	seconds := 0
+	seconds := 0 // of the clock
 	c := &Console{
 		Root:   g.root,
 		Ports:  guest.Ports{Dashboard: 9280},
@@ -119,8 +119,9 @@ func TestConsole_Show(t *testing.T) {
 			return []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}, nil
 		},
 		Open:     func(path string) (io.WriteCloser, error) { return screens[path], nil },
-		Wait:     func(context.Context, time.Duration) error { seconds++; return nil },
-		Patience: 10,
+		Wait:     func(_ context.Context, d time.Duration) error { seconds += int(d / time.Second); return nil },
+		Now:      func() time.Time { return time.Unix(int64(seconds), 0) },
+		Patience: 10 * time.Second,
 	}
 	if err := c.Show(t.Context()); err == nil || !strings.Contains(err.Error(), "console /dev/hvc0: nobody listens") {
 		t.Errorf("error: %v", err)
@@ -153,12 +154,20 @@ Rockpool Root VM
 		t.Errorf("without a dashboard: %q", got)
 	}
 
+	const look = 5 // seconds until a look at a dashboard that is silent ends
+	seconds = 0
+	c.Serves = func(context.Context) bool { seconds += look; return false }
+	must(t, c.Show(t.Context()))
+	if seconds > 10+look {
+		t.Errorf("waited %d s for a dashboard that is silent", seconds)
+	}
+
 	seconds = 0
 	c.Serves = func(context.Context) bool { return true }
 	c.Addresses = func() ([]netip.Addr, error) { return nil, nil }
 	*screens["/dev/tty0"] = screen{}
 	must(t, c.Show(t.Context()))
-	if got := screens["/dev/tty0"].text.String(); seconds != addressPatience || !strings.Contains(got, "localhost:9280") {
+	if got := screens["/dev/tty0"].text.String(); seconds != int(addressPatience/time.Second) || !strings.Contains(got, "localhost:9280") {
 		t.Errorf("without a network: %q after %d s", got, seconds)
 	}
 }

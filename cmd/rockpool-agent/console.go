@@ -43,7 +43,8 @@ func showConsole(ctx context.Context) error {
 		Addresses: machineAddresses,
 		Open:      setup.OpenConsole,
 		Wait:      wait,
-		Patience:  120,
+		Now:       time.Now,
+		Patience:  2 * time.Minute,
 	}).Show(ctx)
 }
 
