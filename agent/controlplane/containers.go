@@ -11,7 +11,8 @@ import (
 // Containers is the runtime for callers beside the control plane, such as the
 // runtime API. Of an id that belongs to a workspace they may read; all else is
 // a [agent.CodeConflict], because the workspace's jobs would undo it, or be
-// undone. What is done to an id is done one after the other.
+// undone. What is done to an id is done one after the other, and after a
+// shutdown nothing is: that is a [agent.CodeUnavailable].
 func (c *ControlPlane) Containers() agent.Runtime { return foreign{c, c.cfg.Runtime} }
 
 // foreign implements [agent.Runtime] for ids without a workspace. The reading
@@ -21,13 +22,17 @@ type foreign struct {
 	agent.Runtime
 }
 
-// change does what a caller asks for, unless the id is a workspace's.
+// change does what a caller asks for, unless the id is a workspace's, or the VM
+// was asked to shut down.
 func (f foreign) change(ctx context.Context, id string, do func() error) error {
 	release, err := f.c.locks.acquire(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if err := f.c.Accepting(); err != nil {
+		return err
+	}
 	rec, err := f.c.record(ctx, id)
 	switch {
 	case err == nil:

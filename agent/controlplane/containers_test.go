@@ -27,6 +27,26 @@ func changes(rt agent.Runtime, c agent.Container) map[string]func(context.Contex
 	}
 }
 
+// TestContainers_Shutdown: after a shutdown nothing is changed, and may be read.
+func TestContainers_Shutdown(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t)
+		rt := p.Containers()
+		c := agent.Container{ID: strings.Repeat("f", 25), Name: "mine", Slot: 7}
+		must(t, rt.Create(t.Context(), c))
+		time.Sleep(time.Second) // it runs
+		must(t, p.Shutdown(t.Context()))
+		for name, change := range changes(rt, c) {
+			if err := change(t.Context()); agent.ErrorCode(err) != agent.CodeUnavailable || !strings.HasPrefix(err.Error(), "The VM was asked to shut down") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if status, err := rt.Status(t.Context(), c.ID); err != nil || status != agent.ContainerStopped {
+			t.Errorf("status %s, %v", status, err)
+		}
+	})
+}
+
 // TestContainers_Workspace: of a workspace's container others may read, and
 // change nothing.
 func TestContainers_Workspace(t *testing.T) {
