@@ -13,7 +13,6 @@
 package login
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -104,13 +103,12 @@ func (l *Login) Enter(w http.ResponseWriter, r *http.Request) (string, error) {
 	}
 	source += " at " + r.Header.Get(api.HeaderServer)
 	if retry, ok := l.mayTry(source); !ok {
-		w.Header().Set("Retry-After", fmt.Sprint(int(math.Ceil(retry.Seconds()))))
-		return "", agent.Errorf(agent.CodeTooMany, "Too many wrong passwords came from your address. Wait %d seconds, then try again.", int(math.Ceil(retry.Seconds())))
+		return "", tooMany(w, retry)
 	}
 
 	digest := l.digest(hash, name, password)
 	if !l.wasRight(digest) {
-		ok, err := l.verify(r.Context(), lane, source, hash, name, password)
+		ok, err := l.verify(w, r, lane, source, hash, name, password)
 		if err != nil {
 			return "", err
 		}
@@ -130,20 +128,27 @@ func unauthorized(w http.ResponseWriter) error {
 	return agent.Errorf(agent.CodeUnauthorized, "A user name and a password are needed")
 }
 
+func tooMany(w http.ResponseWriter, retry time.Duration) error {
+	seconds := int(math.Ceil(retry.Seconds()))
+	w.Header().Set("Retry-After", fmt.Sprint(seconds))
+	return agent.Errorf(agent.CodeTooMany, "Too many wrong passwords came from your address. Wait %d seconds, then try again.", seconds)
+}
+
 // verify asks bcrypt, one at a time for each lane, and counts a guess. The guess
 // is counted before, or many at once would all be free, and forgiven if right.
-func (l *Login) verify(ctx context.Context, lane int, source, hash, name, password string) (bool, error) {
+func (l *Login) verify(w http.ResponseWriter, r *http.Request, lane int, source, hash, name, password string) (bool, error) {
 	l.mu.Lock()
-	free := l.limiter(source).AllowN(l.Now(), 1)
+	limiter, now := l.limiter(source), l.Now()
+	free, retry := limiter.AllowN(now, 1), untilFree(limiter, now)
 	l.mu.Unlock()
-	if !free {
-		return false, agent.Errorf(agent.CodeTooMany, "Too many wrong passwords came from your address. Wait a little, then try again.")
+	if !free { // others guessed since it was asked
+		return false, tooMany(w, retry)
 	}
 
 	select {
 	case l.hashing[lane] <- struct{}{}:
 		defer func() { <-l.hashing[lane] }()
-	case <-ctx.Done():
+	case <-r.Context().Done():
 		return false, agent.Errorf(agent.CodeUnavailable, "The request ended before its password was looked at")
 	}
 	sameName := subtle.ConstantTimeCompare([]byte(name), []byte(l.Username)) == 1
@@ -161,8 +166,13 @@ func (l *Login) verify(ctx context.Context, lane int, source, hash, name, passwo
 func (l *Login) mayTry(source string) (time.Duration, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	tokens := l.limiter(source).TokensAt(l.Now())
-	return max(time.Second, time.Duration((1-tokens)*float64(guessPeriod))), tokens >= 1
+	limiter, now := l.limiter(source), l.Now()
+	return untilFree(limiter, now), limiter.TokensAt(now) >= 1
+}
+
+// untilFree is how long it takes until there is a guess left, at least a second.
+func untilFree(limiter *rate.Limiter, now time.Time) time.Duration {
+	return max(time.Second, time.Duration((1-limiter.TokensAt(now))*float64(guessPeriod)))
 }
 
 // limiter counts the guesses of a source. l.mu is held.

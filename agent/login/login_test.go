@@ -149,6 +149,27 @@ func TestLogin_Enter_limits(t *testing.T) {
 	}
 }
 
+// TestLogin_Enter_lastGuess: who lost the last guess to another request is told
+// when to come again, too.
+func TestLogin_Enter_lastGuess(t *testing.T) {
+	d := newDoor()
+	for range limit {
+		d.enter("wrong", "192.0.2.1", "")
+	}
+	first := true
+	d.Now = func() time.Time { // at first there is a guess left, and then no more
+		if first {
+			first = false
+			return d.now.Add(5 * time.Second)
+		}
+		return d.now
+	}
+	code, header := d.enter("wrong", "192.0.2.1", "")
+	if first || code != agent.CodeTooMany || header.Get("Retry-After") != "5" {
+		t.Errorf("%q, %v", code, header)
+	}
+}
+
 // TestLogin_Enter_home: addresses of one home in IPv6 are one source.
 func TestLogin_Enter_home(t *testing.T) {
 	d := newDoor()
