@@ -42,11 +42,16 @@ const maxRules = 256 << 10
 // loaded last.
 const acceptedDir = ".accepted"
 
-// Filter is the packet filter of one machine. All fields but Nft must be set.
+// Filter is the packet filter of one machine. All fields but BootFault and
+// Nft must be set.
 type Filter struct {
 	Root string   // "/", or a directory that stands for it in a test
 	Boot []string // the networks on the configuration disk
 	Log  *slog.Logger
+
+	// BootFault is why those are not known, nil when they are. Then no list is
+	// taken, for with it those of the start would be dropped.
+	BootFault error
 
 	// Nft runs nft with a script as its input; an error holds nft's own words.
 	// nil is the machine's nft.
@@ -166,6 +171,9 @@ func (f *Filter) Answer(ctx context.Context, in io.Reader, out io.Writer) error 
 // update puts networks in the place of those that were there, and touches
 // nothing else of the filter.
 func (f *Filter) update(ctx context.Context, list []string) error {
+	if f.BootFault != nil {
+		return fmt.Errorf("networks on the configuration disk are not known, so those of the start stay: %w", f.BootFault)
+	}
 	unlock, err := f.lock()
 	if err != nil {
 		return err

@@ -315,3 +315,17 @@ func TestNft(t *testing.T) {
 		t.Errorf("the agent's networks:\n%s", listed)
 	}
 }
+
+// TestFilter_Answer_bootUnknown: a list does not drop the networks of the start
+// that cannot be read any more, and the answer says why.
+func TestFilter_Answer_bootUnknown(t *testing.T) {
+	m := newMachine(t)
+	m.filter.BootFault = errors.New("config.json is not valid")
+	m.filter.Nft = func(context.Context, []byte, ...string) error {
+		t.Error("the filter was changed")
+		return nil
+	}
+	if got := m.answer("198.51.100.0/24\n\n"); !strings.HasPrefix(got, "error: ") || !strings.Contains(got, "config.json is not valid") {
+		t.Errorf("answer %q", got)
+	}
+}

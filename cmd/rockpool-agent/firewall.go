@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -23,7 +24,7 @@ func (p *program) firewallCommand() *cobra.Command {
 		Short: "as root, for rockpool-firewall.service: load what workspaces may reach",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return packetFilter(textLog(p.streams)).Load(c.Context())
+			return packetFilter(os.DirFS("/"), textLog(p.streams)).Load(c.Context())
 		},
 	}
 }
@@ -35,19 +36,19 @@ func (p *program) networksCommand() *cobra.Command {
 		Short: "as root, for rockpool-networks.socket: keep workspaces from the host's networks",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return packetFilter(slog.New(slog.DiscardHandler)).Answer(c.Context(), p.in, p.out)
+			return packetFilter(os.DirFS("/"), slog.New(slog.DiscardHandler)).Answer(c.Context(), p.in, p.out)
 		},
 	}
 }
 
-// packetFilter is this machine's. Without the networks of the configuration
-// disk it still refuses all that is private.
-func packetFilter(log *slog.Logger) *firewall.Filter {
-	config, err := setup.ReadConfig(os.DirFS("/"), strings.TrimPrefix(guest.SetupRunDir, "/"))
+// packetFilter is this machine's, whose root directory is root. Without the
+// networks of the configuration disk it still refuses all that is private.
+func packetFilter(root fs.FS, log *slog.Logger) *firewall.Filter {
+	config, err := setup.ReadConfig(root, strings.TrimPrefix(guest.SetupRunDir, "/"))
 	if err != nil {
 		log.Error("the host's networks of the configuration disk are not known", "err", err)
 	}
-	return &firewall.Filter{Root: "/", Boot: config.HostNetworks, Log: log}
+	return &firewall.Filter{Root: "/", Boot: config.HostNetworks, BootFault: err, Log: log}
 }
 
 // networksRetry is the time between two tries to have networks refused.
