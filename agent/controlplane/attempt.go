@@ -299,6 +299,8 @@ func (a *attempt) settle(ch *change, f failure, end attemptEnd) error {
 	}
 
 	switch {
+	case rec.Status == agent.StatusError && !a.kind.removes:
+		return nil // only a container was to be stopped: why the workspace is in error stays
 	case end == endParked: // a clone's token is kept for another start
 		rec.Status, rec.Address = agent.StatusError, ""
 	case rec.ErrorMessage == f.text:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -308,6 +309,36 @@ func TestProvision_CloneTakesTooLong(t *testing.T) {
 		ws := p.wait(p.create(agent.NewWorkspace{Name: "demo", RepositoryID: "a/b"}).ID, agent.StatusError)
 		if took := time.Since(began); took > 31*time.Minute || ws.ErrorMessage != "Cloning the repository took too long." {
 			t.Errorf("after %s: %q", took, ws.ErrorMessage)
+		}
+	})
+}
+
+// TestError_strayContainer: why a workspace is in error stays, also while the
+// container that runs nevertheless cannot be stopped.
+func TestError_strayContainer(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		p := w.live(t)
+		ws := p.wait(p.create(agent.NewWorkspace{Name: "demo", RepositoryID: "https://git.invalid/a/b"}).ID, agent.StatusError)
+		time.Sleep(time.Minute)
+		var stops atomic.Int32
+		w.hooks.set(func(_ context.Context, c stub.Call) error {
+			if c.Op == stub.OpStop && !c.After {
+				stops.Add(1)
+				return errors.New("it does not stop")
+			}
+			return nil
+		})
+		must(t, w.rt.Start(t.Context(), ws.ID))
+		for range 600 {
+			time.Sleep(time.Second)
+			now, err := p.Workspace(t.Context(), ws.ID)
+			must(t, err)
+			if now.Status != agent.StatusError || now.ErrorMessage != ws.ErrorMessage || ws.ErrorMessage == "" {
+				t.Fatalf("after %d stops: %s, %q, want %q", stops.Load(), now.Status, now.ErrorMessage, ws.ErrorMessage)
+			}
+		}
+		if stops.Load() < 2 {
+			t.Errorf("it was stopped %d times", stops.Load())
 		}
 	})
 }
