@@ -31,8 +31,11 @@ type validSettings map[string]string
 // settle returns the environment with each setting that is not valid replaced
 // by its value that was valid last, or left out if there was none, and a line
 // for each in log. What is on the command line is not looked at: that fails.
-func settle(env func(string) string, last validSettings, log io.Writer) (func(string) string, validSettings) {
-	settled := validSettings{}
+// What is to be remembered holds, of a setting that is not valid, the value that
+// was valid last, also while that is not valid either: what it names may be on a
+// share that is not there yet.
+func settle(env func(string) string, last validSettings, log io.Writer) (settledEnv func(string) string, remember validSettings) {
+	settled, remember := validSettings{}, validSettings{}
 	for _, variable := range settings {
 		value := env(variable)
 		err := checkSetting(variable, value)
@@ -46,9 +49,12 @@ func settle(env func(string) string, last validSettings, log io.Writer) (func(st
 				value, instead = before, fmt.Sprintf("%q is taken, which was valid last", before)
 			}
 			fmt.Fprintf(log, "rockpool-agent: setting %s: %v: %s\n", variable, err, instead)
+			if before := last[variable]; before != "" {
+				remember[variable] = before
+			}
 		}
 		if value != "" {
-			settled[variable] = value
+			settled[variable], remember[variable] = value, value
 		}
 	}
 
@@ -59,7 +65,7 @@ func settle(env func(string) string, last validSettings, log io.Writer) (func(st
 			}
 		}
 		return env(variable)
-	}, settled
+	}, remember
 }
 
 // settled are the options with the flags that were given, and the environment
@@ -98,8 +104,12 @@ func checkSetting(variable, value string) error {
 	if err == nil {
 		_, err = github.New(o.githubAPI, nil)
 	}
+	if err != nil {
+		return err
+	}
+	_, shut, err := openApplication(o, slog.New(slog.DiscardHandler))
 	if err == nil {
-		_, err = openApplication(o, slog.New(slog.DiscardHandler))
+		shut()
 	}
 	return err
 }

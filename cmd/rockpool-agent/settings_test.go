@@ -2,6 +2,9 @@ package main
 
 import (
 	"maps"
+	"os"
+	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 )
@@ -29,9 +32,15 @@ func TestSettle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log buffer
-			env, valid := settle(func(v string) string { return tt.set[v] }, tt.last, &log)
-			if !maps.Equal(valid, tt.want) {
-				t.Errorf("valid %v, want %v", valid, tt.want)
+			env, remembered := settle(func(v string) string { return tt.set[v] }, tt.last, &log)
+			remember := maps.Clone(tt.want)
+			for variable := range tt.set { // of what was refused, what was valid last
+				if last := tt.last[variable]; tt.want[variable] == "" && last != "" {
+					remember[variable] = last
+				}
+			}
+			if !maps.Equal(remembered, remember) {
+				t.Errorf("remembered %v, want %v", remembered, remember)
 			}
 			for _, variable := range settings {
 				if env(variable) != tt.want[variable] {
@@ -51,6 +60,63 @@ func TestSettle(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSettle_notMounted: an application on a share that comes late is remembered
+// for the start at which the variable is wrong.
+func TestSettle_notMounted(t *testing.T) {
+	share := filepath.Join(t.TempDir(), "share")
+	env := func(root string) func(string) string {
+		return func(v string) string { return validSettings{"SPA_ROOT": root}[v] }
+	}
+	mount := func() {
+		if err := os.MkdirAll(share, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(share, "index.html"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	mount()
+	var log buffer
+	_, last := settle(env(share), nil, &log)
+	if err := os.RemoveAll(share); err != nil {
+		t.Fatal(err)
+	}
+	settled, last := settle(env(share), last, &log)
+	if settled("SPA_ROOT") != "" {
+		t.Errorf("without the share: %q", settled("SPA_ROOT"))
+	}
+	mount()
+	if settled, _ = settle(env(share+"/typo"), last, &log); settled("SPA_ROOT") != share {
+		t.Errorf("with a wrong one: %q, want %q; said %s", settled("SPA_ROOT"), share, log.String())
+	}
+}
+
+// TestCheckSetting_closes: what a check opens is closed, valid or not.
+func TestCheckSetting_closes(t *testing.T) {
+	open := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	empty, whole := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(whole, "index.html"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which closes files, too
+	before := open()
+	for range 10 {
+		if checkSetting("SPA_ROOT", empty) == nil || checkSetting("SPA_ROOT", whole) != nil {
+			t.Fatal("the wrong one is valid")
+		}
+	}
+	if after := open(); after > before+5 {
+		t.Errorf("%d files are open, %d before", after, before)
 	}
 }
 
