@@ -71,6 +71,19 @@ type follower struct {
 
 	lastID string
 	last   *agent.Workspace
+	told   map[agent.Step]bool
+}
+
+// tell passes a step on, once in each of its states.
+func (f *follower) tell(step agent.Step) {
+	if f.told[step] {
+		return
+	}
+	if f.told == nil {
+		f.told = map[agent.Step]bool{}
+	}
+	f.told[step] = true
+	f.step(step)
 }
 
 // follow reads one stream. over says that there is nothing more to wait for.
@@ -98,6 +111,14 @@ func (f *follower) event(ctx context.Context, e client.Event) (over bool, err er
 		if err != nil {
 			return false, fmt.Errorf("look at the workspace: %w", err)
 		}
+		// What was done before the stream began is told, too.
+		steps, err := f.client.Steps(ctx, f.id)
+		if err != nil && agent.ErrorCode(err) != agent.CodeNotFound {
+			return false, fmt.Errorf("look at the workspace's steps: %w", err)
+		}
+		for _, step := range steps {
+			f.tell(step)
+		}
 		f.last = &w
 		return f.done(w), nil
 	}
@@ -111,7 +132,7 @@ func (f *follower) event(ctx context.Context, e client.Event) (over bool, err er
 		f.last = nil
 		return true, nil
 	case e.Step != nil:
-		f.step(*e.Step)
+		f.tell(*e.Step)
 	case e.Workspace != nil:
 		f.last = e.Workspace
 		return f.done(*e.Workspace), nil
