@@ -5,6 +5,7 @@ package e2e
 import (
 	_ "embed"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -137,9 +138,18 @@ func (i *instance) reached(t *testing.T, w remote, probes []probe) map[string]bo
 }
 
 // homeIsolationTest puts a home behind a test interface of the VM and has a
-// workspace try to reach it. What the filter refuses is reached without it, or
-// the test proves nothing.
+// workspace, which it starts anew, try to reach it. What the filter refuses is
+// reached without it, or the test proves nothing.
 func homeIsolationTest(t *testing.T, i *instance, w remote) {
+	// A workspace has IPv6 when the VM has a global address as it starts. QEMU's
+	// network gives the VM a site-local one only.
+	const global = "2001:db8:99::2/64 dev $(ip -o -6 route show default | grep -o 'dev [^ ]*' | cut -d' ' -f2)"
+	i.sh(t, "sudo ip -6 addr add "+global+" nodad")
+	defer i.sh(t, "sudo ip -6 addr del "+global)
+	i.stop(t, w)
+	i.api(t, "POST", "/api/workspaces/"+w.ID+"/start", nil, http.StatusOK)
+	w = i.reach(t, w.ID, "running")
+
 	home, ours := homePrefixes()
 	run := func(args string) string { return "sudo bash -s " + args + " <<'HOME'\n" + homeScript + "HOME" }
 	i.sh(t, "cat >/tmp/echo.js <<'ECHO'\n"+homeServer+"ECHO\n"+run("down")+"\n"+run(fmt.Sprintf("up '%s' '%s' /tmp/echo.js", home, ours)))

@@ -276,7 +276,7 @@ func TestWorkspaces(t *testing.T) {
 	two = i.reach(t, two.ID, "running")
 	t.Logf("create to running: %.1f s: %s", time.Since(start).Seconds(), i.steps(t, two))
 	t.Run("Isolation", func(t *testing.T) { isolationTest(t, i, one, two) })
-	t.Run("IsolationOfTheHome", func(t *testing.T) { homeIsolationTest(t, i, one) })
+	t.Run("IsolationOfTheHome", func(t *testing.T) { homeIsolationTest(t, i, two) })
 	t.Run("SocketOutlivesOthers", func(t *testing.T) { outliveTest(t, i, socket, two) })
 	t.Run("PowerCut", func(t *testing.T) { powerCutTest(t, i, one) })
 	i.stop(t, one)
