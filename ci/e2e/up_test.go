@@ -38,6 +38,9 @@ func TestUp(t *testing.T) {
 	}
 
 	for _, want := range guest.Phases() {
+		if want == guest.PhaseInitrd {
+			continue // only an initrd that systemd runs tells of itself
+		}
 		if !seen[want] {
 			t.Errorf("no time for the phase %q in %v", want, state.Phases)
 		}
