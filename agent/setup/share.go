@@ -21,10 +21,6 @@ const (
 	virtioFS = "0x001a"
 )
 
-// guest.TartShareTag is the tag under which macOS's Virtualization.framework, and so
-// Tart, offers all shared directories at once.
-const tartTag = "com.apple.virtio-automount"
-
 // Share mounts the host's directory.
 type Share struct {
 	Root    string // as in [Setup]
