@@ -9,97 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/rockpool/rootvm/images/oci/ocitest"
 )
-
-// layer makes a layer of members; a name with "=" is a hard link, one that ends
-// in a slash a directory.
-func layer(t *testing.T, members ...string) v1.Layer {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, m := range members {
-		name, target, link := strings.Cut(m, "=")
-		h := &tar.Header{Name: name, Mode: 0o755, Uid: 8, ModTime: time.Unix(5, 7), Typeflag: tar.TypeReg, Size: int64(len(m))}
-		switch {
-		case link:
-			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, target, 0
-		case strings.HasSuffix(m, "/"):
-			h.Typeflag, h.Size = tar.TypeDir, 0
-		}
-
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if h.Size > 0 {
-			if _, err := io.WriteString(w, m); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
-func image(t *testing.T, architecture string, layers ...v1.Layer) v1.Image {
-	t.Helper()
-	img, err := mutate.AppendLayers(empty.Image, layers...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.Architecture, config.OS = architecture, "linux"
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		t.Fatal(err)
-	}
-	return img
-}
-
-func write(t *testing.T, images ...v1.Image) Layout {
-	t.Helper()
-	dir := t.TempDir()
-	path, err := layout.Write(dir, empty.Index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(images) == 1 {
-		if err := path.AppendImage(images[0]); err != nil {
-			t.Fatal(err)
-		}
-		return Layout{dir}
-	}
-
-	var index v1.ImageIndex = empty.Index
-	for _, img := range images {
-		config, err := img.ConfigFile()
-		if err != nil {
-			t.Fatal(err)
-		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: config.Architecture}}})
-	}
-
-	if err := path.AppendIndex(index); err != nil {
-		t.Fatal(err)
-	}
-	return Layout{dir}
-}
 
 // read returns an archive's members in order, files with their content.
 func read(t *testing.T, file string) string {
@@ -135,13 +49,18 @@ func read(t *testing.T, file string) string {
 	}
 }
 
+func writeLayout(t *testing.T, images ...v1.Image) Layout {
+	t.Helper()
+	return Layout{Dir: ocitest.Write(t, images...)}
+}
+
 func TestLayout_Image(t *testing.T) {
-	one := write(t, image(t, "amd64", layer(t, "a")))
+	one := writeLayout(t, ocitest.Image(t, "amd64", ocitest.Layer(t, "a")))
 	if _, err := one.Image("arm64"); err == nil || !strings.Contains(err.Error(), "for amd64, not for arm64") {
 		t.Errorf("another platform's: %v", err)
 	}
 
-	both := write(t, image(t, "amd64", layer(t, "a")), image(t, "arm64", layer(t, "b")))
+	both := writeLayout(t, ocitest.Image(t, "amd64", ocitest.Layer(t, "a")), ocitest.Image(t, "arm64", ocitest.Layer(t, "b")))
 	arm, err := both.Image("arm64")
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +80,7 @@ func TestLayout_Image(t *testing.T) {
 
 // TestLayout_Archive makes the same bytes twice.
 func TestLayout_Archive(t *testing.T) {
-	l := write(t, image(t, "amd64", layer(t, "a")))
+	l := writeLayout(t, ocitest.Image(t, "amd64", ocitest.Layer(t, "a")))
 	var first []byte
 	for range 2 {
 		file := filepath.Join(t.TempDir(), "a.tar")
@@ -186,7 +105,7 @@ func TestLayout_Archive(t *testing.T) {
 
 // TestLayout_Damaged: a manifest that is not what its digest says is no image.
 func TestLayout_Damaged(t *testing.T) {
-	l := write(t, image(t, "amd64", layer(t, "a")))
+	l := writeLayout(t, ocitest.Image(t, "amd64", ocitest.Layer(t, "a")))
 	digest, err := l.Digest()
 	if err != nil {
 		t.Fatal(err)

@@ -2,106 +2,18 @@ package rootfs
 
 import (
 	"archive/tar"
-	"bytes"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/rockpool/rootvm/images/oci"
+	"github.com/rockpool/rootvm/images/oci/ocitest"
 )
-
-// layer makes a layer of members; a name with "=" is a hard link, one that ends
-// in a slash a directory.
-func layer(t *testing.T, members ...string) v1.Layer {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, m := range members {
-		name, target, link := strings.Cut(m, "=")
-		h := &tar.Header{Name: name, Mode: 0o755, Uid: 8, ModTime: time.Unix(5, 7), Typeflag: tar.TypeReg, Size: int64(len(m))}
-		switch {
-		case link:
-			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, target, 0
-		case strings.HasSuffix(m, "/"):
-			h.Typeflag, h.Size = tar.TypeDir, 0
-		}
-
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if h.Size > 0 {
-			if _, err := io.WriteString(w, m); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
-func image(t *testing.T, architecture string, layers ...v1.Layer) v1.Image {
-	t.Helper()
-	img, err := mutate.AppendLayers(empty.Image, layers...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.Architecture, config.OS = architecture, "linux"
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		t.Fatal(err)
-	}
-	return img
-}
-
-func write(t *testing.T, images ...v1.Image) oci.Layout {
-	t.Helper()
-	dir := t.TempDir()
-	path, err := layout.Write(dir, empty.Index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(images) == 1 {
-		if err := path.AppendImage(images[0]); err != nil {
-			t.Fatal(err)
-		}
-		return oci.Layout{Dir: dir}
-	}
-
-	var index v1.ImageIndex = empty.Index
-	for _, img := range images {
-		config, err := img.ConfigFile()
-		if err != nil {
-			t.Fatal(err)
-		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: config.Architecture}}})
-	}
-
-	if err := path.AppendIndex(index); err != nil {
-		t.Fatal(err)
-	}
-	return oci.Layout{Dir: dir}
-}
 
 // read returns an archive's members in order, files with their content.
 func read(t *testing.T, file string) string {
@@ -137,12 +49,17 @@ func read(t *testing.T, file string) string {
 	}
 }
 
-func TestImage_Write(t *testing.T) {
-	img := image(t, "amd64",
-		layer(t, "etc/", "etc/gone", "etc/old", "usr/", "usr/a", "usr/a.b", "usr/0=usr/a"),
-		layer(t, "usr/", "usr/.wh.a"))
+func writeLayout(t *testing.T, images ...v1.Image) oci.Layout {
+	t.Helper()
+	return oci.Layout{Dir: ocitest.Write(t, images...)}
+}
 
-	l := write(t, img)
+func TestImage_Write(t *testing.T) {
+	img := ocitest.Image(t, "amd64",
+		ocitest.Layer(t, "etc/", "etc/gone", "etc/old", "usr/", "usr/a", "usr/a.b", "usr/0=usr/a"),
+		ocitest.Layer(t, "usr/", "usr/.wh.a"))
+
+	l := writeLayout(t, img)
 	i, err := Open(l, "amd64")
 	if err == nil {
 		err = i.Write(filepath.Join(t.TempDir(), "f.tar"), "/usr/w")
@@ -151,10 +68,10 @@ func TestImage_Write(t *testing.T) {
 		t.Errorf("a link whose target is gone: %v", err)
 	}
 
-	img = image(t, "amd64",
-		layer(t, "etc/", "etc/gone", "etc/old", "usr/", "usr/a/", "usr/a.b", "usr/a/x", "usr/0=usr/a.b"),
-		layer(t, "etc/", "etc/.wh.gone", "etc/old"))
-	l = write(t, img)
+	img = ocitest.Image(t, "amd64",
+		ocitest.Layer(t, "etc/", "etc/gone", "etc/old", "usr/", "usr/a/", "usr/a.b", "usr/a/x", "usr/0=usr/a.b"),
+		ocitest.Layer(t, "etc/", "etc/.wh.gone", "etc/old"))
+	l = writeLayout(t, img)
 	if i, err = Open(l, "amd64"); err != nil {
 		t.Fatal(err)
 	}
@@ -175,19 +92,19 @@ func TestImage_Write(t *testing.T) {
 // TestDifferences names the file that is not the same.
 func TestDifferences(t *testing.T) {
 	get := func(layers ...v1.Layer) Image {
-		i, err := Open(write(t, image(t, "amd64", layers...)), "amd64")
+		i, err := Open(writeLayout(t, ocitest.Image(t, "amd64", layers...)), "amd64")
 		if err != nil {
 			t.Fatal(err)
 		}
 		return i
 	}
 
-	first := get(layer(t, "same", "a/", "old"))
-	if diff, err := Differences(first, get(layer(t, "same", "a/", "old"))); err != nil || len(diff) > 0 {
+	first := get(ocitest.Layer(t, "same", "a/", "old"))
+	if diff, err := Differences(first, get(ocitest.Layer(t, "same", "a/", "old"))); err != nil || len(diff) > 0 {
 		t.Errorf("alike: %v, %v", diff, err)
 	}
 
-	diff, err := Differences(first, get(layer(t, "same", "a", "new")))
+	diff, err := Differences(first, get(ocitest.Layer(t, "same", "a", "new")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +118,7 @@ func TestDifferences(t *testing.T) {
 
 // TestOpen_OfSeveral finds the image in an index of two.
 func TestOpen_OfSeveral(t *testing.T) {
-	both := write(t, image(t, "amd64", layer(t, "a")), image(t, "arm64", layer(t, "b")))
+	both := writeLayout(t, ocitest.Image(t, "amd64", ocitest.Layer(t, "a")), ocitest.Image(t, "arm64", ocitest.Layer(t, "b")))
 	img, err := Open(both, "arm64")
 	if err != nil {
 		t.Fatal(err)
