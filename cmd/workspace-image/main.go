@@ -1,11 +1,13 @@
 // Command workspace-image builds the workspace image with Buildah, in process,
-// and reads its layers. It is a program of its own because Buildah starts helpers
-// from it, and because both are much to compile.
+// reads its layers and writes its bill of materials. It is a program of its own
+// because Buildah starts helpers from it, and because all three are much to
+// compile.
 //
 //	workspace-image build <request.json    builds what images.Request asks for
 //	workspace-image rootfs LAYOUT ARCHITECTURE DIRECTORY FILE
 //	                                       writes an image's root file system as an
 //	                                       archive, with its members at DIRECTORY
+//	workspace-image bill <bill.json        writes an images.Bill as SPDX
 package main
 
 import (

@@ -11,6 +11,7 @@ import (
 	"github.com/rockpool/rootvm/images/buildah"
 	"github.com/rockpool/rootvm/images/oci"
 	"github.com/rockpool/rootvm/images/rootfs"
+	"github.com/rockpool/rootvm/images/spdx"
 )
 
 // run is main without the process. Progress goes to stderr, the answer to
@@ -22,8 +23,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		err = build(ctx, stdin, stdout, stderr)
 	case len(args) == 5 && args[0] == "rootfs":
 		err = writeRootfs(args[1], args[2], args[3], args[4])
+	case len(args) == 1 && args[0] == "bill":
+		err = writeBill(stdin, stdout)
 	default:
-		fmt.Fprintln(stderr, "usage: workspace-image build <request.json | workspace-image rootfs LAYOUT ARCHITECTURE DIRECTORY FILE")
+		fmt.Fprintln(stderr, "usage: workspace-image build <request.json | workspace-image rootfs LAYOUT ARCHITECTURE DIRECTORY FILE | workspace-image bill <bill.json")
 		return 2
 	}
 	if err != nil {
@@ -35,10 +38,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 func build(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
 	var request images.Request
-	decoder := json.NewDecoder(stdin)
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&request); err != nil {
-		return fmt.Errorf("read the request: %w", err)
+	if err := readRequest(stdin, &request); err != nil {
+		return err
 	}
 	builder := buildah.Builder{Out: stderr, Now: time.Now}
 	result, err := builder.Build(ctx, request)
@@ -46,6 +47,16 @@ func build(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error
 		return err
 	}
 	return json.NewEncoder(stdout).Encode(result)
+}
+
+// readRequest reads what is asked for, as JSON of the same release.
+func readRequest(r io.Reader, request any) error {
+	decoder := json.NewDecoder(r)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(request); err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	return nil
 }
 
 // writeRootfs writes the root file system of a layout's image to file, at the
@@ -56,4 +67,13 @@ func writeRootfs(layout, architecture, dir, file string) error {
 		return err
 	}
 	return img.Write(file, dir)
+}
+
+// writeBill writes a bill of materials as SPDX.
+func writeBill(stdin io.Reader, stdout io.Writer) error {
+	var bill images.Bill
+	if err := readRequest(stdin, &bill); err != nil {
+		return err
+	}
+	return spdx.Write(stdout, bill)
 }

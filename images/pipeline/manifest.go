@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -72,7 +73,7 @@ func (b *build) upToDate() string {
 }
 
 // record writes the bills of materials, and the manifest last.
-func (b *build) record(steps []builders.Step) (Manifest, error) {
+func (b *build) record(ctx context.Context, steps []builders.Step) (Manifest, error) {
 	m := Manifest{
 		Name: b.spec.Name(), Suite: b.spec.Suite, Base: b.spec.Base, SourceDateEpoch: b.spec.SourceDateEpoch, Revision: b.spec.Revision,
 		InputDigest: b.inputs, Reference: b.spec.Reference(), Layout: filepath.Base(b.path("")), Steps: steps,
@@ -92,7 +93,7 @@ func (b *build) record(steps []builders.Step) (Manifest, error) {
 			record.CompressedSize += l.Size
 		}
 		m.Images = append(m.Images, record)
-		bill, err := b.sbom(platform, img.Digest)
+		bill, err := b.writeBill(ctx, platform, img.Digest)
 		if err != nil {
 			return m, fmt.Errorf("bill of materials: %w", err)
 		}

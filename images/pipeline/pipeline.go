@@ -159,7 +159,7 @@ func (b *build) run(ctx context.Context, cacheLock *os.File) (Manifest, error) {
 		return Manifest{}, err
 	}
 
-	m, err := b.record(watch.Steps)
+	m, err := b.record(ctx, watch.Steps)
 	if err != nil {
 		return m, err
 	}
