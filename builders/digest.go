@@ -17,8 +17,23 @@ func DigestOf(parts ...any) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// GitMode is the mode of a file or directory of a checkout as git has it: what
+// its owner's umask took away, or left to the group, says nothing. A file is 0755
+// if its owner may run it and else 0644.
+func GitMode(mode fs.FileMode) fs.FileMode {
+	switch {
+	case mode.IsDir():
+		return fs.ModeDir | 0o755
+	case mode&fs.ModeSymlink != 0:
+		return fs.ModeSymlink | 0o777
+	case mode&0o100 != 0:
+		return mode.Type() | 0o755
+	}
+	return mode.Type() | 0o644
+}
+
 // DigestFiles is the SHA-256, in hexadecimal, over the names, modes and
-// contents of the files at or below path. A symbolic link counts by what it says,
+// contents of the files at or below path. Modes are as git has them, [GitMode]. A symbolic link counts by what it says,
 // which may lead nowhere, as an editor's lock does.
 func DigestFiles(path string) (string, error) {
 	return digestFiles(path, func(fs.DirEntry) bool { return false })
@@ -55,7 +70,7 @@ func digestFiles(path string, skipped func(fs.DirEntry) bool) (string, error) {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(h, "%s %o %d\n", rel, info.Mode(), info.Size())
+		fmt.Fprintf(h, "%s %o %d\n", rel, GitMode(info.Mode()), info.Size())
 		return digestContent(h, file, info)
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package builders_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,6 +40,28 @@ func TestDigestFiles(t *testing.T) {
 	}
 	if _, err := builders.DigestFiles(filepath.Join(dir, "absent")); err == nil {
 		t.Error("no error for a missing directory")
+	}
+}
+
+// TestDigestFiles_Umask: the modes that another umask leaves are the same to git.
+func TestDigestFiles_Umask(t *testing.T) {
+	digests := map[string]bool{}
+	for _, mask := range []fs.FileMode{0o002, 0o022, 0o077} {
+		dir := t.TempDir()
+		for name, mode := range map[string]fs.FileMode{"plain": 0o666, "program": 0o777} {
+			path := filepath.Join(dir, name)
+			if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, mode&^mask)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d, err := builders.DigestFiles(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests[d] = true
+	}
+	if len(digests) != 1 {
+		t.Errorf("three umasks make %d digests of the same files", len(digests))
 	}
 }
 

@@ -2,6 +2,7 @@ package builders
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -40,6 +41,34 @@ func WriteFile(path string, b []byte) error {
 	err := renameio.WriteFile(path, b, 0o644, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(0o644))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// CopyCheckout makes of to, which is removed before, a copy of the directory
+// from of a checkout, with the modes that git has ([GitMode]).
+func CopyCheckout(to, from string) error {
+	if err := os.RemoveAll(to); err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	err := filepath.WalkDir(to, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&fs.ModeSymlink != 0 {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return os.Chmod(path, GitMode(info.Mode()))
+	})
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
 	}
 	return nil
 }

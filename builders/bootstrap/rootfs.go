@@ -27,34 +27,35 @@ var rootfsScript string
 
 // Rootfs fills dir, which must not exist or be empty, with the system that the
 // packages of the lock make. The first call bootstraps it and keeps the result
-// in the cache; later ones extract that.
+// in the cache; later ones extract that. It returns the archive that dir is.
 //
 // The system depends on the lock alone: whatever tells the time in it tells
 // l.Date. A caller that clamps times to an epoch of its own does so when it
 // archives the finished tree. The lock's packages must have been fetched.
-func (f *Fetcher) Rootfs(ctx context.Context, ns *userns.Namespace, l *PackageLock, dir string) (cached bool, err error) {
+func (f *Fetcher) Rootfs(ctx context.Context, ns *userns.Namespace, l *PackageLock, dir string) (a Archive, cached bool, err error) {
 	cached = true
 	for range 2 {
-		a, made, err := f.RootfsArchive(ctx, ns, l)
+		var made bool
+		a, made, err = f.RootfsArchive(ctx, ns, l)
 		if err != nil {
-			return false, err
+			return a, false, err
 		}
 		cached = cached && made
 
 		err = untarVerified(ctx, ns, a.File, dir)
 		if err == nil {
-			return cached, nil
+			return a, cached, nil
 		}
 		if !errors.Is(err, errCorrupt) {
-			return false, fmt.Errorf("bootstrap: %w", err)
+			return a, false, fmt.Errorf("bootstrap: %w", err)
 		}
 
 		// Made again, once.
 		if err := os.Remove(a.File); err != nil {
-			return false, fmt.Errorf("bootstrap: %w", err)
+			return a, false, fmt.Errorf("bootstrap: %w", err)
 		}
 	}
-	return false, fmt.Errorf("bootstrap %s %s: the archive is damaged each time it is written: check the disk", l.Suite, l.Architecture)
+	return a, false, fmt.Errorf("bootstrap %s %s: the archive is damaged each time it is written: check the disk", l.Suite, l.Architecture)
 }
 
 // Archive is a root file system in the cache: an uncompressed POSIX tar.

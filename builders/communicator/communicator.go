@@ -21,6 +21,7 @@ import (
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
+	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/userns"
 )
 
@@ -78,33 +79,23 @@ func exitStatus(ctx context.Context, err error) int {
 }
 
 // Upload implements packersdk.Communicator: src becomes the file dst, owned by
-// root, with the mode of fi or 0644. When dst is a directory or ends in a
+// root, with the mode of fi as git has it, or 0644. When dst is a directory or ends in a
 // slash, the file is made in it under the name of fi. Missing directories are
 // made.
 func (c *Communicator) Upload(dst string, src io.Reader, fi *os.FileInfo) error {
 	mode, name := fs.FileMode(0o644), "upload"
 	if fi != nil {
-		mode, name = (*fi).Mode(), (*fi).Name()
+		mode, name = builders.GitMode((*fi).Mode()), (*fi).Name()
 	}
 	ctx := context.Background()
-	cmd := c.root.Command(ctx, "/bin/sh", "-c", uploadScript, "upload", dst, fmt.Sprintf("%04o", unixMode(mode)), path.Base(name))
+	cmd := c.root.Command(ctx, "/bin/sh", "-c", uploadScript, "upload", dst, fmt.Sprintf("%04o", mode.Perm()), path.Base(name))
 	cmd.Stdin = src
 	return userns.Run(ctx, cmd, "upload "+dst)
 }
 
-func unixMode(mode fs.FileMode) int64 {
-	bits := int64(mode.Perm())
-	for flag, bit := range map[fs.FileMode]int64{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {
-		if mode&flag != 0 {
-			bits |= bit
-		}
-	}
-	return bits
-}
-
 // UploadDir implements packersdk.Communicator: the tree src becomes dst/src,
-// or dst itself when src ends in a slash. Everything is owned by root; modes
-// and symbolic links are kept, times are not. exclude lists paths below src, or patterns of
+// or dst itself when src ends in a slash. Everything is owned by root;
+// symbolic links are kept, modes are as git has them, times are not kept. exclude lists paths below src, or patterns of
 // [path.Match] for them.
 func (c *Communicator) UploadDir(dst, src string, exclude []string) error {
 	if !strings.HasSuffix(src, "/") {
@@ -174,6 +165,7 @@ func archiveFile(tw *tar.Writer, file, name string) error {
 
 	// The time of a file in a checkout says nothing: it gets that of the upload.
 	header.Name, header.Format, header.ModTime = name, tar.FormatPAX, time.Unix(0, 0)
+	header.Mode = int64(builders.GitMode(fi.Mode()).Perm())
 	header.AccessTime, header.ChangeTime = time.Time{}, time.Time{}
 	header.Uid, header.Gid, header.Uname, header.Gname = 0, 0, "", ""
 	if err := tw.WriteHeader(header); err != nil || !fi.Mode().IsRegular() {

@@ -296,7 +296,7 @@ func TestCommunicator_UploadDir(t *testing.T) {
 			}
 
 			out, err := r.Command(t.Context(), "/bin/sh", "-c", `cd "$1" && ls && stat -c "%n %a %u:%g" a/run a/data && readlink a/link`, "sh", tc.at).Output()
-			if want := "a\na/run 755 0:0\na/data 640 0:0\nnowhere\n"; err != nil || string(out) != want {
+			if want := "a\na/run 755 0:0\na/data 644 0:0\nnowhere\n"; err != nil || string(out) != want {
 				t.Errorf("got %q, %v; want %q", out, err, want)
 			}
 

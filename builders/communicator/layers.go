@@ -29,7 +29,7 @@ import (
 var removeScript string
 
 const (
-	layersFormat    = "rockpool layers 1" // changes when a stored layer would be wrong
+	layersFormat    = "rockpool layers 2" // changes when a stored layer would be wrong
 	keptChains      = 8                   // builds whose layers are kept
 	youngLayer      = time.Hour           // a layer of another build under way is not pruned
 	maxLayerOutput  = 8 << 20             // bytes; a command that says more is not cached
@@ -68,7 +68,8 @@ type Layers struct {
 var _ packersdk.Communicator = (*Layers)(nil)
 
 // NewLayers opens the store of layers in dir, which builds may share. base is the
-// digest of what the root file system holds now. Layers of builds longer ago
+// digest of what the root file system holds now, all of it: of the archive that
+// it was extracted from, not of what that was made from. Layers of builds longer ago
 // than the last few are pruned.
 func NewLayers(root *userns.Root, dir, base string) (*Layers, error) {
 	if err := os.MkdirAll(filepath.Join(dir, chainsDirectory), 0o755); err != nil {
@@ -111,7 +112,7 @@ func (l *Layers) Upload(dst string, src io.Reader, fi *os.FileInfo) error {
 	dst = canonical(dst)
 	mode, name := "", ""
 	if fi != nil {
-		mode, name = strconv.FormatInt(unixMode((*fi).Mode()), 8), canonical("/tmp/"+(*fi).Name())
+		mode, name = strconv.FormatUint(uint64(builders.GitMode((*fi).Mode()).Perm()), 8), canonical("/tmp/"+(*fi).Name())
 	}
 	l.tree = nil
 	h := sha256.New()

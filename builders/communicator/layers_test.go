@@ -253,6 +253,67 @@ func TestLayers_Start_Stdin(t *testing.T) {
 	}
 }
 
+// TestLayers_Umask: a checkout of another umask makes the same layers and files.
+func TestLayers_Umask(t *testing.T) {
+	r := rootFS(t)
+	other, store := copyOf(t, r), t.TempDir()
+	var trees [2]string
+	for n, root := range []testRoot{r, other} {
+		src := filepath.Join(t.TempDir(), "tree")
+		mask := []fs.FileMode{0o022, 0o077}[n]
+		if err := errors.Join(os.MkdirAll(src, 0o777&^mask), os.WriteFile(src+"/plain", []byte("x"), 0o600), os.Chmod(src+"/plain", 0o666&^mask)); err != nil {
+			t.Fatal(err)
+		}
+		fi, err := os.Stat(src + "/plain")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		l, err := NewLayers(root.Root, store, "base")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(l.UploadDir("/srv", src, nil), l.Upload("/srv/one", strings.NewReader("y"), &fi)); err != nil {
+			t.Fatal(err)
+		}
+		trees[n], _, _ = sh(t, l, "stat -c '%n %a' /srv/tree /srv/tree/plain /srv/one")
+		if hits, misses := l.Hits(); hits != n || misses != 1-n {
+			t.Errorf("umask %03o: %d hits, %d misses", mask, hits, misses)
+		}
+	}
+	if want := "/srv/tree 755\n/srv/tree/plain 644\n/srv/one 644\n"; trees[0] != want || trees[1] != want {
+		t.Errorf("modes %q, want %q", trees, want)
+	}
+}
+
+// TestLayers_Times: a build whose layers are older than the epoch gives the bytes
+// of one that has none.
+func TestLayers_Times(t *testing.T) {
+	r := rootFS(t)
+	warm, cold, store := copyOf(t, r), copyOf(t, r), t.TempDir()
+	base := time.Now().Add(-time.Hour) // before all that commands write
+	if err := errors.Join(r.Namespace.SetTimes(t.Context(), warm.Dir, time.Unix(0, 0), base), r.Namespace.SetTimes(t.Context(), cold.Dir, time.Unix(0, 0), base)); err != nil {
+		t.Fatal(err)
+	}
+	build(t, copyOf(t, warm), store, "base", steps...)
+	time.Sleep(1100 * time.Millisecond)
+	epoch := time.Now() // as of a commit after that build
+
+	build(t, warm, store, "base", steps...)
+	time.Sleep(1100 * time.Millisecond)
+	build(t, cold, t.TempDir(), "base", steps...)
+	var archives [2][]byte
+	for n, root := range []testRoot{warm, cold} {
+		if err := r.Namespace.SetTimes(t.Context(), root.Dir, base, epoch); err != nil {
+			t.Fatal(err)
+		}
+		archives[n] = content(t, root, epoch)
+	}
+	if !bytes.Equal(archives[0], archives[1]) {
+		t.Error("layers of an earlier build give other bytes than commands that run")
+	}
+}
+
 func TestListing_Compare(t *testing.T) {
 	file := func(stamp string) entry { return entry{"f", stamp} }
 	before := listing{"./same": file("1"), "./changed": file("1"), "./gone": file("1"), "./turned": file("1")}

@@ -70,11 +70,11 @@ func (r *run) unpackTools(ctx context.Context) (bool, error) {
 }
 
 func (r *run) bootstrap(ctx context.Context) (bool, error) {
-	cached, err := r.fetcher.Rootfs(ctx, r.ns, r.packages, r.root())
+	base, cached, err := r.fetcher.Rootfs(ctx, r.ns, r.packages, r.root())
 	if err != nil {
 		return false, err
 	}
-	r.layers, err = communicator.NewLayers(r.ns.Chroot(r.root()), filepath.Join(r.config.CacheDirectory, "layers"), r.packages.Digest())
+	r.layers, err = communicator.NewLayers(r.ns.Chroot(r.root()), filepath.Join(r.config.CacheDirectory, "layers"), base.SHA256)
 	return cached, err
 }
 
@@ -97,6 +97,9 @@ func (r *run) archive(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
+	if err := r.ns.SetTimes(ctx, r.root(), r.packages.Date, r.spec.Epoch()); err != nil {
+		return false, err
+	}
 	w := bufio.NewWriterSize(f, 1<<20)
 	if err := r.ns.Tar(ctx, r.root(), w, r.spec.Epoch()); err != nil {
 		return false, err

@@ -38,6 +38,20 @@ func (n *Namespace) Tar(ctx context.Context, dir string, w io.Writer, epoch time
 	return Run(ctx, cmd, "archive "+dir)
 }
 
+// SetTimes gives what was modified after since the modification time to. What a
+// build wrote has the time of the build, or that of an earlier one which its
+// caches remember; so it has the same in both. What only exists while a system
+// runs is left alone.
+func (n *Namespace) SetTimes(ctx context.Context, dir string, since, to time.Time) error {
+	cmd := n.Command(ctx, "find", ".", "-xdev",
+		"(", "-path", "./dev/*", "-o", "-path", "./proc/*", "-o", "-path", "./run/*", "-o", "-path", "./sys/*", "-o", "-path", "./tmp/*", ")", "-prune",
+		"-o", "-newermt", "@"+strconv.FormatInt(since.Unix(), 10),
+		"-exec", "touch", "--no-dereference", "--date=@"+strconv.FormatInt(to.Unix(), 10), "{}", "+")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
+	return Run(ctx, cmd, "set times in "+dir)
+}
+
 // Untar extracts the archive r, as made by [Namespace.Tar], into dir, which is
 // created when absent. Owners, modes and file capabilities are kept.
 func (n *Namespace) Untar(ctx context.Context, dir string, r io.Reader) error {

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/images/buildah"
 )
@@ -25,6 +26,7 @@ func main() {
 	if buildah.Reexec() {
 		return
 	}
+	unix.Umask(0o022)                 // the modes of files in an image are not those of the caller's umask
 	logrus.SetLevel(logrus.WarnLevel) // the libraries' own log
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)

@@ -146,6 +146,9 @@ func (b *build) run(ctx context.Context, cacheLock *os.File) (Manifest, error) {
 	start := time.Now()
 	watch := builders.Stopwatch{Now: time.Now}
 	request := b.request()
+	if err := builders.CopyCheckout(request.Definition, filepath.Join(b.Source, "images", "workspace")); err != nil {
+		return Manifest{}, err
+	}
 	bases := builders.Begin(ctx, func(ctx context.Context, out io.Writer) (bool, error) { return b.bases(ctx, out, request.Bases) })
 	defer bases.End()
 	err := watch.Do(b.Out,
@@ -173,7 +176,7 @@ func (b *build) request() images.Request {
 	return images.Request{
 		Spec:       b.spec,
 		Bases:      map[string]images.Base{},
-		Definition: filepath.Join(b.Source, "images", "workspace"),
+		Definition: filepath.Join(b.CacheDir, "workspace", "definition"),
 		Contexts:   map[string]map[string]string{},
 		Inputs:     map[string]string{},
 		PlainHTTP:  b.PlainHTTP,
