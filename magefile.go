@@ -33,6 +33,9 @@ type Ws mg.Namespace
 // Workspace builds the image that workspaces run from.
 type Workspace mg.Namespace
 
+// Cache keeps what builds made.
+type Cache mg.Namespace
+
 // Up starts everything: installs host packages, builds the image when there is none, boots it.
 func Up(ctx context.Context) error { return verb(ctx, "up") }
 
@@ -74,6 +77,17 @@ func (Workspace) Image(ctx context.Context) error {
 // Clean removes the layers of the workspace image from the cache.
 func (Workspace) Clean(ctx context.Context) error {
 	return build(ctx, func(p *pipeline.Pipeline, ctx context.Context) error { return p.Workspaces().Clean(ctx) })
+}
+
+// List lists what builds made and when it was used.
+func (Cache) List(ctx context.Context) error { return build(ctx, (*pipeline.Pipeline).ListCache) }
+
+// Prune removes what no build used for 60 days, and what is over ROCKPOOL_CACHE_SIZE.
+func (Cache) Prune(ctx context.Context) error { return build(ctx, (*pipeline.Pipeline).PruneCache) }
+
+// Why says of which inputs the last two results of a step differ: STEP.
+func (Cache) Why(ctx context.Context) error {
+	return buildWith(ctx, "cache:why", func(p *pipeline.Pipeline, args []string) error { return p.WhyCache(args) })
 }
 
 // Start starts the instance and waits until it serves.

@@ -39,7 +39,7 @@ func TestApp_HostsQEMUWithOurParts(t *testing.T) {
 	}
 
 	hostPrograms(t, map[string]string{"qemu-system-x86_64": "9.2.0", "qemu-img": "9.2.0"})
-	a, _ := app(t, Standalone(), "", map[string]string{"ROCKPOOL_CACHE": filepath.Dir(filepath.Dir(tools))})
+	a, _ := app(t, Standalone(), "", map[string]string{"ROCKPOOL_CACHE": filepath.Join(tools, "../../../..")})
 	for name, c := range map[string]struct {
 		config               vm.Config
 		virtiofsd, wantsUEFI bool

@@ -14,8 +14,12 @@ func (c Cache) CachedTools() (*Tools, bool) {
 	if err != nil {
 		return nil, false
 	}
-	t := &Tools{Dir: filepath.Join(c.Dir, "tools", l.Digest()[:32])}
-	return t, t.complete()
+	dir, ok := c.Store().Find(toolsRecipe(l))
+	if !ok {
+		return nil, false
+	}
+	t, err := newTools(dir)
+	return t, err == nil
 }
 
 // CachedRootfs returns the archive that [Fetcher.RootfsArchive] makes, when the

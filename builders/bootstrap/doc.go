@@ -8,6 +8,6 @@
 //
 // The package owns what is below Cache.Dir, nothing else. Whatever is there
 // under its final name is complete: files are written aside, verified, synced
-// and renamed. Deleting any of it costs time only. It imports builders and
-// builders/userns and none of the other packages beside it.
+// and renamed. Deleting any of it costs time only. It imports builders,
+// builders/store and builders/userns, and none of the other packages beside it.
 package bootstrap

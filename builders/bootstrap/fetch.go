@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/store"
 )
 
 // Cache is a directory of files that are expensive to get, addressed by
@@ -25,10 +26,18 @@ import (
 // time.
 //
 //	debs/<sha256>            package files
-//	tools/<lock digest>/     tools trees
+//	store/                   tools trees and npm trees, see package store
 //	rootfs/<digest>.tar      bootstrapped root file systems
 //	tmp/                     what is being made
-type Cache struct{ Dir string }
+type Cache struct {
+	Dir string
+	Say func(string) // tells a person what was found damaged; nil: nobody
+}
+
+// Store keeps what builders make, below store/.
+func (c Cache) Store() store.Store {
+	return store.Store{Dir: filepath.Join(c.Dir, "store"), Say: c.Say}
+}
 
 func (c Cache) deb(sha string) string { return filepath.Join(c.Dir, "debs", sha) }
 

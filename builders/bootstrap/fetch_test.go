@@ -68,7 +68,7 @@ func TestFetcher_Fetch(t *testing.T) {
 		"NoMirror":       {nil, "set MIRROR", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := &Fetcher{Cache: Cache{t.TempDir()}, Sleep: noSleep}
+			f := &Fetcher{Cache: Cache{Dir: t.TempDir()}, Sleep: noSleep}
 			var counts []*atomic.Int32
 			for _, answer := range tc.mirrors {
 				base, count := mirror(t, answer)
@@ -112,7 +112,7 @@ func failFirst(then http.HandlerFunc) http.HandlerFunc {
 func TestFetcher_Fetch_Warm(t *testing.T) {
 	base, count := mirror(t, good)
 	l := testLock(t)
-	f := &Fetcher{Cache: Cache{t.TempDir()}, Mirrors: []string{base}, Sleep: noSleep}
+	f := &Fetcher{Cache: Cache{Dir: t.TempDir()}, Mirrors: []string{base}, Sleep: noSleep}
 	for range 2 {
 		if err := f.Fetch(t.Context(), l); err != nil {
 			t.Fatal(err)
@@ -132,7 +132,7 @@ func TestFetcher_Fetch_Warm(t *testing.T) {
 func TestFetcher_Fetch_FindsMirrors(t *testing.T) {
 	base, _ := mirror(t, good)
 	l := testLock(t)
-	f := &Fetcher{Cache: Cache{t.TempDir()}, Sleep: noSleep}
+	f := &Fetcher{Cache: Cache{Dir: t.TempDir()}, Sleep: noSleep}
 	broken := errors.New("no apt here")
 	f.FindMirrors = func(context.Context) ([]string, error) { return nil, broken }
 	if err := f.Fetch(t.Context(), l); !errors.Is(err, broken) {
@@ -157,7 +157,7 @@ func TestFetcher_Fetch_Damaged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			base, _ := mirror(t, good)
 			l := testLock(t)
-			f := &Fetcher{Cache: Cache{t.TempDir()}, Mirrors: []string{base}, Sleep: noSleep}
+			f := &Fetcher{Cache: Cache{Dir: t.TempDir()}, Mirrors: []string{base}, Sleep: noSleep}
 			deb := f.deb(l.packages[0].get("SHA256"))
 			if err := os.MkdirAll(filepath.Dir(deb), 0o755); err != nil {
 				t.Fatal(err)
@@ -189,7 +189,7 @@ func TestFetcher_Fetch_Resumes(t *testing.T) {
 			})
 
 			l := testLock(t)
-			f := &Fetcher{Cache: Cache{t.TempDir()}, Mirrors: []string{base}, Sleep: noSleep}
+			f := &Fetcher{Cache: Cache{Dir: t.TempDir()}, Mirrors: []string{base}, Sleep: noSleep}
 			deb := f.deb(l.packages[0].get("SHA256"))
 			if err := os.MkdirAll(filepath.Dir(deb), 0o755); err != nil {
 				t.Fatal(err)
@@ -213,7 +213,7 @@ func TestFetcher_Fetch_Resumes(t *testing.T) {
 func TestFetcher_Fetch_Concurrent(t *testing.T) {
 	base, count := mirror(t, good)
 	l := testLock(t)
-	cache := Cache{t.TempDir()}
+	cache := Cache{Dir: t.TempDir()}
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -231,7 +231,7 @@ func TestFetcher_Fetch_Concurrent(t *testing.T) {
 func TestFetcher_Fetch_Progress(t *testing.T) {
 	base, _ := mirror(t, good)
 	var said []string
-	f := &Fetcher{Cache: Cache{t.TempDir()}, Mirrors: []string{base},
+	f := &Fetcher{Cache: Cache{Dir: t.TempDir()}, Mirrors: []string{base},
 		Progress: func(done, total int64, name string) { said = append(said, fmt.Sprint(done, total, name)) }}
 	if err := f.Fetch(t.Context(), testLock(t)); err != nil {
 		t.Fatal(err)

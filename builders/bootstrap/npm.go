@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	_ "embed"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/store"
 	"github.com/rockpool/rootvm/builders/userns"
 )
 
@@ -81,7 +81,7 @@ func NPMKey(architecture string) (string, error) {
 }
 
 // NodeModules installs the npm locks of a checkout and keeps the trees in the
-// cache, below npm/.
+// cache's store.
 type NodeModules struct {
 	Cache  Cache
 	Source string // the checkout
@@ -93,47 +93,42 @@ type NodeModules struct {
 	Out       io.Writer // what npm says
 }
 
-// key digests what the directory that Install returns is made from.
-func (n NodeModules) key(source, architecture string) (string, error) {
+// recipe is what the tree that Install returns is made from.
+func (n NodeModules) recipe(source, architecture string) (store.Recipe, error) {
+	r := store.Recipe{Step: "npm"}
 	npm, err := NPMKey(architecture)
 	if err != nil {
-		return "", err
+		return r, err
 	}
-	lock, err := builders.DigestFiles(filepath.Join(n.Source, source))
-	if err != nil || architecture == runtime.GOARCH {
-		return builders.DigestOf(npm, lock), err
+	r.Value("npm", npm)
+	if err := r.Files("npm lock", filepath.Join(n.Source, source)); err != nil || architecture == runtime.GOARCH {
+		return r, err
 	}
-	installer, err := builders.DigestFiles(filepath.Join(n.Source, n.Installer))
-	return builders.DigestOf(npm, lock, installer), err
+	return r, r.Files("npm lock of the newer npm", filepath.Join(n.Source, n.Installer))
 }
 
 // Install installs the npm lock of the directory source, a path below
 // n.Source, for an architecture and returns its node_modules directory.
 func (n NodeModules) Install(ctx context.Context, source, architecture string) (dir string, cached bool, err error) {
-	key, err := n.key(source, architecture)
+	recipe, err := n.recipe(source, architecture)
 	if err != nil {
 		return "", false, err
 	}
-	root := filepath.Join(n.Cache.Dir, "npm")
-	tree := filepath.Join(root, key[:32])
-	dir = filepath.Join(tree, "node_modules")
-	if _, err := os.Stat(dir); err == nil {
-		return dir, true, nil
-	}
-
-	npm, err := n.command(ctx, architecture, "--cache", filepath.Join(root, "cache"))
-	if err != nil {
-		return "", false, err
-	}
-	workDir := filepath.Join(root, "work")
-	if err := errors.Join(os.RemoveAll(workDir), os.MkdirAll(root, 0o755), os.CopyFS(workDir, os.DirFS(filepath.Join(n.Source, source)))); err != nil {
-		return "", false, err
-	}
-	npm.Dir, npm.Stdout, npm.Stderr = workDir, n.Out, n.Out
-	if err := npm.Run(); err != nil {
-		return "", false, fmt.Errorf("npm ci: %w", err)
-	}
-	return dir, false, os.Rename(workDir, tree)
+	dir, cached, err = n.Cache.Store().Make(ctx, recipe, func(ctx context.Context, dir string) error {
+		if err := os.CopyFS(dir, os.DirFS(filepath.Join(n.Source, source))); err != nil {
+			return err
+		}
+		npm, err := n.command(ctx, architecture, "--cache", filepath.Join(n.Cache.Dir, "npm", "cache"))
+		if err != nil {
+			return err
+		}
+		npm.Dir, npm.Stdout, npm.Stderr = dir, n.Out, n.Out
+		if err := npm.Run(); err != nil {
+			return fmt.Errorf("npm ci: %w", err)
+		}
+		return nil
+	})
+	return filepath.Join(dir, "node_modules"), cached, err
 }
 
 // command prepares npm to install a lock. The tools tree's npm installs what

@@ -15,7 +15,7 @@ import (
 )
 
 func TestFetcher_Repository(t *testing.T) {
-	f := &Fetcher{Cache: Cache{t.TempDir()}}
+	f := &Fetcher{Cache: Cache{Dir: t.TempDir()}}
 	l := testLock(t)
 	dir := filepath.Join(t.TempDir(), "repository")
 	if err := f.repository(l, dir); err == nil || !strings.Contains(err.Error(), "fetch the packages first") {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/store"
 )
 
 // toolsSuite is the suite the tools tree is of, whatever the image's.
@@ -43,60 +43,38 @@ func (f *Fetcher) Tools(ctx context.Context) (*Tools, error) {
 }
 
 func (f *Fetcher) toolsOf(ctx context.Context, l *PackageLock) (*Tools, error) {
-	parent, err := filepath.Abs(filepath.Join(f.Dir, "tools"))
-	if err != nil {
-		return nil, err
-	}
-	t := &Tools{Dir: filepath.Join(parent, l.Digest()[:32])}
-	if t.complete() {
-		return t, nil
-	}
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return nil, err
-	}
-
-	unlock, err := lockFile(ctx, t.Dir+".lock")
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if t.complete() {
-		return t, nil // another builder was first
-	}
-	if err := f.Fetch(ctx, l); err != nil {
-		return nil, err
-	}
-
-	// Nobody else works on this name while we hold the lock: what is there
-	// is what a killed builder left.
-	partial := t.Dir + ".partial"
-	for _, dir := range []string{partial, t.Dir} {
-		if err := removeTree(dir); err != nil {
-			return nil, err
+	recipe := toolsRecipe(l)
+	dir, _, err := f.Store().Make(ctx, recipe, func(ctx context.Context, dir string) error {
+		if err := f.Fetch(ctx, l); err != nil {
+			return err
 		}
-	}
-	if err := f.extract(ctx, l, partial); err != nil {
-		return nil, errors.Join(err, removeTree(partial))
-	}
-	if err := os.Rename(partial, t.Dir); err != nil {
+		return f.extract(ctx, l, dir)
+	})
+	if err != nil {
 		return nil, err
 	}
-	return t, nil
+	return newTools(dir)
 }
 
-// complete tells whether the tree is there. It appears under its name at once
-// and whole; the loader is looked for in case someone cleaned up below it.
-func (t *Tools) complete() bool {
-	_, err := t.loader()
-	return err == nil
+// toolsRecipe is what the tools tree of a lock is made from.
+func toolsRecipe(l *PackageLock) store.Recipe {
+	r := store.Recipe{Step: "tools"}
+	r.Value("package lock", l.Digest())
+	r.Value("extraction", extraction)
+	return r
 }
+
+func newTools(dir string) (*Tools, error) {
+	dir, err := filepath.Abs(dir)
+	return &Tools{Dir: dir}, err
+}
+
+// extraction are the options of tar(1) by which a package is extracted.
+var extraction = []string{"--keep-directory-symlink", "--same-permissions", "--no-same-owner", "--warning=no-timestamp"}
 
 // extract unpacks every package into dir: base-files first, whose links make
 // /lib and /bin part of /usr.
 func (f *Fetcher) extract(ctx context.Context, l *PackageLock, dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
 	packages := l.Packages()
 	first := slices.IndexFunc(packages, func(p builders.Package) bool { return p.Name == "base-files" })
 	if first < 0 {
@@ -117,8 +95,7 @@ func (f *Fetcher) extractOne(ctx context.Context, p builders.Package, dir string
 	// Not dpkg-deb --extract: a package that still has a directory /lib must
 	// not put it in the link's place.
 	unpack := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", f.deb(p.SHA256))
-	extract := exec.CommandContext(ctx, "tar", "--extract", "--file=-", "--directory="+dir,
-		"--keep-directory-symlink", "--same-permissions", "--no-same-owner", "--warning=no-timestamp")
+	extract := exec.CommandContext(ctx, "tar", append([]string{"--extract", "--file=-", "--directory=" + dir}, extraction...)...)
 	var unpackSaid, extractSaid bytes.Buffer
 	unpack.Stderr, extract.Stderr = &unpackSaid, &extractSaid
 
@@ -141,18 +118,6 @@ func (f *Fetcher) extractOne(ctx context.Context, p builders.Package, dir string
 	return nil
 }
 
-// removeTree removes a tree of our own files, directories we may not write to
-// included.
-func removeTree(dir string) error {
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if d != nil && d.IsDir() {
-			_ = os.Chmod(path, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
-}
-
 // Path is the place of rel, a path from the root of the tree.
 func (t *Tools) Path(rel string) string { return filepath.Join(t.Dir, rel) }
 
@@ -166,7 +131,7 @@ func (t *Tools) loader() (string, error) {
 			return t.Path(rel), nil
 		}
 	}
-	return "", fmt.Errorf("%s has no dynamic linker: delete that directory and try again", t.Dir)
+	return "", fmt.Errorf("%s has no dynamic linker", t.Dir)
 }
 
 // binaryDirectories are searched for a program, in this order.

@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -88,7 +89,7 @@ func makePackage(t *testing.T, cache Cache, name string, files, links map[string
 }
 
 func TestFetcher_Tools(t *testing.T) {
-	f := &Fetcher{Cache: Cache{t.TempDir()}}
+	f := &Fetcher{Cache: Cache{Dir: t.TempDir()}}
 	l := toolsLock(t, f.Cache)
 	tools := make([]*Tools, 4)
 	var wg sync.WaitGroup
@@ -123,25 +124,31 @@ func TestFetcher_Tools(t *testing.T) {
 	}
 }
 
-func TestFetcher_Tools_KilledBefore(t *testing.T) {
-	f := &Fetcher{Cache: Cache{t.TempDir()}}
+// TestFetcher_Tools_Damaged: a program that a power cut left empty is noticed,
+// named and made again.
+func TestFetcher_Tools_Damaged(t *testing.T) {
+	var said []string
+	f := &Fetcher{Cache: Cache{Dir: t.TempDir(), Say: func(line string) { said = append(said, line) }}}
 	l := toolsLock(t, f.Cache)
-	dir := filepath.Join(f.Dir, "tools", l.Digest()[:32])
-	for _, left := range []string{dir, dir + ".partial"} { // without a loader
-		bin := filepath.Join(left, "usr/bin")
-		if err := errors.Join(os.MkdirAll(filepath.Join(bin, "tool"), 0o755), os.Chmod(bin, 0o555)); err != nil {
-			t.Fatal(err)
-		}
-	}
-
 	tools, err := f.toolsOf(t.Context(), l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tools.Argv("tool"); err != nil {
-		t.Error(err)
+	program := tools.Path("usr/bin/tool")
+	before, err := os.ReadFile(program)
+	if err := errors.Join(err, os.Chmod(program, 0o755), os.Truncate(program, 0)); err != nil {
+		t.Fatal(err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(f.Dir, "tools", "*.partial")); left != nil {
-		t.Errorf("left behind: %q", left)
+
+	again, err := f.toolsOf(t.Context(), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.ReadFile(again.Path("usr/bin/tool"))
+	if err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the program has %d bytes, %v, want %d", len(after), err, len(before))
+	}
+	if len(said) == 0 || !strings.Contains(said[0], "usr/bin/tool") {
+		t.Errorf("said %q, want the damaged program", said)
 	}
 }

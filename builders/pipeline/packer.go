@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/store"
 	"github.com/rockpool/rootvm/builders/toolchain"
 )
 
@@ -46,7 +47,7 @@ func (p *Pipeline) findPacker(ctx context.Context) (path string, compiled *build
 		if cached {
 			return true, nil
 		}
-		return false, p.compilePacker(ctx, path, out)
+		return false, p.compilePacker(ctx, out)
 	}), nil
 }
 
@@ -60,25 +61,37 @@ func (p *Pipeline) packerAtHand(ctx context.Context) (path string, ok bool, err 
 		}
 		p.printLine("%s is older than %d.%d: using our own", path, minimumPacker[0], minimumPacker[1])
 	}
-	module, err := builders.DigestFiles(filepath.Join(p.Source, packerDir))
+	recipe, err := p.packerRecipe()
 	if err != nil {
 		return "", false, err
 	}
-	path = filepath.Join(p.CacheDir, "packer", module[:16], "packer")
-	_, missing := os.Stat(path)
-	return path, missing == nil, nil
+	dir, ok := p.cache(p.Out).Store().Find(recipe)
+	return filepath.Join(dir, "packer"), ok, nil
 }
 
-// compilePacker compiles it to path. What the compiler says is shown on out when
-// it fails.
-func (p *Pipeline) compilePacker(ctx context.Context, path string, out io.Writer) error {
-	var said bytes.Buffer
-	tmp := path + ".part" // the compiler's own file, which no library makes
-	if err := toolchain.Build(ctx, filepath.Join(p.Source, packerDir), packerPackage, tmp, toolchain.Plain, &said); err != nil {
-		_, _ = said.WriteTo(out)
+// packerRecipe is what Packer is compiled from.
+func (p *Pipeline) packerRecipe() (store.Recipe, error) {
+	r := store.Recipe{Step: "packer"}
+	r.Value("options", fmt.Sprint(toolchain.Plain))
+	return r, r.Files("module", filepath.Join(p.Source, packerDir))
+}
+
+// compilePacker compiles it into the cache. What the compiler says is shown on
+// out when it fails.
+func (p *Pipeline) compilePacker(ctx context.Context, out io.Writer) error {
+	recipe, err := p.packerRecipe()
+	if err != nil {
 		return err
 	}
-	return os.Rename(tmp, path)
+	_, _, err = p.cache(out).Store().Make(ctx, recipe, func(ctx context.Context, dir string) error {
+		var said bytes.Buffer
+		err := toolchain.Build(ctx, filepath.Join(p.Source, packerDir), packerPackage, filepath.Join(dir, "packer"), toolchain.Plain, &said)
+		if err != nil {
+			_, _ = said.WriteTo(out)
+		}
+		return err
+	})
+	return err
 }
 
 var versionPattern = regexp.MustCompile(`Packer v(\d+)\.(\d+)\.`)

@@ -27,6 +27,7 @@ type Pipeline struct {
 	Source         string      // the checkout
 	Dist           string      // where finished images go
 	CacheDir       string      // can be deleted at any time
+	CacheSize      int64       // bytes that the cache's store may keep
 	Mirrors        []string    // Debian archives, tried in order; empty: the build host's own
 	Force          bool        // build even when nothing changed
 	PlainHTTP      bool        // the registry of WorkspaceImage.Base has no TLS
@@ -37,9 +38,16 @@ type Pipeline struct {
 
 func (p *Pipeline) printLine(format string, args ...any) { fmt.Fprintf(p.Out, format+"\n", args...) }
 
+// cache says on out what of it is damaged.
+func (p *Pipeline) cache(out io.Writer) bootstrap.Cache {
+	return bootstrap.Cache{Dir: p.CacheDir, Say: func(line string) { fmt.Fprintln(out, " ", line) }}
+}
+
 // fetcher brings Debian packages into the cache and says its progress on out.
 func (p *Pipeline) fetcher(out io.Writer) *bootstrap.Fetcher {
-	return bootstrap.NewFetcher(p.CacheDir, p.Mirrors, bootstrap.Lines(5, func(line string) { fmt.Fprintln(out, " ", line) }))
+	f := bootstrap.NewFetcher(p.CacheDir, p.Mirrors, bootstrap.Lines(5, func(line string) { fmt.Fprintln(out, " ", line) }))
+	f.Cache = p.cache(out)
+	return f
 }
 
 // Tools returns the tools tree. It fetches only what the cache lacks.
@@ -111,6 +119,9 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 	m, err := p.promote(out, watch.Steps, sources)
 	if err != nil {
 		return none, err
+	}
+	if _, err := p.cache(p.Out).Store().Prune(p.CacheSize, cacheAge); err != nil {
+		p.printLine("the cache could not be pruned: %v", err)
 	}
 	p.printLine("built %s in %.0f s", p.Spec.Name(), time.Since(start).Seconds())
 	return m, nil
@@ -198,7 +209,7 @@ func (p *Pipeline) workspaceImage(ctx context.Context, cacheLock *os.File) (root
 // node installs the npm lock of what the guest has of Node.js.
 func (p *Pipeline) node(ctx context.Context, tools *bootstrap.Tools) (dir string, cached bool, err error) {
 	modules := bootstrap.NodeModules{
-		Cache: bootstrap.Cache{Dir: p.CacheDir}, Source: p.Source, Installer: images.NodeLock, Tools: tools, Out: p.Out,
+		Cache: p.cache(p.Out), Source: p.Source, Installer: images.NodeLock, Tools: tools, Out: p.Out,
 	}
 	return modules.Install(ctx, "provision/npm", p.Spec.Architecture)
 }

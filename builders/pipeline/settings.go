@@ -28,7 +28,7 @@ type Environment struct {
 // Load returns the pipeline for the checkout at source as the environment's
 // variables say, which README.md lists. It reports every fault at once.
 func Load(source string, env Environment, out io.Writer) (*Pipeline, error) {
-	p := &Pipeline{Source: source, Dist: filepath.Join(source, "dist"), Out: out}
+	p := &Pipeline{Source: source, Dist: filepath.Join(source, "dist"), CacheSize: defaultCacheSize, Out: out}
 	list := p.settings()
 	fault := list.FromEnv(env.Getenv, nil)
 
@@ -64,6 +64,7 @@ func (p *Pipeline) settings() settings.List {
 		{Env: "WORKSPACE_PLATFORMS", Usage: "platforms of the workspace image", Value: settings.Words(&p.WorkspaceImage.Platforms)},
 		{Env: "BASE", Usage: "reference of the Debian image to start from", Value: settings.Text(&p.WorkspaceImage.Base)},
 		{Env: "ROCKPOOL_CACHE", Usage: "directory of what can be made again", Value: settings.Path(&p.CacheDir, p.Source)},
+		{Env: "ROCKPOOL_CACHE_SIZE", Usage: "how much of what was made is kept", Value: settings.Size(&p.CacheSize)},
 	}...)
 }
 
