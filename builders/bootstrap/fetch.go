@@ -44,23 +44,29 @@ func (c Cache) deb(sha string) string { return filepath.Join(c.Dir, "debs", sha)
 // Fetcher gets the packages of a lock into its Cache and makes trees of them.
 type Fetcher struct {
 	Cache
-	Mirrors []string // bases of Debian archives, such as end in /debian; tried in order
+	Mirrors []string // bases of Debian archives, such as end in /debian; tried in order. One that ends in /archive/debian is a snapshot archive
 	// FindMirrors finds Mirrors when there are none and a package is missing,
 	// such as [DefaultMirrors]; nil: there are none then.
 	FindMirrors func(context.Context) ([]string, error)
-	Progress    func(done, total int64, name string)       // may be nil; bytes, and the package just done; one call at a time
-	Client      *http.Client                               // nil: one that obeys the environment's proxies
-	Sleep       func(context.Context, time.Duration) error // nil: the clock; waits between attempts
+	// FindSnapshots finds snapshot archives when Mirrors has none and the others
+	// have moved on, such as [DefaultSnapshots]; nil: there are none then.
+	FindSnapshots func(context.Context) ([]string, error)
+	Progress      func(done, total int64, name string)       // may be nil; bytes, and the package just done; one call at a time
+	Client        *http.Client                               // nil: one that obeys the environment's proxies
+	Sleep         func(context.Context, time.Duration) error // nil: the clock; waits between attempts
 
 	find    sync.Once
 	found   []string // mirrors, valid after find
 	findErr error
+
+	findSnapshots sync.Once
+	snapshots     []string // valid after findSnapshots
 }
 
 // NewFetcher is the fetcher that builders use: without mirrors it takes the
 // build host's own, and progress says how far it is.
 func NewFetcher(cache string, mirrors []string, progress func(done, total int64, name string)) *Fetcher {
-	return &Fetcher{Cache: Cache{Dir: cache}, Mirrors: mirrors, FindMirrors: DefaultMirrors, Progress: progress}
+	return &Fetcher{Cache: Cache{Dir: cache}, Mirrors: mirrors, FindMirrors: DefaultMirrors, FindSnapshots: DefaultSnapshots, Progress: progress}
 }
 
 // Lines makes of a Fetcher's progress a line for every one of parts done.
@@ -75,13 +81,40 @@ func Lines(parts int64, print func(line string)) func(done, total int64, name st
 	}
 }
 
-// mirrors returns the Mirrors, or those that FindMirrors finds, once.
+// mirrors returns the Mirrors that are no snapshot archives, or those that
+// FindMirrors finds, once.
 func (f *Fetcher) mirrors(ctx context.Context) ([]string, error) {
-	if len(f.Mirrors) > 0 || f.FindMirrors == nil {
-		return f.Mirrors, nil
+	given := slices.DeleteFunc(slices.Clone(f.Mirrors), isSnapshot)
+	if len(given) > 0 || f.FindMirrors == nil {
+		return given, nil
 	}
 	f.find.Do(func() { f.found, f.findErr = f.FindMirrors(ctx) })
 	return f.found, f.findErr
+}
+
+// snapshot returns the mirrors of a time: those of the snapshot archives among
+// Mirrors, or of those that FindSnapshots finds, once. It says so, for they are
+// slow.
+func (f *Fetcher) snapshot(ctx context.Context, date time.Time) []string {
+	f.findSnapshots.Do(func() {
+		f.snapshots = slices.DeleteFunc(slices.Clone(f.Mirrors), func(mirror string) bool { return !isSnapshot(mirror) })
+		if len(f.snapshots) == 0 && f.FindSnapshots != nil {
+			f.snapshots, _ = f.FindSnapshots(ctx) // without one the mirrors' own word counts
+		}
+		if len(f.snapshots) > 0 && f.Say != nil {
+			f.Say("the mirrors have moved on since the package lock was made: what they lack is fetched from the snapshot archive of " + date.Format("2006-01-02"))
+		}
+	})
+
+	var all []string
+	for _, base := range f.snapshots {
+		all = append(all, strings.TrimRight(base, "/")+"/"+date.UTC().Format("20060102T150405Z"))
+	}
+	return all
+}
+
+func isSnapshot(mirror string) bool {
+	return strings.HasSuffix(strings.TrimRight(mirror, "/"), "/archive/debian")
 }
 
 const (
@@ -110,7 +143,7 @@ func (f *Fetcher) Fetch(ctx context.Context, l *PackageLock) error {
 	group.SetLimit(parallelFetches)
 	for i, p := range l.Packages() {
 		group.Go(func() error {
-			if err := f.fetchOne(ctx, p, l.packages[i].get("Filename")); err != nil {
+			if err := f.fetchOne(ctx, p, l.packages[i].get("Filename"), l.Date); err != nil {
 				if errors.Is(err, errGone) {
 					return f.gone(l, p, err)
 				}
@@ -129,12 +162,12 @@ func (f *Fetcher) Fetch(ctx context.Context, l *PackageLock) error {
 }
 
 func (f *Fetcher) gone(l *PackageLock, p builders.Package, err error) error {
-	return fmt.Errorf("fetch package %s %s: %w: the mirrors have moved on since the lock was made; build with MIRROR=<snapshot archive>/archive/debian/%s, or make a new lock with `go tool mage rootvm:lock`",
+	return fmt.Errorf("fetch package %s %s: %w: the mirrors have moved on since the lock was made; build with MIRROR=<snapshot archive>/archive/debian, which has it as of %s, or make a new lock with `go tool mage rootvm:lock`",
 		p.Name, p.Version, err, l.Date.Format("20060102T150405Z"))
 }
 
-// fetchOne makes the cache hold p.
-func (f *Fetcher) fetchOne(ctx context.Context, p builders.Package, file string) error {
+// fetchOne makes the cache hold p, which mirrors had at date.
+func (f *Fetcher) fetchOne(ctx context.Context, p builders.Package, file string, date time.Time) error {
 	final := f.deb(p.SHA256)
 	if verify(final, p) == nil {
 		return nil
@@ -162,17 +195,28 @@ func (f *Fetcher) fetchOne(ctx context.Context, p builders.Package, file string)
 		return err
 	}
 
-	var last error
+	err = f.fetchPatiently(ctx, part, mirrors, p, file)
+	if errors.Is(err, errGone) {
+		if old := f.snapshot(ctx, date); len(old) > 0 {
+			err = f.fetchPatiently(ctx, part, old, p, file)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(part.Name(), final)
+}
+
+// fetchPatiently tries the mirrors several times, unless none has the file.
+func (f *Fetcher) fetchPatiently(ctx context.Context, part *os.File, mirrors []string, p builders.Package, file string) (last error) {
 	for attempt := range fetchAttempts {
 		if attempt > 0 {
 			if err := f.sleep(ctx, time.Duration(attempt*attempt)*500*time.Millisecond); err != nil {
 				return errors.Join(err, last)
 			}
 		}
-		if last = f.fetchFrom(ctx, part, mirrors, p, file); last == nil {
-			return os.Rename(part.Name(), final)
-		}
-		if errors.Is(last, errGone) || ctx.Err() != nil {
+		last = f.fetchFrom(ctx, part, mirrors, p, file)
+		if last == nil || errors.Is(last, errGone) || ctx.Err() != nil {
 			break
 		}
 	}

@@ -59,7 +59,7 @@ func TestFetcher_Fetch(t *testing.T) {
 		"Good":           {[]http.HandlerFunc{good}, "", []int32{1}},
 		"SecondHasIt":    {[]http.HandlerFunc{gone, good}, "", []int32{1, 1}},
 		"FirstIsEnough":  {[]http.HandlerFunc{good, gone}, "", []int32{1, 0}},
-		"Gone":           {[]http.HandlerFunc{gone, gone}, "MIRROR=<snapshot archive>/archive/debian/20260102T030405Z", []int32{1, 1}},
+		"Gone":           {[]http.HandlerFunc{gone, gone}, "MIRROR=<snapshot archive>/archive/debian, which has it as of 20260102T030405Z", []int32{1, 1}},
 		"WrongContent":   {[]http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "jello") }}, "SHA-256", []int32{4}},
 		"TooLong":        {[]http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello, world") }}, "bytes, not 5", []int32{4}},
 		"TooShort":       {[]http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hi") }}, "2 bytes, not 5", []int32{4}},
@@ -92,6 +92,55 @@ func TestFetcher_Fetch(t *testing.T) {
 				t.Errorf("the cache holds %q, %v", b, err)
 			}
 		})
+	}
+}
+
+// TestFetcher_Fetch_Snapshot: what the mirrors have dropped comes from a snapshot
+// archive of the lock's date, whose word is not taken for it.
+func TestFetcher_Fetch_Snapshot(t *testing.T) {
+	moved, asked := mirror(t, http.NotFound)
+	content := "hello"
+	archive := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if want := "/archive/debian/20260102T030405Z" + strings.TrimPrefix(helloFile, "/debian"); r.URL.Path != want {
+			t.Errorf("the archive is asked for %s, want %s", r.URL.Path, want)
+		}
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
+	}))
+	t.Cleanup(archive.Close)
+	found := func(context.Context) ([]string, error) { return []string{archive.URL + "/archive/debian"}, nil }
+
+	for name, f := range map[string]*Fetcher{
+		"found": {Mirrors: []string{moved}, FindSnapshots: found},
+		"given": {Mirrors: []string{moved, archive.URL + "/archive/debian/"}},
+	} {
+		var said []string
+		f.Cache, f.Sleep = Cache{Dir: t.TempDir(), Say: func(line string) { said = append(said, line) }}, noSleep
+		if err := f.Fetch(t.Context(), testLock(t)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(said) != 1 || !strings.Contains(said[0], "snapshot archive of 2026-01-02") {
+			t.Errorf("%s: said %q", name, said)
+		}
+	}
+	if asked.Load() != 2 {
+		t.Errorf("the mirror was asked %d times, want once in each fetch", asked.Load())
+	}
+
+	content = "jello"
+	f := &Fetcher{Cache: Cache{Dir: t.TempDir()}, Sleep: noSleep, Mirrors: []string{moved}, FindSnapshots: found}
+	if err := f.Fetch(t.Context(), testLock(t)); err == nil || !strings.Contains(err.Error(), "SHA-256") {
+		t.Errorf("a lying archive: %v", err)
+	}
+}
+
+func TestSnapshotOf(t *testing.T) {
+	for mirror, want := range map[string]string{
+		"http://ftp.example.org/debian": "http://snapshot.example.org/archive/debian",
+		"https://mirror.example/debian": "", "http://localhost:3142/debian": "", "::": "",
+	} {
+		if got, ok := snapshotOf(mirror); got != want || ok != (want != "") {
+			t.Errorf("%s: %q, %v, want %q", mirror, got, ok, want)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path"
@@ -37,6 +38,38 @@ func DefaultMirrors(ctx context.Context) ([]string, error) {
 		}
 	}
 	return mirrors, nil
+}
+
+// DefaultSnapshots returns the bases of the archives that keep what Debian's
+// mirrors drop. Debian's own lies beside the archive that mmdebstrap(1) takes, as
+// the host "snapshot" of its domain, so that no name of a host is in this
+// program.
+func DefaultSnapshots(ctx context.Context) ([]string, error) {
+	list, err := defaultSources(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find a snapshot archive: %w", err)
+	}
+	var bases []string
+	for _, s := range list {
+		base, ok := snapshotOf(s.base)
+		if ok && !slices.Contains(bases, base) {
+			bases = append(bases, base)
+		}
+	}
+	return bases, nil
+}
+
+// snapshotOf is the snapshot archive in the domain of a mirror.
+func snapshotOf(mirror string) (base string, ok bool) {
+	u, err := url.Parse(mirror)
+	if err != nil {
+		return "", false
+	}
+	_, domain, ok := strings.Cut(u.Hostname(), ".")
+	if !ok || !strings.Contains(domain, ".") {
+		return "", false
+	}
+	return u.Scheme + "://snapshot." + domain + "/archive/debian", true
 }
 
 // debianReleases that a host's sources may name. Their archive holds every
