@@ -208,7 +208,7 @@ func (f *Fetcher) bootstrap(ctx context.Context, ns *userns.Namespace, l *Packag
 		return err
 	}
 
-	cmd := ns.Command(ctx, "bash", "-c", rootfsScript, "rootfs", repository, root, l.Suite, l.Architecture, strings.Join(l.Include, ","))
+	cmd := ns.Offline().Command(ctx, "bash", "-c", rootfsScript, "rootfs", repository, root, l.Suite, l.Architecture, strings.Join(l.Include, ","))
 	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(l.Date.Unix(), 10), "TMPDIR=/tmp")
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output

@@ -32,12 +32,24 @@ type Namespace struct {
 	unshare string   // path of unshare(1)
 	root    bool     // the caller is the machine's root
 	maps    []string // its options that map the caller's subordinate IDs
+	offline bool     // commands have no network
+}
+
+// Offline is the same way for commands that have no network, not even the
+// host's loopback interface.
+func (n *Namespace) Offline() *Namespace {
+	offline := *n
+	offline.offline = true
+	return &offline
 }
 
 // flags of unshare(1). All of a command's processes are below one PID 1, which
 // --kill-child ends when unshare itself is killed.
 func (n *Namespace) flags() []string {
 	f := []string{"--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"}
+	if n.offline {
+		f = append(f, "--net")
+	}
 	if !n.root {
 		f = slices.Concat([]string{"--user", "--map-root-user"}, n.maps, f)
 	}

@@ -12,9 +12,9 @@ import (
 var enterScript string
 
 // Root is a root file system in a directory of the host, in which commands run
-// as its root. Every command finds /proc, a minimal /dev, the host's /sys
-// read-only, an empty /run and the host's resolv.conf, starts no service, and
-// leaves nothing mounted and no process running.
+// as its root. Every command finds /proc, a minimal /dev, /sys read-only and an
+// empty /run, has no network, starts no service, and leaves nothing mounted and
+// no process running.
 type Root struct {
 	Namespace *Namespace
 	Dir       string   // absolute
@@ -26,7 +26,7 @@ func (n *Namespace) Chroot(dir string) *Root {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
 	}
-	return &Root{Namespace: n, Dir: dir}
+	return &Root{Namespace: n.Offline(), Dir: dir}
 }
 
 // environment of every command: nothing of the host's shows.

@@ -23,6 +23,11 @@ import (
 )
 
 func main() {
+	// Nothing of the host's configuration shapes an image. Set before Buildah's
+	// helpers start, which inherit it.
+	for _, name := range []string{"CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE"} {
+		_ = os.Setenv(name, os.DevNull) // it fails for invalid names only
+	}
 	if buildah.Reexec() {
 		return
 	}

@@ -22,11 +22,15 @@ func (p *Pipeline) compileBuilder(ctx context.Context) error {
 }
 
 // builderCommand runs the builder in a namespace of its own: whatever it mounts
-// and starts ends with it, even if it is killed.
+// and starts ends with it, even if it is killed. It has no network, unless a base
+// that is not ours is to be pulled and completed from its own archive.
 func (p *Pipeline) builderCommand(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	ns, err := userns.New()
 	if err != nil {
 		return nil, err
+	}
+	if p.Spec.Base == "" {
+		ns = ns.Offline()
 	}
 	cmd := ns.Command(ctx, append([]string{p.builder()}, args...)...)
 	userns.Interruptible(cmd) // it gives back what it holds

@@ -20,8 +20,7 @@ for dir in dev proc run sys; do
 done
 
 mount -t proc -o nosuid,nodev,noexec proc proc
-# sysfs belongs to the network namespace, which is the host's: where it cannot
-# be mounted, bind the host's.
+# Where sysfs cannot be mounted, bind the host's.
 if ! mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys 2>/dev/null &&
   mount --rbind /sys sys 2>/dev/null; then
   mount -o remount,bind,ro sys 2>/dev/null || true
@@ -50,31 +49,9 @@ hostname localhost 2>/dev/null || true
 made=()
 # shellcheck disable=SC2317 # called by the trap
 cleanup() {
-  umount etc/resolv.conf 2>/dev/null || true
   if [ "${#made[@]}" -gt 0 ]; then rm -f -- "${made[@]}"; fi
 }
 trap cleanup EXIT
-
-# Name resolution as on the host, for this command only.
-if [ -r /etc/resolv.conf ] && [ -d etc ]; then
-  cp -- /etc/resolv.conf run/.resolv.conf
-  chmod 0644 run/.resolv.conf
-  target=$(readlink -- etc/resolv.conf || echo /etc/resolv.conf)
-  case $target in
-  /run/* | ../run/*)
-    target=run/${target#*run/}
-    mkdir -p -- "$(dirname -- "$target")"
-    mv -- run/.resolv.conf "$target"
-    ;;
-  /etc/resolv.conf)
-    if [ ! -e etc/resolv.conf ]; then
-      made+=(etc/resolv.conf)
-      : >etc/resolv.conf
-    fi
-    mount --bind run/.resolv.conf etc/resolv.conf
-    ;;
-  esac
-fi
 
 # No package may start its service here: invoke-rc.d(8) asks this file.
 if [ -d usr/sbin ] && [ ! -e usr/sbin/policy-rc.d ]; then
