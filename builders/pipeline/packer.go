@@ -127,6 +127,7 @@ type variables struct {
 type made struct {
 	node            string // the node_modules directory of provision/npm
 	workspaceRootfs string // archive of the workspace's root file system
+	workspaceDigest string // of the workspace image
 	revision        string // of the checkout
 	inputs          string // digest of everything the image is made from
 }

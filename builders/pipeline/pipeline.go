@@ -116,6 +116,9 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 	if err != nil {
 		return none, err
 	}
+	if err := p.addBill(ctx, out, parts.workspaceDigest); err != nil {
+		return none, fmt.Errorf("bill of materials: %w", err)
+	}
 	m, err := p.promote(out, watch.Steps, sources)
 	if err != nil {
 		return none, err
@@ -135,7 +138,7 @@ func (p *Pipeline) makeParts(ctx context.Context, cacheLock *os.File, watch *bui
 		return made{}, err
 	}
 
-	parts := made{workspaceRootfs: rootfs}
+	parts := made{workspaceRootfs: rootfs, workspaceDigest: digest}
 	var tools *bootstrap.Tools
 	err = watch.Do(p.Out,
 		builders.Task{Name: "Compile the agent, the queue and the Packer plugin", Run: func() (bool, error) { return false, p.compile(ctx) }},

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/images"
@@ -21,23 +20,34 @@ func (b *build) writeBill(ctx context.Context, platform, digest string) (builder
 	if err != nil {
 		return builders.Artifact{}, err
 	}
-	request, err := json.Marshal(bill)
-	if err != nil {
-		return builders.Artifact{}, err
-	}
-
-	var text bytes.Buffer
-	cmd := exec.CommandContext(ctx, b.builder(), "bill")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(request), &text, b.Out
-	if err := cmd.Run(); err != nil {
-		return builders.Artifact{}, err
-	}
-
 	file := filepath.Join(b.Dist, bill.Name+".spdx.json")
-	if err := builders.WriteFile(file, text.Bytes()); err != nil {
+	if err := b.runBill(ctx, bill, file); err != nil {
 		return builders.Artifact{}, err
 	}
 	return builders.Describe(file, "spdx")
+}
+
+// WriteBill writes a bill of materials to file.
+func (p *Pipeline) WriteBill(ctx context.Context, bill images.Bill, file string) error {
+	if err := p.compileBuilder(ctx); err != nil {
+		return err
+	}
+	return p.runBill(ctx, bill, file)
+}
+
+// runBill has the builder write a bill to file.
+func (p *Pipeline) runBill(ctx context.Context, bill images.Bill, file string) error {
+	request, err := json.Marshal(bill)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	cmd := exec.CommandContext(ctx, p.builder(), "bill")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(request), &text, p.Out
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	return builders.WriteFile(file, text.Bytes())
 }
 
 // bill lists the Debian packages and the npm packages of the locks that one
@@ -47,6 +57,7 @@ func (b *build) bill(platform, digest string) (images.Bill, error) {
 	bill := images.Bill{
 		Name:      "rockpool-workspace-" + b.spec.Suite + "-" + images.Architecture(platform),
 		Version:   digest,
+		Purpose:   "CONTAINER",
 		Namespace: images.Source + "/spdx/workspace/" + digest,
 		Tool:      "rockpool-" + b.spec.Version,
 		Created:   b.spec.Epoch(),
@@ -68,27 +79,12 @@ func (b *build) bill(platform, digest string) (images.Bill, error) {
 		if err != nil {
 			return images.Bill{}, err
 		}
-		packages, err := images.NPMPackages(lock, platform)
+		packages, err := images.BillNPM(lock, platform)
 		if err != nil {
 			return images.Bill{}, fmt.Errorf("%s: %w", name, err)
 		}
-		for _, p := range packages {
-			bill.Packages = append(bill.Packages, images.Package{
-				URL: images.NPMURL(p.Name, p.Version), Name: p.Name, Version: p.Version, SHA512: p.SHA512, License: licence(p.License),
-			})
-		}
+		bill.Packages = append(bill.Packages, packages...)
 	}
 
 	return bill, nil
-}
-
-// expression is what an SPDX licence expression looks like; packages also say
-// "SEE LICENSE IN …" or nothing of use.
-var expression = regexp.MustCompile(`^\(?[A-Za-z0-9.+-]+( (AND|OR|WITH) [A-Za-z0-9.+-]+)*\)?$`)
-
-func licence(stated string) string {
-	if stated == "UNLICENSED" || !expression.MatchString(stated) {
-		return ""
-	}
-	return stated
 }

@@ -30,7 +30,7 @@ func Write(w io.Writer, bill images.Bill) error {
 
 	image := &v2_3.Package{
 		PackageName: bill.Name, PackageSPDXIdentifier: "image", PackageVersion: bill.Version,
-		PackageDownloadLocation: "NOASSERTION", PrimaryPackagePurpose: "CONTAINER",
+		PackageDownloadLocation: "NOASSERTION", PrimaryPackagePurpose: bill.Purpose,
 	}
 	doc.Packages = append(doc.Packages, image)
 	doc.Relationships = append(doc.Relationships, relationship("DOCUMENT", common.TypeRelationshipDescribe, "image"))

@@ -14,7 +14,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestWrite(t *testing.T) {
 	d := images.Bill{
-		Name: "image", Version: "sha256:0", Namespace: "https://example.org/spdx/0", Tool: "tool-1", Created: time.Unix(0, 0), Comment: "Not all.",
+		Name: "image", Version: "sha256:0", Purpose: "CONTAINER", Namespace: "https://example.org/spdx/0", Tool: "tool-1", Created: time.Unix(0, 0), Comment: "Not all.",
 		Packages: []images.Package{
 			{URL: images.DebianURL("libc++", "1:2~3", "amd64", "trixie"), Name: "libc++", Version: "1:2~3", SHA256: "00", Supplier: "Debian"},
 			{URL: images.NPMURL("@scope/name", "1.0.0"), Name: "@scope/name", Version: "1.0.0", SHA512: []byte{1, 2}, License: "MIT"},
