@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"io"
+	"os"
 	"time"
 )
 
@@ -151,6 +152,32 @@ type Observer interface {
 	// [Runtime] says so; at once when it does not run already. There must be
 	// one ([CodeNotFound] otherwise). It costs nothing while it waits.
 	Wait(ctx context.Context, id string) error
+}
+
+// Processes finds the processes of running workspaces.
+type Processes interface {
+	// Process opens a handle (pidfd) of the first process of the workspace's
+	// container, which must run ([CodeConflict] otherwise). The caller closes it.
+	Process(ctx context.Context, id string) (*os.File, error)
+}
+
+// Listener is a port of a workspace at which a program waits for connections.
+type Listener struct {
+	Port      int
+	Program   string   // its name, which is the workspace's to say; "" when it is not known
+	Addresses []string // at which it listens, of the workspace
+}
+
+// Previews leads to applications in running workspaces.
+type Previews interface {
+	// Preview returns what Caddy dials for an application that listens on a port
+	// of the workspace, on whatever address: host:port, or "unix/" and the path
+	// of a socket. It is asked for every request, and waits for nothing. Whether
+	// something listens shows when it is dialled.
+	Preview(ctx context.Context, id string, port int) (upstream string, err error)
+	// Listening returns what listens for TCP connections in the workspace, which
+	// must run ([CodeConflict] otherwise), ordered by port.
+	Listening(ctx context.Context, id string) ([]Listener, error)
 }
 
 // IDEHealth tells whether the IDE behind an address answers.

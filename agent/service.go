@@ -43,6 +43,9 @@ type Ports interface {
 	ListPorts(ctx context.Context, workspaceID string) ([]Port, error)
 	AddPort(ctx context.Context, workspaceID string, n NewPort) (Port, error)
 	RemovePort(ctx context.Context, workspaceID string, port int) error
+	// Listening returns what listens in a workspace, which must be running, but
+	// for its IDE.
+	Listening(ctx context.Context, workspaceID string) ([]Listener, error)
 }
 
 // Preferences are the use cases on preferences.
@@ -79,7 +82,7 @@ type Preferences interface {
 // it.
 type Route struct {
 	Workspace string // its name
-	Upstream  string // host:port to dial
+	Upstream  string // what Caddy dials: host:port, or "unix/" and the path of a socket
 	Port      int    // of a preview: the application's port; else 0
 }
 
@@ -88,7 +91,8 @@ type Routes interface {
 	// Route returns the way to the IDE of the workspace with this name, or with
 	// a port the way to that preview. A name or a registered port that is not
 	// there is [CodeNotFound]; a workspace that does not run is
-	// [CodeConflict]. It is asked for every request: it reads memory only.
+	// [CodeConflict]. It is asked for every request: it reads memory only, and
+	// opens the preview's socket unless that is open.
 	Route(ctx context.Context, name string, port int) (Route, error)
 }
 

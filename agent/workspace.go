@@ -83,6 +83,9 @@ type Workspace struct {
 	UpdatedAt     time.Time
 }
 
+// IDEPort is where the IDE of a workspace listens in its container.
+const IDEPort = 8080
+
 // MaxPorts is how many ports a workspace may register.
 const MaxPorts = 5
 

@@ -67,6 +67,8 @@ const (
 	ConsoleFile      = SetupRunDir + "/console"             // what the console says of how to get in, for root alone
 	SlotsDir         = "/run/rockpool-slots"                // ID-mapped views of the workspace image, one a slot
 	SlotsSocket      = "/run/rockpool-slots.sock"           // asks the root helper for one
+	RelaySocket      = "/run/rockpool-relay.sock"           // asks the relay to lead into a workspace
+	PreviewsDir      = AgentRunDir + "/previews"            // sockets of previews, for Caddy
 	NetworksSocket   = "/run/rockpool-networks.sock"        // tells the root helper the host's networks
 	NetworksFile     = SetupRunDir + "/host-networks"       // what it was told last
 	FirewallFile     = "/etc/rockpool/workspaces.nft"       // what workspaces may reach; may be edited

@@ -1,7 +1,6 @@
 package templates_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +37,7 @@ type front struct {
 	agent *http.Server
 	// upstream is what the agent answers; "" is its 404 page.
 	upstream string
+	preview  string // path of the socket of a preview
 	asked    []*http.Request // what the agent was asked
 	reached  []*http.Request // what reached the workspace
 	bodies   []string        // of those
@@ -83,6 +82,8 @@ func newFront(t *testing.T) *front {
 	workspace := httptest.NewServer(http.HandlerFunc(f.workspace))
 	t.Cleanup(workspace.Close)
 	f.upstream = strings.TrimPrefix(workspace.URL, "http://")
+	f.preview = filepath.Join(dir, "3000.sock")
+	f.serveApplication()
 	f.startAgent()
 	t.Cleanup(func() { f.stopAgent() })
 	if err := templates.Write(filepath.Join(dir, "tree"), f.params); err != nil {
@@ -153,6 +154,18 @@ func (f *front) startAgent() {
 	go func() { _ = f.agent.Serve(l) }()
 }
 
+// serveApplication is the relay: connections to the socket are the application's.
+func (f *front) serveApplication() {
+	f.t.Helper()
+	l, err := net.Listen("unix", f.preview)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(f.workspace)}
+	go func() { _ = s.Serve(l) }()
+	f.t.Cleanup(func() { _ = s.Close() })
+}
+
 func (f *front) stopAgent() { _ = f.agent.Close() }
 
 // serveAgent is package http of the agent, reduced to the contract.
@@ -178,6 +191,9 @@ func (f *front) serveAgent(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/internal/route" && r.Header.Get("X-Rockpool-Server") != "srv0" {
 		if f.upstream != "" {
 			w.Header().Set("X-Rockpool-Upstream", f.upstream)
+			if r.Header.Get("X-Rockpool-Server") == "srv2" {
+				w.Header().Set("X-Rockpool-Upstream", "unix/"+f.preview)
+			}
 			return
 		}
 		w.WriteHeader(http.StatusNotFound)
@@ -189,8 +205,8 @@ func (f *front) serveAgent(w http.ResponseWriter, r *http.Request) {
 		r.Header.Get("X-Rockpool-User"), r.Header.Get("X-Rockpool-Server"), r.Header.Get("X-Rockpool-Upstream"))
 }
 
-// workspace is an IDE: it records, and /proxy/<port>/ is the application,
-// whose redirects get the proxy's path in front, as code-server's do.
+// workspace is an IDE and, behind the socket of a preview, its application: both
+// record what reaches them.
 func (f *front) workspace(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	f.mu.Lock()
@@ -198,36 +214,10 @@ func (f *front) workspace(w http.ResponseWriter, r *http.Request) {
 	f.bodies = append(f.bodies, string(body))
 	app := f.app
 	f.mu.Unlock()
-	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), "/proxy/3000")
-	if !ok || app == nil {
-		app, rest = http.HandlerFunc(echo), r.URL.EscapedPath()
+	if app == nil {
+		app = http.HandlerFunc(echo)
 	}
-
-	u, err := url.ParseRequestURI(rest)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-
-	u.RawQuery = r.URL.RawQuery
-	inner := r.Clone(r.Context())
-	inner.URL = u
-	app.ServeHTTP(&redirected{ResponseWriter: w}, inner)
-}
-
-type redirected struct{ http.ResponseWriter }
-
-func (r *redirected) WriteHeader(status int) {
-	if l := r.Header().Get("Location"); strings.HasPrefix(l, "/") {
-		r.Header().Set("Location", "/proxy/3000"+l)
-	}
-	r.ResponseWriter.WriteHeader(status)
-}
-
-func (r *redirected) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
-func (r *redirected) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return http.NewResponseController(r.ResponseWriter).Hijack()
+	app.ServeHTTP(w, r)
 }
 
 // echo answers a WebSocket with what it says, and a request with its path.
@@ -323,9 +313,11 @@ func TestCaddy_Paths(t *testing.T) {
 		"IDE, query":              {1, "/workspace/mine/?folder=/home/admin/workspace/mine/src", 200, "workspace /?folder=/home/admin/workspace/mine/src"},
 		"IDE, double slash":       {1, "/workspace/mine//x", 200, "workspace /x"},
 		"elsewhere on the IDE's":  {1, "/app/workspaces", 404, ""},
-		"preview":                 {2, "/workspace/mine/port/3000/", 200, "workspace /proxy/3000/"},
-		"preview, deep":           {2, "/workspace/mine/port/3000/a%2Fb?x=/y", 200, "workspace /proxy/3000/a%2Fb?x=/y"},
-		"preview, query":          {2, "/workspace/mine/port/3000/a?next=/workspace/mine/port/3000/b", 200, "workspace /proxy/3000/a?next=/workspace/mine/port/3000/b"},
+		"preview":                 {2, "/workspace/mine/port/3000/", 200, "workspace /"},
+		"preview, deep":           {2, "/workspace/mine/port/3000/a%2Fb?x=/y", 200, "workspace /a%2Fb?x=/y"},
+		"preview, double slash":   {2, "/workspace/mine/port/3000//a//b%2F%2Fc//", 200, "workspace //a//b%2F%2Fc//"},
+		"preview, an address":     {2, "/workspace/mine/port/3000/https://example.org/x", 200, "workspace /https://example.org/x"},
+		"preview, query":          {2, "/workspace/mine/port/3000/a?next=/workspace/mine/port/3000/b", 200, "workspace /a?next=/workspace/mine/port/3000/b"},
 		"preview without a port":  {2, "/workspace/mine/", 404, ""},
 		"preview, port is a name": {2, "/workspace/mine/port/x/", 404, ""},
 	} {
@@ -452,7 +444,7 @@ func TestCaddy_Cookies_left(t *testing.T) {
 // workspaces of its origin, and who may show it in a frame.
 func TestCaddy_Answers(t *testing.T) {
 	f := newFront(t)
-	answer := func(w http.ResponseWriter, r *http.Request) {
+	f.app = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Service-Worker-Allowed", "/")
 		w.Header().Set("Clear-Site-Data", `"*"`)
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; frame-ancestors *")
@@ -460,10 +452,7 @@ func TestCaddy_Answers(t *testing.T) {
 		if strings.HasSuffix(r.URL.Path, "/none") {
 			w.WriteHeader(http.StatusNotFound)
 		}
-	}
-	app := httptest.NewServer(http.HandlerFunc(answer))
-	defer app.Close()
-	f.decideOn(strings.TrimPrefix(app.URL, "http://"))
+	})
 	for _, tt := range []struct {
 		method    string
 		server    int
@@ -556,7 +545,7 @@ func TestCaddy_PreviewOfVite(t *testing.T) {
 		}
 	})
 
-	for path, want := range map[string]string{base: "workspace " + base, base + "@vite/client?t=1": "workspace " + base + "@vite/client?t=1"} {
+	for path, want := range map[string]string{base: "workspace " + base, base + "@vite/client?t=1": "workspace " + base + "@vite/client?t=1", base + "/a%2Fb//": "workspace " + base + "/a%2Fb//"} {
 		if res, body := f.do("GET", 2, path); res.StatusCode != http.StatusOK || body != want {
 			t.Errorf("%s: %d %q", path, res.StatusCode, body)
 		}
@@ -577,6 +566,12 @@ func TestCaddy_PreviewOfSimple(t *testing.T) {
 		case "/old":
 			w.Header().Set("Location", "/new")
 			w.WriteHeader(http.StatusFound)
+		case "/out":
+			w.Header().Set("Location", "//example.org/new")
+			w.WriteHeader(http.StatusFound)
+		case "/home":
+			w.Header().Set("Location", "/")
+			w.WriteHeader(http.StatusFound)
 		case "/", "/socket":
 			echo(w, r)
 		default:
@@ -591,8 +586,12 @@ func TestCaddy_PreviewOfSimple(t *testing.T) {
 	if res, body := f.do("GET", 2, base+"none"); res.StatusCode != http.StatusNotFound {
 		t.Errorf("missing: %d %q", res.StatusCode, body)
 	}
-	if res, _ := f.do("GET", 2, base+"old"); res.Header.Get("Location") != base+"new" {
-		t.Errorf("redirect to %q", res.Header.Get("Location"))
+	for from, to := range map[string]string{"old": base + "new", "home": base, "out": "//example.org/new"} {
+		for _, method := range []string{"GET", "POST"} {
+			if res, _ := f.do(method, 2, base+from); res.Header.Get("Location") != to {
+				t.Errorf("%s %s: redirect to %q, want %q", method, from, res.Header.Get("Location"), to)
+			}
+		}
 	}
 	if res, _ := f.do("POST", 2, base+"none"); res.StatusCode != http.StatusNotFound || len(f.reached) == 0 {
 		t.Errorf("POST: %d", res.StatusCode)
@@ -643,6 +642,30 @@ func TestCaddy_AgentRestarts(t *testing.T) {
 	if res, body := f.do("GET", 1, "/workspace/mine/"); res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "The workspace does not answer") {
 		t.Errorf("workspace that does not answer: %d %q", res.StatusCode, body)
 	}
+	hangingUp(t, f)
+	if res, body := f.do("GET", 2, "/workspace/mine/port/3000/"); res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "Nothing answers on this port") {
+		t.Errorf("port at which nothing listens: %d %q", res.StatusCode, body)
+	}
+}
+
+// hangingUp has previews end as the relay ends those of a port at which nothing
+// listens.
+func hangingUp(t *testing.T, f *front) {
+	t.Helper()
+	path := f.preview + ".silent"
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			_ = c.Close()
+		}
+	}()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.preview = path
 }
 
 func (f *front) dial(server int, path string, protocols ...string) *websocket.Conn {

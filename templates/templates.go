@@ -32,6 +32,7 @@ type Params struct {
 	DataDir        string // where the data disk is mounted
 	ShareDir       string // where the host's directory is mounted
 	SlotsSocket    string // of the root helper that makes views of the workspace image
+	RelaySocket    string // of the way to applications in workspaces
 	NetworksSocket string // of the root helper that is told the host's networks
 	Exceptions     string // directory of the packet filter's exceptions
 	Channel        string // name of the virtio-serial port to the host
@@ -60,6 +61,7 @@ func Defaults() Params {
 		DataDir:        guest.DataDir,
 		ShareDir:       guest.ShareDir,
 		SlotsSocket:    guest.SlotsSocket,
+		RelaySocket:    guest.RelaySocket,
 		NetworksSocket: guest.NetworksSocket,
 		Exceptions:     guest.ExceptionsDir,
 		Channel:        guest.ChannelPort,
@@ -81,6 +83,9 @@ func (p Params) UnavailablePage() (string, error) { return page("unavailable.htm
 // SilentPage is what a browser gets when a workspace that runs does not
 // answer.
 func (p Params) SilentPage() (string, error) { return page("silent.html") }
+
+// NobodyPage is what a browser gets when nothing listens on a port.
+func (p Params) NobodyPage() (string, error) { return page("nobody.html") }
 
 func page(name string) (string, error) {
 	b, err := files.ReadFile("files/" + name)
@@ -117,6 +122,8 @@ var targets = []struct {
 	{"rockpool-firewall.service", "/etc/systemd/system/rockpool-firewall.service", 0o644, false},
 	{"rockpool-slots.socket", "/etc/systemd/system/rockpool-slots.socket", 0o644, true},
 	{"rockpool-slots@.service", "/etc/systemd/system/rockpool-slots@.service", 0o644, false},
+	{"rockpool-relay.socket", "/etc/systemd/system/rockpool-relay.socket", 0o644, true},
+	{"rockpool-relay.service", "/etc/systemd/system/rockpool-relay.service", 0o644, false},
 	{"podman.conf", "/etc/systemd/user/podman.service.d/50-rockpool.conf", 0o644, false},
 	{"rockpool-networks.socket", "/etc/systemd/system/rockpool-networks.socket", 0o644, true},
 	{"rockpool-networks@.service", "/etc/systemd/system/rockpool-networks@.service", 0o644, false},

@@ -11,6 +11,7 @@ import (
 var (
 	ListPorts  = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/ports"}
 	AddPort    = Operation{Method: http.MethodPost, Pattern: "/api/workspaces/{id}/ports"}
+	Listening  = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/listening"}
 	RemovePort = Operation{Method: http.MethodDelete, Pattern: "/api/workspaces/{id}/ports/{port}"}
 )
 
@@ -40,3 +41,20 @@ type NewPort struct {
 
 // ReadOnly are the members of a [Port] that nobody may send.
 func (NewPort) ReadOnly() []string { return []string{"workspaceId", "createdAt"} }
+
+// Listener is an [agent.Listener].
+type Listener struct {
+	Port      int      `json:"port"`
+	Program   Text     `json:"program"`
+	Addresses []string `json:"addresses"`
+}
+
+// FromListener is l on the wire.
+func FromListener(l agent.Listener) Listener {
+	return Listener{Port: l.Port, Program: Text(l.Program), Addresses: append([]string{}, l.Addresses...)}
+}
+
+// Domain is the listener that l stands for.
+func (l Listener) Domain() agent.Listener {
+	return agent.Listener{Port: l.Port, Program: string(l.Program), Addresses: l.Addresses}
+}

@@ -151,6 +151,15 @@ func (c *Client) RemovePort(ctx context.Context, id string, port int) error {
 	return c.call(ctx, ask(api.RemovePort, id, strconv.Itoa(port)), nil, nil)
 }
 
+// Listening returns what listens in a running workspace.
+func (c *Client) Listening(ctx context.Context, id string) ([]agent.Listener, error) {
+	var list []api.Listener
+	if err := c.call(ctx, ask(api.Listening, id), nil, &list); err != nil {
+		return nil, err
+	}
+	return api.List(list, api.Listener.Domain), nil
+}
+
 // ListPreferences returns those that are stored.
 func (c *Client) ListPreferences(ctx context.Context) ([]agent.Preference, error) {
 	var list []api.Preference

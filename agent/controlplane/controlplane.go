@@ -31,6 +31,7 @@ type Config struct {
 	Inventory agent.Inventory
 	Observer  agent.Observer
 	Health    agent.IDEHealth
+	Previews  agent.Previews
 	Review    agent.PreferenceReview
 	Log       *slog.Logger
 

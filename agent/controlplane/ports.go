@@ -62,6 +62,19 @@ func (c *ControlPlane) RemovePort(ctx context.Context, workspaceID string, port 
 	})
 }
 
+// Listening implements [agent.Ports].
+func (c *ControlPlane) Listening(ctx context.Context, workspaceID string) ([]agent.Listener, error) {
+	rec, err := c.record(ctx, workspaceID)
+	if err != nil {
+		return nil, err
+	}
+	if rec.Status != agent.StatusRunning {
+		return nil, notRunning(rec.Name, rec.Status)
+	}
+	all, err := c.cfg.Previews.Listening(ctx, workspaceID)
+	return slices.DeleteFunc(all, func(l agent.Listener) bool { return l.Port == agent.IDEPort }), err
+}
+
 // managedPorts are the ports of a workspace whose state allows to change them.
 func (ch *change) managedPorts(id string) ([]agent.Port, error) {
 	rec, err := ch.Workspace(id)

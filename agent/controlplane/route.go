@@ -109,19 +109,31 @@ func (t *routeTable) idOf(name string) string {
 }
 
 // Route implements [agent.Routes].
-func (c *ControlPlane) Route(_ context.Context, name string, port int) (agent.Route, error) {
-	c.routes.mu.RLock()
-	defer c.routes.mu.RUnlock()
-	e := c.routes.byName[name]
+func (c *ControlPlane) Route(ctx context.Context, name string, port int) (agent.Route, error) {
+	id, route, err := c.routes.find(name, port)
+	if err != nil || port == 0 {
+		return route, err
+	}
+	if route.Upstream, err = c.cfg.Previews.Preview(ctx, id, port); err != nil {
+		return agent.Route{}, fmt.Errorf("route to port %d of %s: %w", port, name, err)
+	}
+	return route, nil
+}
+
+// find returns the id of the workspace with this name, and the way to its IDE.
+func (t *routeTable) find(name string, port int) (string, agent.Route, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	e := t.byName[name]
 	switch {
 	case e == nil:
-		return agent.Route{}, agent.Errorf(agent.CodeNotFound, "Workspace %q not found", name)
+		return "", agent.Route{}, agent.Errorf(agent.CodeNotFound, "Workspace %q not found", name)
 	case e.status != agent.StatusRunning:
-		return agent.Route{}, notRunning(e.name, e.status)
+		return "", agent.Route{}, notRunning(e.name, e.status)
 	case port != 0 && !e.ports[port]:
-		return agent.Route{}, agent.Errorf(agent.CodeNotFound, "Port %d is not registered for workspace %q", port, name)
+		return "", agent.Route{}, agent.Errorf(agent.CodeNotFound, "Port %d is not registered for workspace %q", port, name)
 	}
-	return agent.Route{Workspace: e.name, Port: port, Upstream: e.address}, nil
+	return e.id, agent.Route{Workspace: e.name, Port: port, Upstream: e.address}, nil
 }
 
 func notRunning(name string, s agent.Status) error {

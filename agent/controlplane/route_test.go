@@ -1,6 +1,7 @@
 package controlplane_test
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -88,9 +89,30 @@ func routing(tb testing.TB) *controlplane.ControlPlane {
 		return nil
 	}))
 	rt := stub.New(stub.Options{})
-	c, err := controlplane.New(tb.Context(), controlplane.Config{Store: db, Runtime: rt, Inventory: rt, Observer: rt, Health: rt, Review: lines{}, Log: discard})
+	c, err := controlplane.New(tb.Context(), controlplane.Config{Store: db, Runtime: rt, Inventory: rt, Observer: rt, Health: rt, Previews: sockets{}, Review: lines{}, Log: discard})
 	must(tb, err)
 	return c
+}
+
+// sockets has a socket for each preview.
+type sockets struct{ agent.Previews }
+
+func (sockets) Preview(_ context.Context, id string, port int) (string, error) {
+	return fmt.Sprintf("unix//previews/%s-%d", id, port), nil
+}
+
+// TestControlPlane_Route_preview: the way to an application is another than that
+// to the IDE, and another for each workspace and port.
+func TestControlPlane_Route_preview(t *testing.T) {
+	c := routing(t)
+	ide, err := c.Route(t.Context(), "target", 0)
+	must(t, err)
+	app, err := c.Route(t.Context(), "target", 3000)
+	must(t, err)
+	want := agent.Route{Workspace: "target", Port: 3000, Upstream: fmt.Sprintf("unix//previews/%025d-3000", 0)}
+	if app != want || ide.Upstream != "127.0.0.1:20000" {
+		t.Errorf("%+v, want %+v; the IDE: %+v", app, want, ide)
+	}
 }
 
 func BenchmarkControlPlane_Route(b *testing.B) {
@@ -135,7 +157,7 @@ func BenchmarkControlPlane_CreateToRunning(b *testing.B) {
 	w := newWorld(b)
 	db, err := sqlite.Open(b.Context(), w.path)
 	must(b, err)
-	c, err := controlplane.New(b.Context(), controlplane.Config{Store: db, Runtime: w.rt, Inventory: w.rt, Observer: w.rt, Health: w.rt, Review: lines{}, Log: discard})
+	c, err := controlplane.New(b.Context(), controlplane.Config{Store: db, Runtime: w.rt, Inventory: w.rt, Observer: w.rt, Health: w.rt, Previews: w.rt, Review: lines{}, Log: discard})
 	must(b, err)
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(b.Context()) }()

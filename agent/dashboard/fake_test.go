@@ -25,6 +25,8 @@ type plane struct {
 	workspaces []agent.Workspace // newest first
 	steps      map[string][]agent.Step
 	ports      map[string][]agent.Port
+	listening  map[string][]agent.Listener
+	listenErr  error
 	saved      map[string]agent.Preference
 	files      map[string]string // by preference, in every workspace
 	untouched  map[string]bool   // preferences whose files no workspace changed, and that are newer
@@ -39,7 +41,7 @@ type plane struct {
 }
 
 func newPlane(names ...string) *plane {
-	p := &plane{steps: map[string][]agent.Step{}, ports: map[string][]agent.Port{}, saved: map[string]agent.Preference{}, files: map[string]string{}}
+	p := &plane{steps: map[string][]agent.Step{}, ports: map[string][]agent.Port{}, listening: map[string][]agent.Listener{}, saved: map[string]agent.Preference{}, files: map[string]string{}}
 	for _, name := range names {
 		_, _ = p.CreateWorkspace(context.Background(), agent.NewWorkspace{Name: name})
 	}
@@ -189,6 +191,12 @@ func (p *plane) ListPorts(_ context.Context, id string) ([]agent.Port, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.ports[id]), nil
+}
+
+func (p *plane) Listening(_ context.Context, id string) ([]agent.Listener, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.listening[id], p.listenErr
 }
 
 func (p *plane) AddPort(ctx context.Context, id string, n agent.NewPort) (agent.Port, error) {

@@ -21,7 +21,7 @@ type Destination struct {
 // goes that reached the server for IDEs or for previews. Errors are those of
 // [agent.Routes], [agent.CodeNotFound] for a path that leads nowhere, and
 // [agent.CodeValidation] for one that two programs could read differently
-// (encoded names, dot segments, double slashes).
+// (encoded names, dot segments; double slashes of an IDE's path).
 func (g *Gateway) Destination(ctx context.Context, preview bool, escaped string) (Destination, error) {
 	p, err := parsePath(preview, escaped)
 	if err != nil {
@@ -56,7 +56,7 @@ var (
 // be there literally: Caddy compares the decoded path, so that an encoded
 // name could mean one thing here and another there.
 func parsePath(preview bool, escaped string) (routePath, error) {
-	if !unambiguous(escaped) {
+	if !unambiguous(escaped) || !preview && strings.Contains(escaped, "//") {
 		return routePath{}, agent.Errorf(agent.CodeValidation, "The address is not valid: encoded names, empty segments and dots for directories are not allowed")
 	}
 	pattern := strictIDE
@@ -79,10 +79,11 @@ func parsePath(preview bool, escaped string) (routePath, error) {
 }
 
 // unambiguous reports whether every program reads the path alike: absolute,
-// no empty segments, no dot segments in any spelling, nothing that is not
-// printable, and no escapes before the third slash.
+// no dot segments in any spelling, nothing that is not printable, and no escapes
+// before the third slash. Empty segments are the application's of a preview,
+// behind the part that decides.
 func unambiguous(escaped string) bool {
-	if len(escaped) > maxPath || !strings.HasPrefix(escaped, "/") || strings.Contains(escaped, "//") {
+	if len(escaped) > maxPath || !strings.HasPrefix(escaped, "/") {
 		return false
 	}
 	if strings.ContainsFunc(escaped, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`?#\`, c) }) {

@@ -32,11 +32,18 @@ func over(tb testing.TB, insert func(agent.Tx) error) *gateway.Gateway {
 		tb.Fatal(err)
 	}
 	rt := stub.New(stub.Options{})
-	c, err := controlplane.New(context.WithoutCancel(tb.Context()), controlplane.Config{Store: db, Runtime: rt, Inventory: rt, Observer: rt, Health: rt, Review: review.Review{}, Log: slog.New(slog.DiscardHandler)})
+	c, err := controlplane.New(context.WithoutCancel(tb.Context()), controlplane.Config{Store: db, Runtime: rt, Inventory: rt, Observer: rt, Health: rt, Previews: sockets{}, Review: review.Review{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return &gateway.Gateway{Routes: c, Workspaces: c}
+}
+
+// sockets has a socket for each preview.
+type sockets struct{ agent.Previews }
+
+func (sockets) Preview(_ context.Context, id string, port int) (string, error) {
+	return fmt.Sprintf("unix//previews/%s-%d", id, port), nil
 }
 
 // row inserts a workspace with port 3000.
@@ -58,7 +65,7 @@ func TestGateway_Destination(t *testing.T) {
 		return row(tx, 2, "off", agent.StatusStopped)
 	})
 	ide := gateway.Destination{Route: agent.Route{Workspace: "demo-1", Upstream: "127.0.0.1:20000"}}
-	app := gateway.Destination{Route: agent.Route{Workspace: "demo-1", Upstream: "127.0.0.1:20000", Port: 3000}}
+	app := gateway.Destination{Route: agent.Route{Workspace: "demo-1", Upstream: "unix//previews/" + fmt.Sprintf("%025d", 1) + "-3000", Port: 3000}}
 	for _, tt := range []struct {
 		path    string
 		preview bool
@@ -74,6 +81,13 @@ func TestGateway_Destination(t *testing.T) {
 		{"/workspace/demo-1/port/3000/", true, app, ""},
 		{"/workspace/demo-1/port/3000/@vite/client", true, app, ""},
 		{"/workspace/demo-1/port/3000", true, gateway.Destination{Route: agent.Route{Workspace: "demo-1", Port: 3000}, Redirect: "/workspace/demo-1/port/3000/"}, ""},
+		{"/workspace/demo-1/port/3000//a//b%2F%2Fc//", true, app, ""},
+		{"/workspace/demo-1/port/3000/https://example.org/", true, app, ""},
+		{"/workspace//demo-1/port/3000/", true, gateway.Destination{}, agent.CodeNotFound},
+		{"/workspace/demo-1//port/3000/", true, gateway.Destination{}, agent.CodeNotFound},
+		{"/workspace/demo-1/port//3000/", true, gateway.Destination{}, agent.CodeNotFound},
+		{"//workspace/demo-1/port/3000/", true, gateway.Destination{}, agent.CodeNotFound},
+		{"/workspace/demo-1/port/3000//../3001/", true, gateway.Destination{}, agent.CodeValidation},
 		{"/workspace/demo-1/port/3001/", true, gateway.Destination{}, agent.CodeNotFound},
 		{"/workspace/demo-1/port/03000/", true, gateway.Destination{}, agent.CodeNotFound},
 		{"/workspace/demo-1/port/99999/", true, gateway.Destination{}, agent.CodeNotFound},

@@ -81,6 +81,11 @@ func (g *Gateway) toPreview(w http.ResponseWriter, r *http.Request, asked *url.U
 		return g.NoWorkspace(w, r)
 	}
 	to := g.address(r, g.Ports.Preview)
+	rest := (&url.URL{Path: m[3]}).EscapedPath()
+	if e := editorsProxy.FindStringSubmatch(asked.EscapedPath()); e != nil { // as the application wrote it
+		rest = e[3]
+	}
+	to.RawPath = fmt.Sprintf("/workspace/%s/port/%s%s", m[1], m[2], cmp.Or(rest, "/"))
 	to.Path, to.RawQuery = fmt.Sprintf("/workspace/%s/port/%s%s", m[1], m[2], cmp.Or(m[3], "/")), asked.RawQuery
 	w.Header().Set("Location", to.String())
 	w.WriteHeader(http.StatusFound)

@@ -94,6 +94,8 @@ func TestGateway_Decide(t *testing.T) {
 		"own WebSocket":             {"srv1", "/workspace/ws-2/", []string{"X-Forwarded-Method", "GET", "Sec-WebSocket-Key", "x", "Origin", "http://box.local:9081", "Sec-Fetch-Site", "cross-site"}, 200, "127.0.0.1:20001", "", ""},
 		"WebSocket, no Origin":      {"srv1", "/workspace/ws-2/", []string{"Sec-WebSocket-Key", "x"}, 200, "127.0.0.1:20001", "", ""},
 		"editor's proxy":            {"srv1", "/workspace/ws-2/proxy/3000/a%20b?c=d", get, 302, "", "http://box.local:8082/workspace/ws-2/port/3000/a%20b?c=d", ""},
+		"editor's proxy, slashes":   {"srv1", "/workspace/ws-2/proxy/3000//a%2Fb//", get, 302, "", "http://box.local:8082/workspace/ws-2/port/3000//a%2Fb//", ""},
+		"preview, slashes":          {"srv2", "/workspace/ws-2/port/3000//a%2Fb//", nil, 200, "127.0.0.1:20001", "", ""},
 		"editor's proxy, whole":     {"srv1", "/workspace/ws-2/absproxy/3000", get, 302, "", "http://box.local:8082/workspace/ws-2/port/3000/", ""},
 		"editor's proxy, disguised": {"srv1", "/workspace/ws-2//Pr%6Fxy/3000/", get, 302, "", "http://box.local:8082/workspace/ws-2/port/3000/", ""},
 		"editor's proxy, elsewhere": {"srv1", "/workspace/ws-2/proxy/3000@evil.example/", get, 404, "", "", ""},

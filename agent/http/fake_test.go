@@ -205,6 +205,19 @@ func (f *fake) ListPorts(_ context.Context, key string) ([]agent.Port, error) {
 	return f.ports, err
 }
 
+func (f *fake) Listening(_ context.Context, key string) ([]agent.Listener, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w, err := f.byID(key)
+	if err != nil {
+		return nil, err
+	}
+	if w.Status != agent.StatusRunning {
+		return nil, agent.Errorf(agent.CodeConflict, "Workspace %q is not running (current: %q)", w.Name, w.Status)
+	}
+	return []agent.Listener{{Port: 5173, Program: "node", Addresses: []string{"::1"}}, {Port: 5432}}, nil
+}
+
 func (f *fake) AddPort(_ context.Context, key string, n agent.NewPort) (agent.Port, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

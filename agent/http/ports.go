@@ -14,6 +14,7 @@ func (s *Server) portRoutes() []route {
 		{api.ListPorts, s.listPorts},
 		{api.AddPort, s.addPort},
 		{api.RemovePort, s.removePort},
+		{api.Listening, s.listening},
 	}
 }
 
@@ -73,4 +74,16 @@ func (s *Server) removePort(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+func (s *Server) listening(w http.ResponseWriter, r *http.Request) error {
+	id, err := workspaceID(r)
+	if err != nil {
+		return err
+	}
+	all, err := s.ControlPlane.Listening(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return api.WriteJSON(w, http.StatusOK, api.List(all, api.FromListener))
 }

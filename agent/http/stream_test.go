@@ -245,6 +245,11 @@ func TestClient(t *testing.T) {
 		t.Errorf("ports %+v, added %+v", ports, p)
 	}
 	must("remove port", c.RemovePort(ctx, id(1), 3000))
+	all, err := c.Listening(ctx, id(1))
+	must("listening", err)
+	if len(all) != 2 || all[0].Program != "node" || len(all[0].Addresses) != 1 || all[1].Port != 5432 || all[1].Program != "" {
+		t.Errorf("listening %+v", all)
+	}
 	saved, err := c.SavePreference(ctx, agent.PreferenceGit, id(1), "")
 	must("save", err)
 	prefs, err := c.ListPreferences(ctx)

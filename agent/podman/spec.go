@@ -22,9 +22,6 @@ import (
 	"github.com/rockpool/rootvm/agent"
 )
 
-// idePort is where the IDE listens in the container.
-const idePort = 8080
-
 // cpuPeriod is the time in which a container may use up its share, in
 // microseconds: the kernel's default.
 const cpuPeriod = 100_000
@@ -157,7 +154,7 @@ func connect(s *specgen.SpecGenerator, n network, port int) {
 	s.NetNS = specgen.Namespace{NSMode: specgen.NamespaceMode(n)}
 	s.NetworkOptions = map[string][]string{string(n): n.options()}
 	s.DNSServers = []net.IP{n.dns()}
-	s.PortMappings = []types.PortMapping{{HostIP: "127.0.0.1", HostPort: uint16(port), ContainerPort: idePort, Protocol: "tcp", Range: 1}}
+	s.PortMappings = []types.PortMapping{{HostIP: "127.0.0.1", HostPort: uint16(port), ContainerPort: agent.IDEPort, Protocol: "tcp", Range: 1}}
 }
 
 // specHash is the digest of everything that a container is made from.

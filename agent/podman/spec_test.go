@@ -109,7 +109,7 @@ func TestNewSpec_restricted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p := s.PortMappings; len(p) != 1 || p[0].HostIP != "127.0.0.1" || p[0].HostPort != 20001 || p[0].ContainerPort != idePort {
+		if p := s.PortMappings; len(p) != 1 || p[0].HostIP != "127.0.0.1" || p[0].HostPort != 20001 || p[0].ContainerPort != agent.IDEPort {
 			t.Errorf("ports: %+v", p)
 		}
 		if s.IsPrivileged() || len(s.CapAdd) > 0 || len(s.Mounts) > 0 || len(s.Devices) > 0 || s.SeccompProfilePath != "" || len(s.Unmask) > 0 {

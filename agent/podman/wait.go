@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/containers/podman/v5/libpod/define"
@@ -82,4 +83,49 @@ func waitProcess(ctx context.Context, pid int) error {
 func hasEnded(fd uintptr) bool {
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 	return n > 0 || err != nil
+}
+
+// Process implements [agent.Processes].
+func (e *Engine) Process(ctx context.Context, id string) (*os.File, error) {
+	var pid int
+	var cgroup string
+	err := e.call(ctx, "process", func(ctx context.Context) error {
+		c, err := running(ctx, id)
+		if err == nil {
+			pid, cgroup = c.State.Pid, c.State.CgroupPath
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return openProcess(pid, cgroup)
+}
+
+// openProcess opens a process that must be in a cgroup or below it: the number
+// may be another process's by now.
+func openProcess(pid int, cgroup string) (*os.File, error) {
+	gone := agent.Errorf(agent.CodeConflict, "The workspace does not run. Start it first.")
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil, gone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("podman: open process %d: %w", pid, err)
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	own, unified := strings.CutPrefix(strings.TrimSpace(string(b)), "0::")
+	switch ended, pollErr := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0); {
+	case errors.Is(err, os.ErrNotExist) || ended > 0:
+		err = gone
+	case err != nil || pollErr != nil:
+		err = fmt.Errorf("podman: look at process %d: %w", pid, errors.Join(err, pollErr))
+	case !unified || cgroup == "" || own != cgroup && !strings.HasPrefix(own, strings.TrimSuffix(cgroup, "/")+"/"):
+		err = fmt.Errorf("podman: process %d is in the cgroup %q, the container in %q", pid, own, cgroup)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

@@ -5,9 +5,15 @@ package podman
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rockpool/rootvm/agent"
 )
 
 func TestWaitProcess(t *testing.T) {
@@ -37,5 +43,40 @@ func TestWaitProcess(t *testing.T) {
 	_ = cmd.Wait()
 	if err := waitProcess(t.Context(), pid); err != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// TestOpenProcess: the number of a process that is not the container's any more
+// opens nothing.
+func TestOpenProcess(t *testing.T) {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, unified := strings.CutPrefix(strings.TrimSpace(string(b)), "0::")
+	if !unified {
+		t.Skip("there is no unified cgroup hierarchy")
+	}
+	f, err := openProcess(os.Getpid(), own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}}, 0); n != 0 || err != nil {
+		t.Errorf("the process has ended: %d, %v", n, err)
+	}
+	for _, cgroup := range []string{"", "/libpod-of-another.scope", own + "x"} {
+		if f, err := openProcess(os.Getpid(), cgroup); err == nil {
+			_ = f.Close()
+			t.Errorf("a process in %q was opened as one in %q", own, cgroup)
+		}
+	}
+
+	cmd := exec.Command("true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openProcess(cmd.Process.Pid, own); agent.ErrorCode(err) != agent.CodeConflict {
+		t.Errorf("a process that has ended: %v", err)
 	}
 }

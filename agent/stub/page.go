@@ -1,6 +1,7 @@
 package stub
 
 import (
+	"encoding/json"
 	"fmt"
 	"html"
 	"io"
@@ -54,7 +55,8 @@ func (r *Runtime) Close() {
 
 // page stands in for an IDE: /healthz, /echo, which tells the request as it
 // arrived, PUT /files/…, which writes a file of the home directory as its user
-// does in an editor, and a page that names the workspace at every other path.
+// does in an editor, PUT /listening, which says what listens in the workspace as
+// JSON, and a page that names the workspace at every other path.
 func (r *Runtime) page(c agent.Container) http.Handler {
 	name := c.Name
 	mux := http.NewServeMux()
@@ -62,6 +64,16 @@ func (r *Runtime) page(c agent.Container) http.Handler {
 		content, err := io.ReadAll(http.MaxBytesReader(w, req.Body, agent.MaxFileSize))
 		if err == nil {
 			err = r.WriteFile(req.Context(), c.ID, req.PathValue("path"), content)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
+	})
+	mux.HandleFunc("PUT /listening", func(w http.ResponseWriter, req *http.Request) {
+		var all []agent.Listener
+		err := json.NewDecoder(http.MaxBytesReader(w, req.Body, agent.MaxFileSize)).Decode(&all)
+		if err == nil {
+			err = r.Listen(c.ID, all...)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)

@@ -52,7 +52,7 @@ type Call struct {
 type Hook func(ctx context.Context, c Call) error
 
 // Runtime is the stub. It implements [agent.Runtime], [agent.Inventory],
-// [agent.Observer] and [agent.IDEHealth]. An agent that restarts keeps its
+// [agent.Observer], [agent.IDEHealth] and [agent.Previews]. An agent that restarts keeps its
 // workspaces when it is given the same value, or one that was restored.
 type Runtime struct {
 	hook  Hook
@@ -71,6 +71,8 @@ type container struct {
 	Running bool
 	IDE     agent.IDEConfig
 	Logs    []string
+
+	Listening []agent.Listener
 }
 
 // Options say how a stub behaves. The zero value is a runtime that always
@@ -187,7 +189,7 @@ func (r *Runtime) halt(c *container) {
 	if !c.Running {
 		return
 	}
-	c.Running = false
+	c.Running, c.Listening = false, nil
 	c.Logs = append(c.Logs, c.Spec.Name+" ended")
 	r.hangUp(c.Spec.ID)
 	close(r.ended)
@@ -238,6 +240,42 @@ func (r *Runtime) Address(ctx context.Context, id string) (address string, err e
 }
 
 func addressOf(c agent.Container) string { return fmt.Sprintf("127.0.0.1:%d", c.Port) }
+
+// Preview implements [agent.Previews]: the page of the workspace stands in for
+// all its applications.
+func (r *Runtime) Preview(_ context.Context, id string, _ int) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, err := r.findRunning(id)
+	if err != nil {
+		return "", err
+	}
+	return addressOf(c.Spec), nil
+}
+
+// Listening implements [agent.Previews]: the IDE, and what [Runtime.Listen] said.
+func (r *Runtime) Listening(_ context.Context, id string) ([]agent.Listener, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, err := r.findRunning(id)
+	if err != nil {
+		return nil, err
+	}
+	all := append(slices.Clone(c.Listening), agent.Listener{Port: agent.IDEPort, Program: "code-server", Addresses: []string{"0.0.0.0"}})
+	slices.SortStableFunc(all, func(a, b agent.Listener) int { return a.Port - b.Port })
+	return all, nil
+}
+
+// Listen says what listens in a workspace beside its IDE, until it stops.
+func (r *Runtime) Listen(id string, all ...agent.Listener) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, err := r.findRunning(id)
+	if err == nil {
+		c.Listening = all
+	}
+	return err
+}
 
 // Configure implements [agent.Runtime].
 func (r *Runtime) Configure(ctx context.Context, id string, ide agent.IDEConfig) error {

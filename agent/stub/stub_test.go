@@ -85,7 +85,7 @@ func TestRuntime_Serve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{"/healthz": "alive", "/some/page": "<h1>page-1</h1>", "/proxy/3000/echo?a=b": "X-Probe: yes"} {
+	for path, want := range map[string]string{"/healthz": "alive", "/some/page": "<h1>page-1</h1>", "/a/echo?a=b": "X-Probe: yes"} {
 		if got := get(t, "http://"+address+path); !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q in it", path, got, want)
 		}

@@ -28,13 +28,13 @@ type engine interface {
 	agent.Inventory
 	agent.Observer
 	agent.IDEHealth
+	agent.Previews
 }
 
 // openEngine returns the engine of o, and what ends it.
 func openEngine(o engineOptions, log *slog.Logger) (engine, func(), error) {
 	if o.runtime == runtimePodman {
-		e, err := openPodman(o, log)
-		return e, func() {}, err
+		return openPodman(o, log)
 	}
 	hook := func(ctx context.Context, c stub.Call) error { return pause(ctx, c, o.delay) }
 	e := stub.New(stub.Options{Hook: hook, Serve: o.pages})
@@ -79,7 +79,7 @@ func newPlane(ctx context.Context, db *sqlite.DB, e engine, o serveOptions, log 
 		return nil, err
 	}
 	plane, err := controlplane.New(ctx, controlplane.Config{
-		Store: db, Runtime: e, Inventory: e, Observer: e, Health: e, Review: review.Review{}, Log: log,
+		Store: db, Runtime: e, Inventory: e, Observer: e, Health: e, Previews: e, Review: review.Review{}, Log: log,
 		Rebooted: last != boot, CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
 	})
 	if err == nil && last != boot {

@@ -9,13 +9,17 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/agent/podman"
+	"github.com/rockpool/rootvm/agent/relay"
 	"github.com/rockpool/rootvm/agent/slots"
+	"github.com/rockpool/rootvm/guest"
 )
 
-// podmanEngine is Podman with the look at an IDE that goes past it.
+// podmanEngine is Podman with the look at an IDE and the way to applications,
+// which go past it.
 type podmanEngine struct {
 	*podman.Engine
 	podman.Health
+	*relay.Previews
 }
 
 // maxHealthHeader bounds the header of an IDE's answer, in bytes: workspaces
@@ -24,16 +28,16 @@ const maxHealthHeader = 64 << 10
 
 // openPodman returns the user's Podman service. It is asked nothing yet: the
 // agent serves also while Podman is away.
-func openPodman(o engineOptions, log *slog.Logger) (engine, error) {
-	return podmanEngine{
-		&podman.Engine{
-			Socket:  o.podman,
-			Views:   slots.Client{Socket: slots.Socket},
-			Carried: podman.Carried{FS: os.DirFS(podman.CarriedDir)},
-			Cgroups: os.DirFS("/sys/fs/cgroup"),
-			Now:     time.Now,
-			Log:     log,
-		},
-		podman.Health{Client: &nethttp.Client{Transport: &nethttp.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHealthHeader}}},
-	}, nil
+func openPodman(o engineOptions, log *slog.Logger) (engine, func(), error) {
+	e := &podman.Engine{
+		Socket:  o.podman,
+		Views:   slots.Client{Socket: slots.Socket},
+		Carried: podman.Carried{FS: os.DirFS(podman.CarriedDir)},
+		Cgroups: os.DirFS("/sys/fs/cgroup"),
+		Now:     time.Now,
+		Log:     log,
+	}
+	previews := &relay.Previews{Dir: guest.PreviewsDir, Relay: relay.Client{Socket: guest.RelaySocket}, Processes: e, Log: log}
+	health := podman.Health{Client: &nethttp.Client{Transport: &nethttp.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHealthHeader}}}
+	return podmanEngine{e, health, previews}, previews.Close, nil
 }

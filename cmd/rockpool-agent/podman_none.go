@@ -8,6 +8,6 @@ import (
 )
 
 // openPodman says that Podman's bindings are not in this build.
-func openPodman(engineOptions, *slog.Logger) (engine, error) {
-	return nil, configError{errors.New("this build has no podman runtime: build it with -tags remote, or set RUNTIME=stub")}
+func openPodman(engineOptions, *slog.Logger) (engine, func(), error) {
+	return nil, nil, configError{errors.New("this build has no podman runtime: build it with -tags remote, or set RUNTIME=stub")}
 }
