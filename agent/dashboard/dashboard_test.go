@@ -101,6 +101,11 @@ func busy() *plane {
 		{Name: agent.StepHealth, State: agent.StepDone, StartedAt: start.Add(1500 * time.Millisecond), EndedAt: start.Add(64 * time.Second)},
 	}
 	p.ports[w.ID] = []agent.Port{{WorkspaceID: w.ID, Port: 3000, Label: "web"}}
+	p.listening[w.ID] = []agent.Listener{
+		{Port: 80, Program: "nginx", Addresses: []string{"0.0.0.0", "::"}},
+		{Port: 3000, Program: "node", Addresses: []string{"::1"}},
+		{Port: 5432, Addresses: []string{"127.0.0.1"}},
+	}
 	p.usage = &agent.Usage{CPU: .5, Memory: 300 << 20, MemoryLimit: 4 << 30, Pids: 7}
 	p.saved[agent.PreferenceGit] = agent.Preference{Name: agent.PreferenceGit, UpdatedAt: start}
 	return p
@@ -303,6 +308,44 @@ func TestDetail_Offers(t *testing.T) {
 		if offers == 0 {
 			t.Errorf("%s is a dead end", s)
 		}
+	}
+}
+
+// TestPorts_listening: what listens and is not registered has a button that
+// registers it, while there is room; what is registered says who listens.
+func TestPorts_listening(t *testing.T) {
+	p := busy()
+	at := "/app/workspaces/" + id(3)
+	p.ports[id(3)] = nil
+	p.listening[id(3)] = []agent.Listener{
+		{Port: 3000, Program: "<b>node", Addresses: []string{"127.0.0.1"}},
+		{Port: 3000, Program: "python3", Addresses: []string{"::1"}},
+		{Port: 5432, Addresses: []string{"0.0.0.0", "::"}},
+		{Port: 6000, Program: strings.Repeat("x", 64), Addresses: []string{"::"}},
+	}
+	get(t, p, at).want(t, 200, "Listening", "&lt;b&gt;node, python3", "127.0.0.1, ::1", "unknown program", "0.0.0.0, ::",
+		`aria-label="Register port 5432"`, `name="label" value="&lt;b&gt;node"`, `name="port" value="5432"><input type="hidden" name="label" value=""`)
+	post(t, p, at+"/ports", "port", "5432", "label", "").wantRedirect(t, at)
+	page := get(t, p, at)
+	page.want(t, 200, "unknown program listens", `aria-label="Register port 3000"`)
+	if strings.Contains(page.body, "Register port 5432") {
+		t.Error("a port that is registered is offered")
+	}
+
+	for _, n := range []string{"6001", "6002", "6003", "6004"} {
+		post(t, p, at+"/ports", "port", n).wantRedirect(t, at)
+	}
+	page = get(t, p, at)
+	page.want(t, 200, `disabled aria-label="Register port 3000" aria-describedby="listening-full"`, `id="listening-full">5 ports are registered`, "nothing listens")
+	if strings.Contains(page.body, `id="register-`) {
+		t.Error("a sixth port is offered")
+	}
+
+	p.listenErr = errors.New("the relay is away")
+	page = get(t, p, at)
+	page.want(t, 200, "Open preview")
+	if strings.Contains(page.body, "listens") {
+		t.Error("the page says who listens without knowing it")
 	}
 }
 

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,8 @@ import (
 	"github.com/rockpool/rootvm/agent"
 )
 
-// usageEvery is how often a running workspace's use of resources is looked
-// at, and usageLimit how long that may take.
+// usageEvery is how often a running workspace's use of resources and what
+// listens in it are looked at, and usageLimit how long each may take.
 const (
 	usageEvery = 2 * time.Second
 	usageLimit = time.Second
@@ -29,6 +30,8 @@ type detailView struct {
 	Total    time.Duration // of the last job, 0 while it lasts
 	Ports    []preview
 	MaxPorts int
+	Unknown  bool // what listens is not known now
+	Listens  []listener
 	Usage    *agent.Usage
 	CPUs     int
 
@@ -56,10 +59,20 @@ func offered(s agent.Status) offers {
 type preview struct {
 	agent.Port
 	Address string
+	Program string // what listens there; "" when nothing does
+}
+
+// listener is a port that listens and is not registered.
+type listener struct {
+	Port      int
+	Program   string
+	Label     string // that it is registered with
+	Addresses string
+	Low       bool // no such port can be registered
 }
 
 // detailRegions are the parts of the page that change by themselves.
-var detailRegions = []string{"status", "message", "actions", "steps", "usage", "ports", "port-form", "log", "preferences", "notes", "save-all"}
+var detailRegions = []string{"status", "message", "actions", "steps", "usage", "ports", "listening", "port-form", "log", "preferences", "notes", "save-all"}
 
 // read fills the view of one workspace with what is true now.
 func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) error {
@@ -92,9 +105,10 @@ func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) er
 
 	for _, p := range ports {
 		address := fmt.Sprintf("%s/workspace/%s/port/%d/", origin(r, d.Ports.Preview), w.Name, p.Port)
-		v.Ports = append(v.Ports, preview{p, address})
+		v.Ports = append(v.Ports, preview{Port: p, Address: address})
 	}
 
+	d.readListening(ctx, v)
 	v.Usage = d.usage(ctx, id)
 	return nil
 }
@@ -109,6 +123,40 @@ func (d *Dashboard) usage(ctx context.Context, id string) *agent.Usage {
 		return nil
 	}
 	return &u
+}
+
+// readListening fills the view with what listens: beside the ports that are
+// registered, and apart what is not. While it is not known, the page says so.
+func (d *Dashboard) readListening(ctx context.Context, v *detailView) {
+	ctx, cancel := context.WithTimeout(ctx, usageLimit)
+	defer cancel()
+	all, err := d.ControlPlane.Listening(ctx, v.W.ID)
+	if err != nil {
+		d.Log.Debug("what listens is not known", "workspace", v.W.ID, "err", err)
+		v.Unknown = true
+		return
+	}
+
+	for _, l := range all {
+		program, addresses := cmp.Or(l.Program, "unknown program"), strings.Join(l.Addresses, ", ")
+		if i := slices.IndexFunc(v.Ports, func(p preview) bool { return p.Port.Port == l.Port }); i >= 0 {
+			v.Ports[i].Program = joined(v.Ports[i].Program, program)
+			continue
+		}
+		if i := len(v.Listens) - 1; i >= 0 && v.Listens[i].Port == l.Port { // two programs, an address each
+			v.Listens[i].Program, v.Listens[i].Addresses = joined(v.Listens[i].Program, program), joined(v.Listens[i].Addresses, addresses)
+			continue
+		}
+		v.Listens = append(v.Listens, listener{Port: l.Port, Program: program, Label: l.Program, Addresses: addresses, Low: agent.NewPort{Port: l.Port}.Validate() != nil})
+	}
+}
+
+// joined is a list with one more entry.
+func joined(list, entry string) string {
+	if list == "" || list == entry {
+		return entry
+	}
+	return list + ", " + entry
 }
 
 // total is how long a job took whose steps are all over.
