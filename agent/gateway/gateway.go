@@ -62,10 +62,41 @@ func (g *Gateway) Decide(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Location", location)
 		w.WriteHeader(http.StatusFound)
 	default:
+		if exact := exactURI(r.Header.Get("X-Forwarded-Uri"), asked); preview && exact != "" && r.Header.Get("Sec-WebSocket-Key") == "" {
+			w.Header().Set("Location", exact)
+			w.WriteHeader(http.StatusTemporaryRedirect) // the same method, the same body
+			return nil
+		}
 		w.Header().Set(api.HeaderUpstream, to.Upstream)
 		w.WriteHeader(http.StatusOK)
 	}
 	return nil
+}
+
+// exactURI is uri with every character of its path escaped that needs it, where
+// otherwise Caddy would write the path anew, and %2F as a slash. Browsers leave
+// some, such as "|". It is "" where Caddy passes the path on as it is, or has
+// nothing to lose. asked is uri, parsed.
+func exactURI(uri string, asked *url.URL) string {
+	path, query, some := strings.Cut(uri, "?")
+	if !strings.Contains(path, "%") || asked.EscapedPath() == path {
+		return ""
+	}
+	var b strings.Builder
+	for _, c := range []byte(path) {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@/%", c) >= 0 {
+			b.WriteByte(c)
+			continue
+		}
+		fmt.Fprintf(&b, "%%%02X", c)
+	}
+	if b.String() == path {
+		return ""
+	}
+	if some {
+		b.WriteString("?" + query)
+	}
+	return b.String()
 }
 
 // editorsProxy are the paths at which code-server itself passes requests on to
