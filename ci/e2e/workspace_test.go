@@ -272,6 +272,7 @@ func TestWorkspaces(t *testing.T) {
 	t.Run("IDE", func(t *testing.T) { ideTest(t, i, one) })
 	two := i.create(t, "e2e-two")
 	socket := openPreview(t, i, one)
+	t.Run("Previews", func(t *testing.T) { previewsTest(t, i, one, "node") })
 	start = time.Now()
 	two = i.reach(t, two.ID, "running")
 	t.Logf("create to running: %.1f s: %s", time.Since(start).Seconds(), i.steps(t, two))
@@ -412,14 +413,20 @@ func openPreview(t *testing.T, i *instance, w remote) *websocket.Conn {
 		t.Errorf("the application at the IDEs' origin: %d to %q", res.StatusCode, res.Header.Get("Location"))
 	}
 
-	h := http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+password))}}
+	c := i.dialPreview(t, path)
+	expectEcho(t, c, "hello")
+	return c
+}
+
+// dialPreview opens a WebSocket at the server for previews.
+func (i *instance) dialPreview(t *testing.T, path string) *websocket.Conn {
+	t.Helper()
+	h := http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+i.login(t)))}}
 	c, _, err := websocket.Dial(t.Context(), fmt.Sprintf("ws://127.0.0.1:%d%s", i.web+2, path), &websocket.DialOptions{HTTPHeader: h})
 	if err != nil {
 		t.Fatal(err)
 	}
-
 	t.Cleanup(func() { _ = c.CloseNow() })
-	expectEcho(t, c, "hello")
 	return c
 }
 

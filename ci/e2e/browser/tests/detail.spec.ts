@@ -1,4 +1,4 @@
-import { createWorkspace, expect, expectAccessible, pace, preview, removeWorkspaces, restartAgent, stub, test, uniqueName } from "./stack";
+import { createWorkspace, expect, expectAccessible, ide, pace, preview, removeWorkspaces, restartAgent, stub, test, uniqueName } from "./stack";
 
 test.afterAll(removeWorkspaces);
 
@@ -116,6 +116,56 @@ test.describe("ports", () => {
     await expect(link).toHaveCount(0);
     await expect(page.getByRole("button", { name: "Add port" })).toBeVisible();
     await expectAccessible(page);
+  });
+
+  test("those that listen are listed, and a click registers one", async ({ page }) => {
+    test.skip(!stub, "the stub is told what listens");
+    const w = await createWorkspace("listening");
+    const programs = [3000, 3001, 3002, 3003, 5173, 5432].map((Port) => ({ Port, Program: Port === 5173 ? "vite <dev>" : "node", Addresses: ["::1"] }));
+    const told = await page.request.put(`${ide}/workspace/${w.name}/listening`, { data: [{ Port: 80, Program: "nginx", Addresses: ["0.0.0.0", "::"] }, ...programs] });
+    expect(told.status()).toBe(200);
+    await page.goto(`/app/workspaces/${w.id}`);
+    await expect(page.getByRole("heading", { name: "Listening", exact: true })).toBeVisible();
+    await expect(page.getByRole("listitem").filter({ hasText: "5173" })).toContainText("vite <dev>");
+    await expect(page.getByRole("listitem").filter({ hasText: "5173" })).toContainText("::1");
+    await expect(page.getByText("8080")).toHaveCount(0); // the IDE's own
+    await expect(page.getByRole("button", { name: "Register port 80", exact: true })).toBeDisabled();
+    await expect(page.getByRole("button", { name: "Register port 80", exact: true })).toHaveAccessibleDescription("Only ports from 1024 can be registered.");
+    await expectAccessible(page);
+
+    await page.getByRole("button", { name: "Register port 5173" }).focus();
+    await page.keyboard.press("Enter");
+    await expect(page.getByRole("link", { name: "Open preview of port 5173" })).toHaveAttribute("href", `${preview}/workspace/${w.name}/port/5173/`);
+    await expect(page.getByText("vite <dev> listens")).toBeVisible();
+    await expect(page.getByRole("button", { name: "Register port 5173" })).toHaveCount(0);
+    for (const port of [3000, 3001, 3002, 3003]) {
+      await page.getByRole("button", { name: `Register port ${port}` }).click();
+      await expect(page.getByRole("link", { name: `Open preview of port ${port}` })).toBeVisible();
+    }
+    const sixth = page.getByRole("button", { name: "Register port 5432" });
+    await expect(sixth).toBeDisabled();
+    await expect(sixth).toHaveAccessibleDescription("5 ports are registered, and a workspace can have no more. Remove one first.");
+    await expectAccessible(page);
+
+    await page.request.put(`${ide}/workspace/${w.name}/listening`, { data: programs.slice(4) });
+    await expect(page.getByText("nothing listens")).toHaveCount(4); // by itself
+    await page.getByRole("button", { name: "Remove port 3000" }).click();
+    await expect(sixth).toBeEnabled();
+  });
+
+  test.describe("without a script", () => {
+    test.use({ javaScriptEnabled: false });
+
+    test("a click registers one that listens", async ({ page }) => {
+      test.skip(!stub, "the stub is told what listens");
+      const w = await createWorkspace("listening");
+      const told = await page.request.put(`${ide}/workspace/${w.name}/listening`, { data: [{ Port: 5173, Program: "node", Addresses: ["::1"] }] });
+      expect(told.status()).toBe(200);
+      await page.goto(`/app/workspaces/${w.id}`);
+      await page.getByRole("button", { name: "Register port 5173" }).click();
+      await expect(page.getByRole("link", { name: "Open preview of port 5173" })).toBeVisible();
+      await expect(page.getByText("node listens")).toBeVisible();
+    });
   });
 
   test("what is typed while one is added stays", async ({ page }) => {
