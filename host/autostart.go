@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -34,6 +35,7 @@ type serviceManager struct {
 	words  func(argv []string) string // as render has them
 	dir    func(getenv func(string) string, home string) string
 	enable func(a autostart, path string) [][]string // commands, in order
+	linger bool                                      // the user's services have to be made to run without a login
 	remove func(a autostart, path string) [][]string // before the file is removed
 
 	// loaded returns a command that succeeds while the manager holds the
@@ -120,6 +122,11 @@ func (a *App) autostartOn(ctx context.Context, manager serviceManager, unit auto
 	if err := a.manageAll(ctx, manager.enable(unit, path)); err != nil {
 		return err
 	}
+	if manager.linger {
+		if err := a.lingers(ctx); err != nil {
+			return err
+		}
+	}
 	a.printLine("%s starts with this host, and stops cleanly with it (%s)", unit.Instance, path)
 	return nil
 }
@@ -184,6 +191,29 @@ func (a *App) manageAll(ctx context.Context, commands [][]string) error {
 		if err := a.manage(ctx, argv); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// lingers has systemd run the user's services from boot to shutdown, unless it
+// does already. Users may ask for it themselves where polkit says so; a host
+// without polkit lets only root, which the error says.
+func (a *App) lingers(ctx context.Context) error {
+	self, err := user.Current()
+	if err != nil {
+		return fmt.Errorf("find the user whose services are to run without a login: %w", err)
+	}
+
+	var lingers bytes.Buffer
+	err = a.Packages.Run(ctx, []string{"loginctl", "show-user", "--property=Linger", "--value", self.Username}, &lingers)
+	if err == nil && strings.TrimSpace(lingers.String()) == "yes" {
+		return nil
+	}
+
+	var said bytes.Buffer
+	if err := a.Packages.Run(ctx, []string{"loginctl", "enable-linger"}, &said); err != nil {
+		return fmt.Errorf("loginctl enable-linger: %w: %s: run `sudo loginctl enable-linger %s` once, then this again",
+			err, strings.TrimSpace(said.String()), self.Username)
 	}
 	return nil
 }
@@ -255,9 +285,9 @@ func systemd() serviceManager {
 			return [][]string{
 				{systemctl, "--user", "daemon-reload"},
 				{systemctl, "--user", "enable", filepath.Base(path)},
-				{"loginctl", "enable-linger"},
 			}
 		},
+		linger: true,
 		remove: func(a autostart, path string) [][]string {
 			return [][]string{{systemctl, "--user", "disable", filepath.Base(path)}}
 		},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -166,7 +167,11 @@ func TestApp_Autostart(t *testing.T) {
 			t.Errorf("unit %q, %v; want it to run %q", unit, err, command)
 		}
 	}
-	want := "systemctl --user daemon-reload|systemctl --user enable rockpool-rockpool-root.service|loginctl enable-linger"
+	self, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "systemctl --user daemon-reload|systemctl --user enable rockpool-rockpool-root.service|loginctl show-user --property=Linger --value " + self.Username + "|loginctl enable-linger"
 	if strings.Join(ran, "|") != want {
 		t.Errorf("ran %q, want %q", ran, want)
 	}
@@ -188,6 +193,37 @@ func TestApp_Autostart(t *testing.T) {
 	}
 	if err := a.Autostart(t.Context(), s, false); err != nil || !strings.Contains(out.String(), "does not start with this host") {
 		t.Errorf("again: %v\n%s", err, out)
+	}
+}
+
+// TestApp_AutostartLingers: a host without polkit lets nobody but root have a
+// user's services run without a login. The error says what root is to do, and
+// once that is done nobody is asked again.
+func TestApp_AutostartLingers(t *testing.T) {
+	a, _ := app(t, Standalone(), "", nil)
+	lingers := "no"
+	a.Packages.Run = func(_ context.Context, argv []string, out io.Writer) error {
+		switch {
+		case argv[0] != "loginctl":
+			return nil
+		case argv[1] == "show-user":
+			fmt.Fprintln(out, lingers)
+			return nil
+		}
+		fmt.Fprintln(out, "Could not enable linger: Access denied")
+		return errors.New("exit status 1")
+	}
+	unit := autostartOf("/rockpool", a.Settings, vm.Config{})
+	path := filepath.Join(t.TempDir(), "rockpool.service")
+
+	err := a.autostartOn(t.Context(), systemd(), unit, path)
+	if err == nil || !strings.Contains(err.Error(), "Access denied") || !strings.Contains(err.Error(), "sudo loginctl enable-linger ") {
+		t.Errorf("error %v, want one that says what root is to do", err)
+	}
+
+	lingers = "yes"
+	if err := a.autostartOn(t.Context(), systemd(), unit, path); err != nil {
+		t.Errorf("for a user whose services run without a login already: %v", err)
 	}
 }
 

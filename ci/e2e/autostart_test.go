@@ -31,6 +31,9 @@ func TestRockpool_Autostart(t *testing.T) {
 		install -m 755 /mnt/rockpool/rockpool ~/bin/rockpool
 		echo '{"name":"inner","memory":1073741824,"cpus":2,"ports":{"ssh":2299,"dashboard":8099}}' >~/.local/state/rockpool-root-vm/instances/inner/instance.json
 		export XDG_RUNTIME_DIR=/run/user/$(id -u)
+		! ~/bin/rockpool vm autostart on --name inner 2>refused # the VM has no polkit
+		grep -F 'sudo loginctl enable-linger admin' refused
+		sudo loginctl enable-linger admin; rm refused
 		~/bin/rockpool vm autostart on --name inner
 		systemd-analyze --user verify ~/.config/systemd/user/rockpool-inner.service
 		printf '#!/bin/sh\necho "$(cat /proc/sys/kernel/random/boot_id) $*" >>~/calls\nsync\ntest "$1" = down\n' >~/bin/rockpool`)
