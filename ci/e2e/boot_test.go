@@ -150,7 +150,7 @@ func bootPlain(t *testing.T, dir string, options ...string) plainVM {
 // dashboard logs in and returns the answer's status.
 func (plainVM) dashboard(t *testing.T, user, password string) int {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:9280/", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:9280/app/workspaces", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
