@@ -57,7 +57,7 @@ func Test(ctx context.Context) error { return check(ctx, (*suite.Suite).Test) }
 // Check runs the linters: gofmt, go vet, staticcheck, import directions.
 func Check(ctx context.Context) error { return check(ctx, (*suite.Suite).Check) }
 
-// E2e builds the image and tests it for real: boots, kills, shares, data, browser. RUNTIME=stub: the browser's tests without a VM.
+// E2e builds the image and tests it for real: boots, kills, shares, data, browser. RUNTIME=stub: the browser's tests without a VM; E2E_GROUP=NAME: one group of the long tests.
 func E2e(ctx context.Context) error { return check(ctx, (*suite.Suite).E2E) }
 
 // Rockpool compiles the host program into dist/ for Linux and macOS.

@@ -134,8 +134,12 @@ func (s *Suite) SetupE2E(ctx context.Context) error {
 // and of the dashboard in a browser. With RUNTIME=stub it runs only those of
 // the browser that need no container, in a minute or two. Arguments of `go
 // test` may be given in E2E_FLAGS, such as "-run TestSSH", or -short to leave
-// out what takes long.
+// out what takes long. E2E_GROUP has it run one of [Groups] alone.
 func (s *Suite) E2E(ctx context.Context) error {
+	group, err := groupFlags(s.Getenv(GroupVariable))
+	if err != nil {
+		return err
+	}
 	if err := s.SetupE2E(ctx); err != nil {
 		return err
 	}
@@ -159,10 +163,14 @@ func (s *Suite) E2E(ctx context.Context) error {
 		return err
 	}
 
-	argv := []string{"go", "test", "-vet=off", "-tags", "e2e " + toolchain.Tags, "-count=1", "-p=1", "-timeout=240m", "-v"}
-	argv = append(argv, flags...)
+	argv := []string{"go", "test", "-vet=off", "-tags", "e2e " + toolchain.Tags, "-count=1", "-p=1", "-timeout=12h", "-v"}
+	argv = slices.Concat(argv, group, flags)
+	packages := []string{"./builders/disk", "./templates", "./vm", "./ci/e2e"}
+	if group != nil {
+		packages = []string{"./ci/e2e"}
+	}
 	env := append(s.testTools(), "ROCKPOOL_E2E="+under)
-	return s.run(ctx, env, append(argv, "./builders/disk", "./templates", "./vm", "./ci/e2e")...)
+	return s.run(ctx, env, append(argv, packages...)...)
 }
 
 // underTest writes the file that vm's tests of real machines read: the built
