@@ -108,6 +108,14 @@ type Runtime interface {
 	WriteFile(ctx context.Context, id, path string, content []byte) error
 }
 
+// FileReplacer replaces files that users may change at the same time.
+type FileReplacer interface {
+	// ReplaceFile is [Runtime.WriteFile] for a file that still is what was read
+	// before, old, in a workspace that runs ([CodeConflict] otherwise). It reports
+	// whether it was: a file that is another by now stays as it is.
+	ReplaceFile(ctx context.Context, id, path string, old File, content []byte) (replaced bool, err error)
+}
+
 // MaxFileSize bounds what [Runtime.ReadFile] returns and
 // [Runtime.WriteFile] accepts, in bytes.
 const MaxFileSize = 1 << 20

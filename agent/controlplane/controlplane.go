@@ -23,11 +23,12 @@ import (
 	"github.com/rockpool/rootvm/agent"
 )
 
-// Config is what a control plane works with. Store, Runtime, Inventory,
+// Config is what a control plane works with. Store, Runtime, Files, Inventory,
 // Observer, Health, Review and Log must be set; for the others zero is the default.
 type Config struct {
 	Store     agent.Store
 	Runtime   agent.Runtime
+	Files     agent.FileReplacer
 	Inventory agent.Inventory
 	Observer  agent.Observer
 	Health    agent.IDEHealth

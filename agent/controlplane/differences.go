@@ -185,6 +185,16 @@ func (c *ControlPlane) ResolvePreference(ctx context.Context, workspaceID, name 
 	return &agent.Error{Code: agent.CodeValidation, Message: "choice " + text, Fields: []agent.Field{{Path: "choice", Message: text}}}
 }
 
+// editedMeanwhile is that a workspace's file is not the one that was confirmed to
+// be replaced any more, with the difference as it is.
+func (c *ControlPlane) editedMeanwhile(ctx context.Context, rec agent.Record, name string, p preferenceCopy) error {
+	now, err := c.readPreference(ctx, rec.ID, name)
+	if err != nil {
+		return err
+	}
+	return changedMeanwhile(c.difference(p, now))
+}
+
 // useStored replaces a workspace's file by the stored preference: at once while
 // it runs, else when it starts, for the file that the person saw is then what
 // is in common.
@@ -209,8 +219,12 @@ func (c *ControlPlane) useStored(ctx context.Context, rec agent.Record, name str
 
 	common := found
 	if rec.Status == agent.StatusRunning {
-		if err := c.writePreference(ctx, rec.ID, name, p.stored.Blob); err != nil {
+		replaced, err := c.replacePreference(ctx, rec.ID, name, found, p.stored.Blob)
+		if err != nil {
 			return err
+		}
+		if !replaced {
+			return c.editedMeanwhile(ctx, rec, name, p)
 		}
 		common = p.file()
 	}

@@ -204,14 +204,20 @@ func (c *ControlPlane) readPreference(ctx context.Context, workspaceID, name str
 	return agent.FileOf(string(b)), nil
 }
 
-// writePreference writes a preference's file.
-func (c *ControlPlane) writePreference(ctx context.Context, workspaceID, name, content string) error {
-	ctx, cancel := context.WithTimeout(ctx, fileTimeout)
+// replaceTimeout bounds how long one file of a workspace is replaced, for which a
+// program runs in it.
+const replaceTimeout = 30 * time.Second
+
+// replacePreference replaces a preference's file that is what was found before,
+// and reports whether it still was: what the user changed meanwhile stays.
+func (c *ControlPlane) replacePreference(ctx context.Context, workspaceID, name string, found agent.File, content string) (replaced bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, replaceTimeout)
 	defer cancel()
-	if err := c.cfg.Runtime.WriteFile(ctx, workspaceID, agent.PreferencePath(name), []byte(content)); err != nil {
-		return fmt.Errorf("write ~/%s of %s: %w", agent.PreferencePath(name), workspaceID, err)
+	replaced, err = c.cfg.Files.ReplaceFile(ctx, workspaceID, agent.PreferencePath(name), found, []byte(content))
+	if err != nil {
+		return false, fmt.Errorf("replace ~/%s of %s: %w", agent.PreferencePath(name), workspaceID, err)
 	}
-	return nil
+	return replaced, nil
 }
 
 // pushPreferences brings the stored preferences to a workspace that starts,
@@ -299,20 +305,26 @@ func (c *ControlPlane) clearNote(ctx context.Context, workspaceID, name string) 
 	})
 }
 
+// pushAttempts is how often it is decided what becomes of a preference. Nobody
+// edits or chooses that often while a workspace starts; a program could.
+const pushAttempts = 20
+
 // pushPreference brings one preference, and decides anew when it was changed, or
 // chosen, while it did.
 func (c *ControlPlane) pushPreference(ctx context.Context, workspaceID, name string) error {
-	for {
+	for range pushAttempts {
 		again, err := c.tryPush(ctx, workspaceID, name)
 		if err != nil || !again {
 			return err
 		}
 	}
+	return agent.Errorf(agent.CodeUnusableFile, "It changed each time that it was looked at, so it was left alone.")
 }
 
 // tryPush decides once what becomes of a preference at a start. The file is
 // written before what is in common is stored: after a crash in between both are
-// found to be the same. It reports whether what it decided on is another by now.
+// found to be the same. It reports whether what it decided on, the file or what
+// is stored, is another by now.
 func (c *ControlPlane) tryPush(ctx context.Context, workspaceID, name string) (again bool, err error) {
 	found, err := c.readPreference(ctx, workspaceID, name)
 	if err != nil {
@@ -331,8 +343,9 @@ func (c *ControlPlane) tryPush(ctx context.Context, workspaceID, name string) (a
 	hidden := p.stored != nil && !p.stored.Seen && len(c.programs(name, p.file())) > 0
 	written := v == apply && !hidden
 	if written {
-		if err := c.writePreference(ctx, workspaceID, name, p.stored.Blob); err != nil {
-			return false, err
+		replaced, err := c.replacePreference(ctx, workspaceID, name, found, p.stored.Blob)
+		if err != nil || !replaced {
+			return true, err
 		}
 	}
 

@@ -45,7 +45,7 @@ func TestPreferences_loseNothing(t *testing.T) {
 		t.Errorf("%s\nagain with -preferences.seed", loss)
 	}
 	t.Logf("met: %+v", met)
-	if n > 1 && (met.kills < int(n) || met.restores < int(n/4) || met.conflicts < int(n/20) || met.unseen < int(n/20)) {
+	if n > 1 && (met.kills < int(n) || met.restores < int(n/4) || met.conflicts < int(n/20) || met.unseen < int(n/20) || met.interferences < int(n/20)) {
 		t.Errorf("too little was met in %d sequences: %+v", n, met)
 	}
 }
@@ -61,7 +61,7 @@ func TestPreferences_lastWriteWins(t *testing.T) {
 }
 
 // tally counts what the sequences came to.
-type tally struct{ kills, restores, conflicts, unseen int }
+type tally struct{ kills, restores, conflicts, unseen, interferences int }
 
 // play plays the sequences of n seeds and returns what was lost.
 func play(t *testing.T, first, n uint64, policy func(*controlplane.ControlPlane)) (losses []string, met tally) {
@@ -85,6 +85,7 @@ func play(t *testing.T, first, n uint64, policy func(*controlplane.ControlPlane)
 			met.restores += s.met.restores
 			met.conflicts += s.met.conflicts
 			met.unseen += s.met.unseen
+			met.interferences += s.met.interferences
 		})
 	}
 	wg.Wait()
@@ -106,6 +107,8 @@ type scene struct {
 	saved *snapshot // a backup of the database, nil before the first
 	trace []string
 	met   tally
+
+	interferes bool // a user writes a file, not the agent
 
 	written  []string        // by users, in order
 	replaced map[string]bool // by users
@@ -150,10 +153,15 @@ var playedPath = agent.PreferencePath(playedPreference)
 func (s *scene) play(seed uint64) string {
 	s.rng, s.seed, s.trace, s.saved = rand.New(rand.NewPCG(seed, 7)), seed, nil, nil
 	s.written, s.replaced, s.runs = nil, map[string]bool{}, map[string]bool{}
-	s.rt = stub.New(stub.Options{Hook: func(context.Context, stub.Call) error { s.burn(); return nil }})
-	s.fuse = 0
+	s.rt = stub.New(stub.Options{Hook: func(_ context.Context, c stub.Call) error {
+		s.burn()
+		s.interfere(c)
+		return nil
+	}})
+	s.fuse, s.interferes = 0, false
 	for i, id := range s.ids {
-		s.check(s.rt.Create(context.Background(), agent.Container{ID: id, Name: id, Slot: i}))
+		s.check(s.rt.Create(context.Background(), agent.Container{ID: id, Name: id, Slot: i, Port: 20000 + i}))
+		s.check(s.rt.Start(context.Background(), id))
 	}
 	s.restore(&snapshot{})
 	s.live()
@@ -203,7 +211,7 @@ func (s *scene) stored() (f agent.File) {
 // live begins a life of the agent.
 func (s *scene) live() {
 	c, err := controlplane.New(context.Background(), controlplane.Config{
-		Store: burning{s}, Runtime: s.rt, Inventory: s.rt, Observer: s.rt, Health: s.rt, Previews: s.rt, Review: lines{}, Log: discard,
+		Store: burning{s}, Runtime: s.rt, Files: s.rt, Inventory: s.rt, Observer: s.rt, Health: s.rt, Previews: s.rt, Review: lines{}, Log: discard,
 	})
 	s.check(err)
 	s.policy(c)
@@ -288,6 +296,8 @@ func (s *scene) edit(id string) {
 	if !s.runs[id] {
 		return
 	}
+	defer func(was bool) { s.interferes = was }(s.interferes)
+	s.interferes = true // this write is not the agent's
 	before := s.file(id)
 	s.replaced[before.Content] = true
 	content := fmt.Sprintf("%d", len(s.written))
@@ -297,6 +307,19 @@ func (s *scene) edit(id string) {
 	s.written = append(s.written, content)
 	s.trace = append(s.trace, fmt.Sprintf("%s: %q → %q", id[:1], before.Content, content))
 	s.check(s.rt.WriteFile(context.Background(), id, playedPath, []byte(content)))
+}
+
+// interfere is an edit of the user's at the moment at which the agent is about to
+// write the file.
+func (s *scene) interfere(c stub.Call) {
+	if c.Op != stub.OpWriteFile || c.After || s.interferes || s.rng.IntN(4) > 0 {
+		return
+	}
+	fuse, runs := s.fuse, s.runs[c.ID]
+	s.fuse, s.interferes, s.runs[c.ID] = 0, true, true
+	s.edit(c.ID)
+	s.fuse, s.interferes, s.runs[c.ID] = fuse, false, runs
+	s.met.interferences++
 }
 
 // turn starts or stops a workspace. Who was killed meanwhile does it again when

@@ -370,6 +370,62 @@ func TestPreferences_chosenTooLate(t *testing.T) {
 	})
 }
 
+// TestPreferences_editedMeanwhile: an edit between the look at a file and its
+// replacement stays, at a start and when a person chose the stored preference.
+func TestPreferences_editedMeanwhile(t *testing.T) {
+	// editAtWrite has the user edit the file when it is about to be written.
+	editAtWrite := func(t *testing.T, w *world, id string) {
+		edited := false
+		w.hooks.set(func(ctx context.Context, c stub.Call) error {
+			if c.Op != stub.OpWriteFile || c.After || c.ID != id || edited {
+				return nil
+			}
+			edited = true
+			return w.rt.WriteFile(ctx, id, gitFile, []byte("edit"))
+		})
+		t.Cleanup(func() {
+			if !edited {
+				t.Error("nothing was written: the test proves nothing")
+			}
+		})
+	}
+
+	t.Run("start", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, w *world) {
+			p := w.live(t)
+			one, other := p.synced("one"), p.synced("other")
+			p.write(one.ID, "v1")
+			p.restart(one.ID)
+			p.restart(other.ID) // has v1, too
+			p.write(one.ID, "v2")
+			p.stopped(one.ID) // v2 is stored
+			p.stopped(other.ID)
+			editAtWrite(t, w, other.ID)
+			p.started(other.ID)
+			p.wantFile(other.ID, "edit")
+			p.wantStored("v2")
+			if n := p.note(other.ID); n.Kind != agent.NoteConflict {
+				t.Errorf("note: %+v", n)
+			}
+		})
+	})
+
+	t.Run("choice", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, w *world) {
+			p, id := conflicting(t, w)
+			p.started(id)
+			editAtWrite(t, w, id)
+			err := p.ResolvePreference(t.Context(), id, agent.PreferenceGit, agent.ChooseStored, p.difference(id).Digest())
+			e, ok := errors.AsType[*agent.Error](err)
+			if !ok || e.Code != agent.CodeConflict || e.Difference == nil || e.Difference.Found != agent.FileOf("edit") {
+				t.Errorf("error %+v, want the difference as it is", err)
+			}
+			p.wantFile(id, "edit")
+			p.wantStored("of a")
+		})
+	})
+}
+
 // TestPreferences_unseen: what can run a program is stored by nobody but a
 // person who saw it, and what was seen once is not asked for again.
 func TestPreferences_unseen(t *testing.T) {

@@ -81,6 +81,7 @@ func TestEngine_Contract(t *testing.T) {
 	}
 	runtimetest.Run(t, runtimetest.Subject{
 		Runtime:    e,
+		Files:      e,
 		Inventory:  e,
 		Observer:   e,
 		Health:     podman.Health{Client: http.DefaultClient},

@@ -94,7 +94,7 @@ func onlyFile(r io.Reader, name string) ([]byte, error) {
 		return nil, agent.Errorf(agent.CodeConflict, "%s in the workspace is not a file", name)
 	}
 	if h.Size > agent.MaxFileSize {
-		return nil, agent.Errorf(agent.CodeTooLarge, "%s is larger than %d bytes", name, agent.MaxFileSize)
+		return nil, tooLarge(name)
 	}
 	return io.ReadAll(archive)
 }
@@ -106,22 +106,31 @@ func (e *Engine) WriteFile(ctx context.Context, id, name string, content []byte)
 		return err
 	}
 	if len(content) > agent.MaxFileSize {
-		return agent.Errorf(agent.CodeTooLarge, "%s is larger than %d bytes", name, agent.MaxFileSize)
+		return tooLarge(name)
 	}
 	return e.call(ctx, "write file", func(ctx context.Context) error {
 		if _, err := inspect(ctx, id); err != nil {
 			return err
 		}
-		return e.writeFile(ctx, id, name, content)
+		target, mode, err := destination(ctx, id, name)
+		if err != nil {
+			return err
+		}
+		return e.put(ctx, id, path.Dir(target), []file{{name: path.Base(target), mode: mode, content: content}})
 	})
+}
+
+func tooLarge(name string) error {
+	return agent.Errorf(agent.CodeTooLarge, "%s is larger than %d bytes", name, agent.MaxFileSize)
 }
 
 // maxLinks is how many symbolic links may lead to a file, as in Linux.
 const maxLinks = 40
 
-// writeFile keeps the mode of a file that exists, and follows links, as an
-// editor would: the mode of a link says nothing of what it leads to.
-func (e *Engine) writeFile(ctx context.Context, id, name string, content []byte) error {
+// destination is where a file is written, and its mode: that of a file that
+// exists. Links are followed, as an editor would: the mode of a link says nothing
+// of what it leads to.
+func destination(ctx context.Context, id, name string) (target string, mode fs.FileMode, err error) {
 	for range maxLinks {
 		mode := fs.FileMode(0o644)
 		st, err := containers.Stat(ctx, containerName(id), name)
@@ -133,15 +142,15 @@ func (e *Engine) writeFile(ctx context.Context, id, name string, content []byte)
 			name = path.Clean(st.LinkTarget)
 			continue
 		case err == nil && st.IsDir:
-			return agent.Errorf(agent.CodeConflict, "%s in the workspace is a directory", name)
+			return "", 0, agent.Errorf(agent.CodeConflict, "%s in the workspace is a directory", name)
 		case err == nil:
 			mode = st.Mode.Perm()
 		case !errors.Is(err, podmancopy.ErrENOENT):
-			return err
+			return "", 0, err
 		}
-		return e.put(ctx, id, path.Dir(name), []file{{name: path.Base(name), mode: mode, content: content}})
+		return name, mode, nil
 	}
-	return agent.Errorf(agent.CodeConflict, "%s in the workspace is a link that leads to itself", name)
+	return "", 0, agent.Errorf(agent.CodeConflict, "%s in the workspace is a link that leads to itself", name)
 }
 
 // put lays files into a directory, which is made when it is missing. What is

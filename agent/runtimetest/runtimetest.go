@@ -17,6 +17,7 @@ import (
 // Subject is an implementation and what it can be tested with.
 type Subject struct {
 	Runtime   agent.Runtime
+	Files     agent.FileReplacer
 	Inventory agent.Inventory
 	Observer  agent.Observer
 	Health    agent.IDEHealth
@@ -186,7 +187,9 @@ func (r *suite) notRunning(t *testing.T) {
 	ctx := t.Context()
 	wantCode(t, "configure", r.Runtime.Configure(ctx, first, agent.IDEConfig{Name: r.one.Name}), agent.CodeConflict)
 	wantCode(t, "clone", r.Runtime.Clone(ctx, first, r.repository()), agent.CodeConflict)
-	_, err := r.Observer.Usage(ctx, first)
+	_, err := r.Files.ReplaceFile(ctx, first, "x", agent.File{}, nil)
+	wantCode(t, "replace", err, agent.CodeConflict)
+	_, err = r.Observer.Usage(ctx, first)
 	wantCode(t, "usage", err, agent.CodeConflict)
 	must(t, r.Runtime.Stop(ctx, first, grace)) // it is stopped already
 	must(t, r.Observer.Wait(ctx, first))
@@ -231,12 +234,42 @@ func (r *suite) files(t *testing.T) {
 
 	_, err = r.Runtime.ReadFile(ctx, first, "a/b")
 	wantCode(t, "read a directory", err, agent.CodeConflict)
+	r.replace(t)
 	wantCode(t, "write over a directory", r.Runtime.WriteFile(ctx, first, "a/b", nil), agent.CodeConflict)
 
 	r.wantFile(t, agent.Home+"/.gitconfig", "[user]\n\tname = Ä\r\n")
 	wantCode(t, "too large", r.Runtime.WriteFile(ctx, first, "huge", make([]byte, agent.MaxFileSize+1)), agent.CodeTooLarge)
 	_, err = r.Runtime.ReadFile(ctx, first, "huge")
 	wantCode(t, "what was too large", err, agent.CodeNotFound)
+}
+
+// replace: what was changed since it was read stays, and what was not is replaced.
+func (r *suite) replace(t *testing.T) {
+	ctx := t.Context()
+	replace := func(path string, old agent.File, content string, want bool) {
+		t.Helper()
+		replaced, err := r.Files.ReplaceFile(ctx, first, path, old, []byte(content))
+		if err != nil || replaced != want {
+			t.Errorf("replace %s with %q: %t, %v, want %t", path, content, replaced, err, want)
+		}
+	}
+
+	replace("new/file ü", agent.FileOf("edited"), "1", false) // it is not there
+	replace("new/file ü", agent.File{}, "1", true)
+	r.wantFile(t, "new/file ü", "1")
+	replace("new/file ü", agent.File{}, "2", false) // it has come
+	replace("new/file ü", agent.FileOf(""), "2", false)
+	r.wantFile(t, "new/file ü", "1")
+	replace("new/file ü", agent.FileOf("1"), "2\r\n\x00", true)
+	replace("new/file ü", agent.FileOf("1"), "3", false)
+	r.wantFile(t, "new/file ü", "2\r\n\x00")
+
+	_, err := r.Files.ReplaceFile(ctx, first, "new", agent.File{}, nil)
+	wantCode(t, "replace a directory", err, agent.CodeConflict)
+	_, err = r.Files.ReplaceFile(ctx, first, "huge", agent.File{}, make([]byte, agent.MaxFileSize+1))
+	wantCode(t, "replace with too much", err, agent.CodeTooLarge)
+	_, err = r.Runtime.ReadFile(ctx, first, "new/.file ü.rockpool-new")
+	wantCode(t, "what lay beside the file", err, agent.CodeNotFound)
 }
 
 func (r *suite) configure(t *testing.T) {

@@ -349,21 +349,48 @@ func (r *Runtime) ReadFile(ctx context.Context, id, name string) (content []byte
 	return content, err
 }
 
+// ReplaceFile implements [agent.FileReplacer]. To who watches, it is a write.
+func (r *Runtime) ReplaceFile(ctx context.Context, id, name string, old agent.File, content []byte) (replaced bool, err error) {
+	err = r.do(ctx, OpWriteFile, id, func() error {
+		if _, err := r.findRunning(id); err != nil {
+			return err
+		}
+		now := agent.File{}
+		if b, ok := r.homes[id][resolve(name)]; ok {
+			now = agent.FileOf(string(b))
+		}
+		if now != old {
+			return nil
+		}
+		if err := r.write(id, name, content); err != nil {
+			return err
+		}
+		replaced = true
+		return nil
+	})
+	return replaced, err
+}
+
 // WriteFile implements [agent.Runtime].
 func (r *Runtime) WriteFile(ctx context.Context, id, name string, content []byte) error {
 	return r.do(ctx, OpWriteFile, id, func() error {
 		if _, err := r.find(id); err != nil {
 			return err
 		}
-		if len(content) > agent.MaxFileSize {
-			return agent.Errorf(agent.CodeTooLarge, "The file %s is larger than %d bytes", name, agent.MaxFileSize)
-		}
-		if err := inTheWay(r.homes[id], resolve(name)); err != nil {
-			return agent.Errorf(agent.CodeConflict, "The file %s cannot be written: %v", name, err)
-		}
-		r.homes[id][resolve(name)] = slices.Clone(content)
-		return nil
+		return r.write(id, name, content)
 	})
+}
+
+// write lays a file into a home directory. The caller holds the lock.
+func (r *Runtime) write(id, name string, content []byte) error {
+	if len(content) > agent.MaxFileSize {
+		return agent.Errorf(agent.CodeTooLarge, "The file %s is larger than %d bytes", name, agent.MaxFileSize)
+	}
+	if err := inTheWay(r.homes[id], resolve(name)); err != nil {
+		return agent.Errorf(agent.CodeConflict, "The file %s cannot be written: %v", name, err)
+	}
+	r.homes[id][resolve(name)] = slices.Clone(content)
+	return nil
 }
 
 // inTheWay says what hinders that there is a file of this name: a directory

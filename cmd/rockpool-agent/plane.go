@@ -25,6 +25,7 @@ const (
 // engine is what runs the workspaces.
 type engine interface {
 	agent.Runtime
+	agent.FileReplacer
 	agent.Inventory
 	agent.Observer
 	agent.IDEHealth
@@ -79,7 +80,7 @@ func newPlane(ctx context.Context, db *sqlite.DB, e engine, o serveOptions, log 
 		return nil, err
 	}
 	plane, err := controlplane.New(ctx, controlplane.Config{
-		Store: db, Runtime: e, Inventory: e, Observer: e, Health: e, Previews: e, Review: review.Review{}, Log: log,
+		Store: db, Runtime: e, Files: e, Inventory: e, Observer: e, Health: e, Previews: e, Review: review.Review{}, Log: log,
 		Rebooted: last != boot, CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
 	})
 	if err == nil && last != boot {
