@@ -1,5 +1,7 @@
 package guest
 
+import "time"
+
 // The channel is a virtio-serial port: one JSON object a line, UTF-8. The guest
 // says, unasked, what it learns about its boot, each event once. The host may
 // call for all of it again, because what is written to a port that nobody listens
@@ -44,10 +46,16 @@ const (
 	RequestStatus   Request = "status"   // say every event again
 	RequestShutdown Request = "shutdown" // stop workspaces, make data durable, say stopped
 	RequestNetworks Request = "networks" // the host's networks are now those of the call
+	RequestClock    Request = "clock"    // the host's clock has jumped, and says what the call says
 )
 
 // Call is one line of the host.
 type Call struct {
 	Request      Request  `json:"request"`
 	HostNetworks []string `json:"hostNetworks,omitempty"` // of RequestNetworks, as in [Config]
+	HostClock    int64    `json:"hostClock,omitempty"`    // of RequestClock, nanoseconds since 1970; see [ValidClock]
 }
+
+// ValidClock reports whether a host that knows the time can have this one: none
+// from before this program, and none beyond what nanoseconds are fit for.
+func ValidClock(t time.Time) bool { return t.Year() >= 2025 && t.Year() <= 2200 }

@@ -70,6 +70,7 @@ const (
 	RelaySocket      = "/run/rockpool-relay.sock"           // asks the relay to lead into a workspace
 	PreviewsDir      = AgentRunDir + "/previews"            // sockets of previews, for Caddy
 	NetworksSocket   = "/run/rockpool-networks.sock"        // tells the root helper the host's networks
+	ClockSocket      = "/run/rockpool-clock.sock"           // tells the root helper the host's clock
 	NetworksFile     = SetupRunDir + "/host-networks"       // what it was told last
 	FirewallFile     = "/etc/rockpool/workspaces.nft"       // what workspaces may reach; may be edited
 	FirewallSource   = "/usr/share/rockpool/workspaces.nft" // the same as the image has it

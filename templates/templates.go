@@ -34,6 +34,7 @@ type Params struct {
 	SlotsSocket    string // of the root helper that makes views of the workspace image
 	RelaySocket    string // of the way to applications in workspaces
 	NetworksSocket string // of the root helper that is told the host's networks
+	ClockSocket    string // of the root helper that is told the host's clock
 	Exceptions     string // directory of the packet filter's exceptions
 	Channel        string // name of the virtio-serial port to the host
 	QueuePort      int    // of the SQS-compatible queue, on the loopback interface
@@ -63,6 +64,7 @@ func Defaults() Params {
 		SlotsSocket:    guest.SlotsSocket,
 		RelaySocket:    guest.RelaySocket,
 		NetworksSocket: guest.NetworksSocket,
+		ClockSocket:    guest.ClockSocket,
 		Exceptions:     guest.ExceptionsDir,
 		Channel:        guest.ChannelPort,
 		QueuePort:      guest.PortQueue,
@@ -127,6 +129,8 @@ var targets = []struct {
 	{"podman.conf", "/etc/systemd/user/podman.service.d/50-rockpool.conf", 0o644, false},
 	{"rockpool-networks.socket", "/etc/systemd/system/rockpool-networks.socket", 0o644, true},
 	{"rockpool-networks@.service", "/etc/systemd/system/rockpool-networks@.service", 0o644, false},
+	{"rockpool-clock.socket", "/etc/systemd/system/rockpool-clock.socket", 0o644, true},
+	{"rockpool-clock@.service", "/etc/systemd/system/rockpool-clock@.service", 0o644, false},
 	{"workspaces.nft", guest.FirewallFile, 0o644, false},
 	{"workspaces.nft", guest.FirewallSource, 0o644, false},
 	{"rockpool-report@.service", "/etc/systemd/system/rockpool-report@.service", 0o644, false},

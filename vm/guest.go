@@ -19,6 +19,7 @@ type channel struct {
 	send    chan guest.Request // requests to the guest
 	retry   time.Duration
 
+	jumped   chan struct{} // holds one when the host's clock is to be told
 	changed  chan struct{} // holds one when the host's networks are to be told
 	mu       sync.Mutex
 	networks []string // of the host
@@ -29,7 +30,7 @@ type channel struct {
 func newChannel(m Machine) *channel {
 	return &channel{
 		machine: m, events: make(chan guest.Message), send: make(chan guest.Request), retry: time.Second,
-		changed: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), jumped: make(chan struct{}, 1),
 	}
 }
 
@@ -98,6 +99,8 @@ func (c *channel) call(ctx context.Context, calls *json.Encoder) {
 				return
 			case request := <-c.send:
 				next, decided = guest.Call{Request: request}, true
+			case <-c.jumped:
+				next, decided = guest.Call{Request: guest.RequestClock, HostClock: time.Now().UnixNano()}, true
 			case <-c.changed:
 				tell = true
 			}

@@ -254,6 +254,9 @@ func (s *supervisor) run(ctx context.Context) error {
 	look := time.NewTicker(networksInterval)
 	defer look.Stop()
 	go s.guest.watchNetworks(ctx, hostNetworks, look.C)
+	tick := time.NewTicker(clockInterval)
+	defer tick.Stop()
+	go s.guest.watchClock(ctx, hostClock(), tick.C)
 	if s.forwards != nil {
 		s.forwards.serve(ctx, s.machine.(Dialer)) // as takeOver made sure
 	}

@@ -33,6 +33,11 @@ func DecodeCall(line []byte) (guest.Call, error) {
 			return guest.Call{}, fmt.Errorf("decode request: %w", err)
 		}
 		return c, nil
+	case guest.RequestClock:
+		if !guest.ValidClock(time.Unix(0, c.HostClock)) {
+			return guest.Call{}, fmt.Errorf("decode request: %d is no time of a host", c.HostClock)
+		}
+		return c, nil
 	}
 	return guest.Call{}, fmt.Errorf("decode request: unknown request %.40q", c.Request)
 }
@@ -49,6 +54,7 @@ type Port struct {
 	Record   Record
 	Shutdown func(ctx context.Context) error // returns when the machine may go away
 	Networks func(host []netip.Prefix)       // the host's networks are these now; does not wait
+	Clock    func(host time.Time)            // the host's clock has jumped to this; does not wait
 	Retry    time.Duration                   // between two looks for the port, or for the host's end
 	Patience time.Duration                   // how long the port may take to appear
 	Log      *slog.Logger
@@ -189,6 +195,8 @@ func (p *Port) handle(ctx context.Context, line []byte, w *writer) {
 		if networks, err := guest.ParseHostNetworks(call.HostNetworks); err == nil { // as DecodeCall made sure
 			p.Networks(networks)
 		}
+	case guest.RequestClock:
+		p.Clock(time.Unix(0, call.HostClock))
 	}
 }
 

@@ -189,12 +189,42 @@ func TestPort_Networks(t *testing.T) {
 	}
 }
 
+// TestPort_Clock: the host's time is passed on, and one that is not valid is not.
+func TestPort_Clock(t *testing.T) {
+	told := make(chan time.Time, 8)
+	record := &agent.BootRecord{}
+	record.Add(agent.BootEvent{Phase: guest.PhaseKernel, At: time.Second})
+	ours, theirs := net.Pipe()
+	p := &Port{
+		Record: record, Retry: time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		Clock: func(host time.Time) { told <- host },
+	}
+	go p.serve(t.Context(), theirs)
+	defer ours.Close()
+	r := bufio.NewReader(ours)
+	expect(t, r, `{"event":"phase","phase":"kernel","seconds":1}`)
+	for _, line := range []string{
+		`{"request":"clock"}`,
+		`{"request":"clock","hostClock":-1}`,
+		`{"request":"clock","hostClock":"1795867200000000000"}`,
+		`{"request":"clock","hostClock":1795867200000000000}`,
+	} {
+		say(t, ours, line)
+	}
+	if got := <-told; got.UnixNano() != 1795867200000000000 {
+		t.Errorf("told %s", got)
+	}
+	if len(told) > 0 {
+		t.Errorf("told %s, too", <-told)
+	}
+}
+
 func FuzzDecodeCall(f *testing.F) {
 	f.Add([]byte(`{"request":"status"}`))
 	f.Add([]byte(`{"request":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		call, err := DecodeCall(b)
-		if err == nil && call.Request != guest.RequestStatus && call.Request != guest.RequestShutdown && call.Request != guest.RequestNetworks {
+		if err == nil && call.Request != guest.RequestStatus && call.Request != guest.RequestShutdown && call.Request != guest.RequestNetworks && call.Request != guest.RequestClock {
 			t.Errorf("%q is %q", b, call.Request)
 		}
 	})

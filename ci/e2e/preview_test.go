@@ -56,7 +56,7 @@ func previewsTest(t *testing.T, i *instance, w remote, program string) {
 		i.api(t, "POST", "/api/workspaces/"+w.ID+"/ports", map[string]any{"port": port}, http.StatusCreated)
 		for _, path := range []string{"/", "//a//b%2F%2Fc//?q=//%2F", "/https://example.org/%2Fx"} {
 			for _, method := range []string{"GET", "POST"} {
-				res, body := i.send(t, method, base+strconv.Itoa(port)+path, password)
+				res, body := i.sendPreview(t, method, base+strconv.Itoa(port)+path, password)
 				if res.StatusCode != http.StatusOK || res.Header.Get("X-Listens") != address || !strings.HasPrefix(body, "preview "+path+" ") {
 					t.Errorf("%s %s at %s: %d from %q, %.200q", method, path, address, res.StatusCode, res.Header.Get("X-Listens"), body)
 				}
@@ -100,8 +100,8 @@ func relayTest(t *testing.T, i *instance) {
 	}
 }
 
-// send asks the server for previews.
-func (i *instance) send(t *testing.T, method, path, password string) (*http.Response, string) {
+// sendPreview asks the server for previews.
+func (i *instance) sendPreview(t *testing.T, method, path, password string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, fmt.Sprintf("http://127.0.0.1:%d%s", i.web+2, path), nil)
 	if err != nil {

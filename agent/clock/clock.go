@@ -1,0 +1,128 @@
+// Package clock sets the guest's clock by the host's. A host that slept wakes up
+// with the right time and a guest whose clock stood still; what keeps the time
+// over the network notices that late, or never where there is none.
+//
+// Only root may set the clock. rockpool-clock.socket hands each connection to a
+// short-lived "rockpool-agent clock" that runs as root, reads one time and does
+// nothing else: [Setter.Answer]. [Client] is the other end, for the agent. The
+// package owns no state.
+package clock
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rockpool/rootvm/guest"
+)
+
+// minJump is how far a clock has to be off to be set: below, what keeps the time
+// over the network does better, and the way of a call takes its time, too.
+const minJump = 2 * time.Second
+
+// maxLine bounds a request and an answer, in bytes.
+const maxLine = 256
+
+// Setter sets the clock. All fields must be set; [System] has the machine's.
+type Setter struct {
+	Now func() time.Time
+	Set func(time.Time) error
+	Log func(format string, args ...any) // a line about each time that was set
+}
+
+// System is the machine's own clock.
+func System(log func(format string, args ...any)) Setter {
+	return Setter{Now: time.Now, Set: setRealtime, Log: log}
+}
+
+func setRealtime(t time.Time) error {
+	ts := unix.NsecToTimespec(t.UnixNano())
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
+		return fmt.Errorf("set the clock: %w", err)
+	}
+	return nil
+}
+
+// Answer reads a time, a line with the nanoseconds since 1970, sets the clock
+// when it jumps by that, and writes "ok", or "error: " and why not, as a line.
+func (s Setter) Answer(in io.Reader, out io.Writer) error {
+	t, err := readTime(in)
+	if err == nil {
+		err = s.follow(t)
+	}
+	answer := "ok"
+	if err != nil {
+		answer = "error: " + strings.Join(strings.Fields(err.Error()), " ")
+	}
+	_, werr := fmt.Fprintln(out, answer)
+	return errors.Join(err, werr)
+}
+
+func readTime(r io.Reader) (time.Time, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, maxLine)).ReadString('\n')
+	if err != nil {
+		return time.Time{}, errors.New("the request is no time")
+	}
+	n, err := strconv.ParseInt(strings.TrimSuffix(line, "\n"), 10, 64)
+	if err != nil {
+		return time.Time{}, errors.New("the request is no time")
+	}
+	t := time.Unix(0, n)
+	if !guest.ValidClock(t) {
+		return time.Time{}, fmt.Errorf("the time %s is not one of a host that knows its own", t.UTC().Format(time.RFC3339))
+	}
+	return t, nil
+}
+
+// follow sets the clock, unless it is as good as right.
+func (s Setter) follow(t time.Time) error {
+	now := s.Now()
+	jump := t.Round(0).Sub(now.Round(0)) // by the wall clock
+	if jump.Abs() < minJump {
+		return nil
+	}
+	if err := s.Set(t); err != nil {
+		return err
+	}
+	s.Log("the clock was set by the host's, from %s to %s, by %s", now.UTC().Format(time.RFC3339), t.UTC().Format(time.RFC3339), jump.Round(time.Millisecond))
+	return nil
+}
+
+// answerTime bounds a request to root's end.
+const answerTime = 10 * time.Second
+
+// Client has the machine's root set the clock.
+type Client struct{ Socket string }
+
+// Follow has the clock set to the host's, unless it is as good as right.
+func (c Client) Follow(ctx context.Context, host time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.Socket)
+	if err != nil {
+		return fmt.Errorf("follow the host's clock: %w", err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+
+	if _, err := fmt.Fprintln(conn, host.UnixNano()); err != nil {
+		return fmt.Errorf("follow the host's clock: %w", err)
+	}
+	line, err := bufio.NewReader(io.LimitReader(conn, maxLine)).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("follow the host's clock: %w", errors.Join(err, context.Cause(ctx)))
+	}
+	if line = strings.TrimSuffix(line, "\n"); line != "ok" {
+		return fmt.Errorf("follow the host's clock: %s", strings.TrimPrefix(line, "error: "))
+	}
+	return nil
+}
