@@ -416,7 +416,7 @@ func (r *round) recover() {
 	t.Helper()
 	eventually(t, readyLimit, "the end of a machine that was killed is known", func() bool {
 		state := i.status(t) // adopts a machine that lost its supervisor
-		return state.On() == alive(state) && state.Supervisor.Alive() == state.On()
+		return state.Supervisor.Alive() == state.On()
 	})
 	if !i.status(t).On() {
 		i.mage(t, "up")
@@ -427,9 +427,6 @@ func (r *round) recover() {
 		return state.Status == vm.Ready && len(state.Troubles) == 0 && healthy(i.web)
 	})
 }
-
-// alive reports whether the machine's own process is there.
-func alive(s vm.State) bool { return len(s.Processes) > 0 && s.Processes[0].Alive() }
 
 // compare waits until everything has settled, and compares it with what was
 // acknowledged.
