@@ -248,7 +248,7 @@ func (e *Engine) Configure(ctx context.Context, id string, c agent.IDEConfig) er
 			return nil
 		}
 		e.Log.Info("starting the container again for its IDE's configuration", "workspace", id)
-		if err := containers.Stop(ctx, containerName(id), new(containers.StopOptions).WithTimeout(1)); err != nil {
+		if err := stopContainer(ctx, id, 1); err != nil {
 			return err
 		}
 		if err := startWhenFree(ctx, containerName(id)); err != nil {

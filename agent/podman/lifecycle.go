@@ -148,8 +148,13 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		if status(c.State.Status) == agent.ContainerRunning {
+		switch {
+		case status(c.State.Status, c.State.Pid) == agent.ContainerRunning:
 			return nil
+		case takenForRunning(c.State.Status):
+			if err := stopContainer(ctx, id, 0); err != nil {
+				return err
+			}
 		}
 		if image := c.Config.Labels[labelImage]; image == "" || image == agent.DefaultImage {
 			slot, err := strconv.Atoi(c.Config.Labels[labelSlot])
@@ -193,12 +198,25 @@ func startWhenFree(ctx context.Context, name string) error {
 func (e *Engine) Stop(ctx context.Context, id string, grace time.Duration) error {
 	return e.call(ctx, "stop", func(ctx context.Context) error {
 		c, err := inspect(ctx, id)
-		if err != nil || status(c.State.Status) != agent.ContainerRunning {
+		if err != nil || !takenForRunning(c.State.Status) {
 			return err
 		}
-		seconds := uint((grace + time.Second - 1) / time.Second)
-		return containers.Stop(ctx, containerName(id), new(containers.StopOptions).WithTimeout(seconds))
+		return stopContainer(ctx, id, uint((grace+time.Second-1)/time.Second))
 	})
+}
+
+// stopContainer stops a container that Podman takes for one that runs, and has
+// it clean up after one that has ended unseen. Of a container without a monitor
+// Podman says that it does not know the exit code, as an error; it is stopped.
+func stopContainer(ctx context.Context, id string, seconds uint) error {
+	err := containers.Stop(ctx, containerName(id), new(containers.StopOptions).WithTimeout(seconds))
+	if err == nil {
+		return nil
+	}
+	if c, lookErr := inspect(ctx, id); lookErr == nil && !takenForRunning(c.State.Status) {
+		return nil
+	}
+	return err
 }
 
 // Remove implements [agent.Runtime].
@@ -238,7 +256,7 @@ func (e *Engine) Status(ctx context.Context, id string) (agent.ContainerStatus, 
 			return nil
 		}
 		if err == nil {
-			s = status(c.State.Status)
+			s = status(c.State.Status, c.State.Pid)
 		}
 		return err
 	})

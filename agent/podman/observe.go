@@ -182,7 +182,7 @@ func (e *Engine) List(ctx context.Context) ([]agent.ContainerRef, error) {
 		}
 		for _, c := range cs {
 			if len(c.Names) > 0 && c.Names[0] == containerName(c.Labels[labelID]) {
-				entry(c.Labels).Status = status(c.State)
+				entry(c.Labels).Status = status(c.State, c.Pid)
 			}
 		}
 		for _, v := range vs {

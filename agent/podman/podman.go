@@ -19,12 +19,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/containers/podman/v5/libpod/define"
 	"github.com/containers/podman/v5/pkg/bindings"
 	"github.com/containers/podman/v5/pkg/bindings/containers"
+	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/agent"
 )
@@ -121,17 +123,31 @@ func running(ctx context.Context, id string) (*define.InspectContainerData, erro
 	if err != nil {
 		return nil, err
 	}
-	if status(c.State.Status) != agent.ContainerRunning {
+	if status(c.State.Status, c.State.Pid) != agent.ContainerRunning {
 		return nil, agent.Errorf(agent.CodeConflict, "The workspace does not run. Start it first.")
 	}
 	return c, nil
 }
 
-// status reduces Podman's states to ours.
-func status(state string) agent.ContainerStatus {
-	switch state {
-	case define.ContainerStateRunning.String(), define.ContainerStateStopping.String(), define.ContainerStatePaused.String():
+// status reduces Podman's states to ours. Podman learns of a container's end from
+// its monitor: when that was killed before, it takes the container for one that
+// runs, for ever. The kernel knows whether its first process, pid, is there.
+func status(state string, pid int) agent.ContainerStatus {
+	if takenForRunning(state) && !hasGone(pid) {
 		return agent.ContainerRunning
 	}
 	return agent.ContainerStopped
+}
+
+// takenForRunning reports whether Podman takes a container for one that runs.
+func takenForRunning(state string) bool {
+	return slices.Contains([]string{
+		define.ContainerStateRunning.String(), define.ContainerStateStopping.String(), define.ContainerStatePaused.String(),
+	}, state)
+}
+
+// hasGone reports whether there is no process of this id. Of id 0, which Podman
+// has not said, nothing is known.
+func hasGone(pid int) bool {
+	return pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }

@@ -24,7 +24,7 @@ func (e *Engine) Wait(ctx context.Context, id string) error {
 	var pid int
 	err := e.call(ctx, "wait", func(ctx context.Context) error {
 		c, err := inspect(ctx, id)
-		if err != nil || status(c.State.Status) != agent.ContainerRunning {
+		if err != nil || status(c.State.Status, c.State.Pid) != agent.ContainerRunning {
 			return err
 		}
 		if pid = c.State.Pid; pid <= 0 {
@@ -40,16 +40,23 @@ func (e *Engine) Wait(ctx context.Context, id string) error {
 		return fmt.Errorf("podman: wait: %w", err)
 	}
 
-	// The container's monitor tells Podman a moment later.
-	return e.call(ctx, "wait", func(ctx context.Context) error {
+	// The container's monitor tells Podman a moment later, unless one of both was
+	// killed. That the container has ended is known all the same.
+	patient, cancel := context.WithTimeout(ctx, monitorPatience)
+	defer cancel()
+	err = e.call(patient, "wait", func(ctx context.Context) error {
 		ended := []string{define.ContainerStateStopped.String(), define.ContainerStateExited.String()}
 		_, err := containers.Wait(ctx, containerName(id), new(containers.WaitOptions).WithConditions(ended))
-		if isNotFound(err) {
-			return nil
-		}
 		return err
 	})
+	if err != nil && !isNotFound(err) && ctx.Err() == nil {
+		e.Log.Debug("podman was not told of a container's end", "workspace", id, "err", err)
+	}
+	return context.Cause(ctx)
 }
+
+// monitorPatience is how long Podman may need to learn of a container's end.
+const monitorPatience = 20 * time.Second
 
 // waitProcess waits until a process of anybody's has ended.
 func waitProcess(ctx context.Context, pid int) error {
