@@ -492,6 +492,44 @@ func TestControlPlane_Rebooted(t *testing.T) {
 	})
 }
 
+// silentOnce is an observer that goes away when it is first asked to wait.
+type silentOnce struct {
+	agent.Observer
+	asked *atomic.Int32
+}
+
+func (o silentOnce) Wait(ctx context.Context, id string) error {
+	if o.asked.Add(1) == 1 {
+		return agent.Errorf(agent.CodeUnavailable, "Podman does not answer.")
+	}
+	return o.Observer.Wait(ctx, id)
+}
+
+// TestReconcile_WatchesAgain: a runtime that went away while it was to wait for a
+// container's end is asked again, so that the end is noticed when it happens.
+func TestReconcile_WatchesAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		var asked, starts atomic.Int32
+		w.hooks.set(func(_ context.Context, c stub.Call) error {
+			if c.Op == stub.OpStart && !c.After {
+				starts.Add(1)
+			}
+			return nil
+		})
+		p := w.live(t, func(c *controlplane.Config) { c.Observer, c.ReconcileEvery = silentOnce{w.rt, &asked}, 1000*time.Hour })
+		ws := p.created("demo")
+		time.Sleep(time.Minute)
+		if asked.Load() < 2 {
+			t.Fatalf("asked %d times", asked.Load())
+		}
+		w.rt.Kill(ws.ID)
+		time.Sleep(time.Minute)
+		if got := p.status(ws.ID); got != agent.StatusRunning || starts.Load() != 2 {
+			t.Errorf("a minute after its end it is %s, after %d starts", got, starts.Load())
+		}
+	})
+}
+
 // TestReconcile_Ends: a container's end is noticed when it happens, not at the
 // next look; also one that ran before the agent did. Ends that were asked for
 // make no work.

@@ -182,8 +182,14 @@ func (c *ControlPlane) watch(ctx context.Context, id string) {
 				wakeUp(c.recheck)
 			}
 		}
-		if err != nil && ctx.Err() == nil && agent.ErrorCode(err) != agent.CodeNotFound {
-			c.cfg.Log.Warn("cannot wait for the end of a workspace's container", "workspace", id, "err", err)
+		if err == nil || ctx.Err() != nil || agent.ErrorCode(err) == agent.CodeNotFound {
+			return
+		}
+		c.cfg.Log.Warn("cannot wait for the end of a workspace's container", "workspace", id, "err", err)
+		// An end that comes now must not be missed until the next reconciliation
+		// is due: this one waits for the runtime, and watches again.
+		if sleep(ctx, c.runner.backoff.after(1), nil) {
+			wakeUp(c.recheck)
 		}
 	})
 }
