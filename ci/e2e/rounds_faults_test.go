@@ -27,7 +27,7 @@ var (
 		[ "$pid" != 0 ] && sudo kill -KILL "$pid" && echo "process $pid"`)}
 	killPodman = fault{name: "kill -9 of Podman's service", strike: inGuest(`pid=$(rockpool systemctl --user show -P MainPID podman.service)
 		if [ "$pid" = 0 ]; then echo "which slept"; else sudo kill -KILL "$pid" && echo "process $pid"; fi`)}
-	killMonitor = fault{name: "kill -9 of conmon", strike: func(ctx context.Context, r *round) string {
+	killMonitor = fault{name: "kill -9 of conmon", ends: true, strike: func(ctx context.Context, r *round) string {
 		return inGuest(fmt.Sprintf(`all=($(pgrep -u rockpool -x conmon)) || { echo "of which there is none"; exit; }
 		pid=${all[%d %% ${#all[@]}]}
 		what=$(tr '\0' ' ' </proc/$pid/cmdline | grep -o -e '-n [^ ]*' -e '--exec-attach' | tr '\n' ' ')
@@ -45,8 +45,8 @@ var (
 	clockBack  = fault{name: "the clock a day back", strike: inGuest("sudo timedatectl set-ntp false; sudo date -s '-1 day'"), mend: rightClock}
 	clockAhead = fault{name: "the clock a year ahead", strike: inGuest("sudo timedatectl set-ntp false; sudo date -s '+1 year'"), mend: rightClock}
 
-	fillWorkspace = fault{name: "a workspace uses up its memory", strike: fillAWorkspace}
-	fillMachine   = fault{name: "the VM's memory is used up", strike: inGuest(
+	fillWorkspace = fault{name: "a workspace uses up its memory", ends: true, strike: fillAWorkspace}
+	fillMachine   = fault{name: "the VM's memory is used up", ends: true, strike: inGuest(
 		`sudo systemd-run --quiet --collect --unit=e2e-eater bash -c 'tail /dev/zero & tail /dev/zero; wait'; echo "by two programs outside of all workspaces"`),
 		mend: func(ctx context.Context, r *round) error {
 			_, err := r.i.trySh(ctx, "for n in $(seq 120); do systemctl is-active --quiet e2e-eater || exit 0; sleep 1; done; sudo systemctl stop e2e-eater; exit 1")
@@ -122,7 +122,7 @@ func rightClock(ctx context.Context, r *round) error {
 // fillAWorkspace has a workspace that runs take all memory that it may have: half
 // of the time that is less than the VM has, the other half more.
 func fillAWorkspace(ctx context.Context, r *round) string {
-	limit := "max"
+	limit := "" // its own, of 4 GiB
 	if r.random.IntN(2) == 0 {
 		limit = "500M"
 	}
@@ -136,6 +136,9 @@ func fillAWorkspace(ctx context.Context, r *round) string {
 	}
 	w := running[r.random.IntN(len(running))]
 	return w.Name + " " + inGuest(fmt.Sprintf(`c=rockpool-%s
-		echo %s | sudo tee /sys/fs/cgroup$(rockpool podman inspect --format '{{.State.CgroupPath}}' $c)/memory.max
-		timeout 25 sudo -u rockpool podman exec $c bash -c 'tail /dev/zero' || echo "ended with $?"`, w.ID, limit))(ctx, r)
+		group=/sys/fs/cgroup$(rockpool podman inspect --format '{{.State.CgroupPath}}' $c) limit=%s
+		own=$(cat $group/memory.max); echo "has ${limit:-$own}"
+		[ -z "$limit" ] || echo "$limit" | sudo tee $group/memory.max >/dev/null
+		timeout 25 sudo -u rockpool podman exec $c bash -c 'tail /dev/zero' || echo "ended with $?"
+		[ ! -d "$group" ] || echo "$own" | sudo tee $group/memory.max >/dev/null`, w.ID, limit))(ctx, r)
 }
