@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/vm"
 )
 
@@ -107,14 +108,20 @@ func inGuest(script string) func(context.Context, *round) string {
 	}
 }
 
-// rightClock gives the guest the host's time again.
+// rightClock gives the guest the host's time again, by the way that a jump of the
+// host's clock takes: what the agent may ask of root.
 func rightClock(ctx context.Context, r *round) error {
-	out, err := r.i.trySh(ctx, fmt.Sprintf("sudo date -s @%d; sudo timedatectl set-ntp true", time.Now().Unix()))
-	if err != nil && !healthy(r.i.web) {
-		return nil // the machine is off as well, and takes the host's time when it starts
-	}
+	out, err := r.i.trySh(ctx, fmt.Sprintf(`answer=$(echo %d | sudo -u rockpool nc -N -U %s)
+		sudo timedatectl set-ntp true
+		echo "$answer $(($(date +%%s) - %d)) $(sudo journalctl -q --no-pager -o cat -n 1 -g 'the clock was set by the host')"`,
+		time.Now().UnixNano(), guest.ClockSocket, time.Now().Unix()))
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
+	}
+	var answer string
+	var late int
+	if _, err := fmt.Sscan(out, &answer, &late); err != nil || answer != "ok" || late < 0 || late > 60 || !strings.Contains(out, "by the host's, from ") {
+		return fmt.Errorf("the clock does not follow the host's: %s", out)
 	}
 	return nil
 }
