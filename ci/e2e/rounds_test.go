@@ -506,7 +506,7 @@ type guestSide struct {
 	Homes      map[string]homeSide // by workspace's id
 	Monitors   int                 // conmon of containers
 	Networks   int                 // pasta, or slirp4netns
-	Mounts     int                 // of containers' layers
+	Mounts     []string            // for containers that do not run
 	Strays     []string            // processes of the workspaces' ids in no container
 	Temporary  []string            // files that backups and the like leave
 }
@@ -577,8 +577,11 @@ func (s observed) leftovers(r *round) (faults []string) {
 			say("volume %s is nobody's", name)
 		}
 	}
-	if s.guest.Monitors > running || s.guest.Networks != running || s.guest.Mounts > running {
-		say("%d containers run, with %d monitors, %d networks and %d mounts", running, s.guest.Monitors, s.guest.Networks, s.guest.Mounts)
+	if s.guest.Monitors > running || s.guest.Networks != running {
+		say("%d containers run, with %d monitors and %d networks", running, s.guest.Monitors, s.guest.Networks)
+	}
+	if len(s.guest.Mounts) > 0 {
+		say("mounts of containers that do not run: %q", s.guest.Mounts)
 	}
 	if len(s.guest.Strays) > 0 {
 		say("processes in no container: %q", s.guest.Strays)

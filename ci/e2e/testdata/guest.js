@@ -84,13 +84,17 @@ for (const [name, dir] of volumes) {
   if (m) homes[m[1]] = home(dir);
 }
 
-const mounts = lines(rockpool("podman", "unshare", "cat", "/proc/self/mountinfo")).filter((l) => /\/overlay(-containers)?\/[^ ]*\/merge/.test(l));
+// Mounts for containers that do not run.
+const mounts = lines(rockpool("podman", "unshare", "cat", "/proc/self/mountinfo")).filter((l) => {
+  const m = /\/overlay-containers\/([0-9a-f]{64})\//.exec(l);
+  return m && !running.includes(m[1]);
+});
 console.log(JSON.stringify({
   ...database(),
   Containers: containers,
   Volumes: volumes.map(([name]) => name),
   Homes: homes,
   ...processes(running),
-  Mounts: mounts.length,
+  Mounts: mounts,
   Temporary: fs.readdirSync("/opt/rockpool").filter((n) => /tmp|\.new$|backup/.test(n)),
 }));
