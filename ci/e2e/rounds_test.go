@@ -426,6 +426,17 @@ func (r *round) recover() {
 		state = i.status(t)
 		return state.Status == vm.Ready && len(state.Troubles) == 0 && healthy(i.web)
 	})
+
+	said := fmt.Sprintf("round %d\n", r.number)
+	if err := os.WriteFile(filepath.Join(i.project, "round.txt"), []byte(said), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, readyLimit, "the share's new file in the guest", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), strikeTime)
+		defer cancel()
+		out, err := i.trySh(ctx, "cat /mnt/rockpool/round.txt")
+		return err == nil && out == said
+	})
 }
 
 // compare waits until everything has settled, and compares it with what was
