@@ -106,6 +106,8 @@ type instance struct {
 	source  string // the checkout its targets run in, if it is another
 	secret  string // the dashboard's password, once it was asked for
 
+	way *http.Transport // to the dashboard's API in rounds, nil for the forwarded port
+
 	once sync.Once
 }
 

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -95,7 +96,9 @@ type round struct {
 type user struct {
 	*model.Client
 	i      *instance
-	random *rand.Rand // of its pauses
+	random *rand.Rand    // of its pauses
+	pause  time.Duration // the longest of them
+	never  []model.Kind  // what it does not ask for
 
 	mu     sync.Mutex
 	asking string // what it asks for at the moment
@@ -118,23 +121,30 @@ func seed(t *testing.T) uint64 {
 	return s
 }
 
+// roundsWanted is the number of rounds that was given, or a test's own.
+func roundsWanted(t *testing.T, own int) int {
+	t.Helper()
+	given := os.Getenv(roundsVariable)
+	if given == "" {
+		return own
+	}
+	n, err := strconv.Atoi(given)
+	if err != nil || n <= 0 {
+		t.Fatalf("%s=%q is not a number of rounds", roundsVariable, given)
+	}
+	return n
+}
+
 // runRounds runs a number of rounds with faults, and expects that nothing is
 // left of them.
 func runRounds(t *testing.T, number int, faults ...fault) {
 	s := seed(t)
-	if given := os.Getenv(roundsVariable); given != "" {
-		n, err := strconv.Atoi(given)
-		if err != nil || n <= 0 {
-			t.Fatalf("%s=%q is not a number of rounds", roundsVariable, given)
-		}
-		number = n
-	}
-
+	number = roundsWanted(t, number)
 	i := primary.up(t)
 	i.login(t)
 	r := &round{t: t, i: i}
 	for n, name := range agent.PreferenceNames() {
-		r.users = append(r.users, &user{Client: model.NewClient(fmt.Sprintf("rounds-%c", 'a'+n), name), i: i})
+		r.users = append(r.users, &user{Client: model.NewClient(fmt.Sprintf("rounds-%c", 'a'+n), name), i: i, pause: time.Second})
 	}
 
 	for n := range number {
@@ -224,13 +234,13 @@ func (u *user) work(ctx context.Context) {
 	for ctx.Err() == nil && !u.Lost() {
 		w, known := u.look(ctx)
 		if !known {
-			pause(ctx, time.Second)
+			pause(ctx, u.pause)
 			continue
 		}
 		o := u.Next(agent.Status(w.Status))
 		u.asks(o.String())
-		if o.Kind == model.Look {
-			pause(ctx, time.Duration(u.random.Int64N(int64(time.Second))))
+		if o.Kind == model.Look || slices.Contains(u.never, o.Kind) {
+			pause(ctx, time.Duration(u.random.Int64N(int64(u.pause))))
 			continue
 		}
 		u.ask(o, w)
@@ -362,7 +372,7 @@ func (u *user) write(ctx context.Context, o model.Operation, w remote) {
 
 // asker keeps no connection: what a fault has cut would be tried again on
 // another one, unseen.
-var asker = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+var asker = &http.Transport{DisableKeepAlives: true}
 
 // send asks the dashboard's API from any goroutine. The error is that no answer
 // came.
@@ -381,7 +391,8 @@ func (i *instance) send(ctx context.Context, method, path string, body any) (sta
 	}
 	req.SetBasicAuth("admin", i.secret)
 	req.Header.Set("Content-Type", "application/json")
-	res, err := asker.Do(req)
+	client := http.Client{Transport: cmp.Or(i.way, asker)}
+	res, err := client.Do(req)
 	if err != nil {
 		return 0, "", err
 	}
@@ -603,8 +614,8 @@ func (s observed) leftovers(r *round) (faults []string) {
 	return faults
 }
 
-// observe looks at everything.
-func (r *round) observe(ctx context.Context) (observed, error) {
+// look asks the API for everything.
+func (r *round) look(ctx context.Context) (observed, error) {
 	s := observed{ports: map[string][]int{}, stored: map[string]string{}}
 	var err error
 	if s.workspaces, err = r.i.workspaces(ctx); err != nil {
@@ -626,7 +637,15 @@ func (r *round) observe(ctx context.Context) (observed, error) {
 	for _, b := range settings {
 		s.stored[b.Name] = b.Blob
 	}
+	return s, nil
+}
 
+// observe looks at everything, in the guest as well.
+func (r *round) observe(ctx context.Context) (observed, error) {
+	s, err := r.look(ctx)
+	if err != nil {
+		return s, err
+	}
 	argv := append([]string{"vm:ssh", "--", "sudo", "node", "-", model.Folder}, preferencePaths()...)
 	cmd := exec.CommandContext(ctx, mageBin, argv...)
 	script, err := os.Open("testdata/guest.js")

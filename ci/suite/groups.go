@@ -27,6 +27,7 @@ func Groups() []Group {
 		{"contract", "Podman and Caddy of the VM are held to what the agent expects; an image of the user's own; the dashboard in a browser", []string{"TestRuntime_Contract", "TestCaddy", "TestWorkspaces_OwnImage", "TestWorkspaceImage_Loads", "TestBrowser"}},
 		{"builds", "both images again and after kills, byte for byte; a registry", []string{"TestBuild_Killed", "TestBuild_SameBytes", "TestWorkspaceImage_Again", "TestWorkspaceImage_SameDigest", "TestWorkspaceImage_Registry"}},
 		{"bookworm", "Debian 12 with its older Podman", []string{"TestBookworm"}},
+		{"rounds-stub", "100 rounds: the agent alone is killed, on a stub in the place of Podman and without a VM, operations dense", []string{"TestRounds_Stub"}},
 		{"rounds-host", "30 rounds: QEMU, the supervisor or virtiofsd is killed at random moments, operations under way", []string{"TestRounds_Host"}},
 		{"rounds-guest", "40 rounds: the agent, Podman's service or a container's monitor is killed", []string{"TestRounds_Guest"}},
 		{"rounds-mixed", "30 rounds: any of the six is killed", []string{"TestRounds_Mixed"}},
