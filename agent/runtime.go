@@ -19,9 +19,8 @@ const (
 
 // The limits of every workspace's container.
 const (
-	ContainerCPUs   = 2
-	ContainerMemory = 4 << 30 // bytes
-	ContainerPids   = 4096
+	ContainerCPUs = 2
+	ContainerPids = 4096
 )
 
 // A slot is a range of user and group ids that one workspace's container has
@@ -47,6 +46,9 @@ type Container struct {
 	Image string // a reference; [DefaultImage] is the image that the VM carries
 	Port  int    // on the VM's loopback interface, leads to the IDE
 	Slot  int    // number of the container's range of user and group ids, from 0, below [ContainerSlots]
+
+	Memory int64 // bytes that its processes may use together; 0 is [DefaultMemory]
+	Disk   int64 // bytes that its home and own layer may use together; 0 is no limit
 }
 
 // IDEConfig is what the IDE of a workspace is told before it starts serving.

@@ -34,6 +34,12 @@ type Workspaces interface {
 	// Steps returns what the workspace's last job did, step by step.
 	Steps(ctx context.Context, id string) ([]Step, error)
 	Usage(ctx context.Context, id string) (Usage, error)
+	// Limits returns what the workspace may use, and what it may be given.
+	Limits(ctx context.Context, id string) (LimitState, error)
+	// SetLimits stores both limits and gives them to a workspace that runs. One
+	// that cannot have another limit of its memory while it runs gets it with its
+	// next start: until then [Usage] tells the old one.
+	SetLimits(ctx context.Context, id string, l Limits) (LimitState, error)
 	// Logs copies what the workspace's processes wrote to w, as [Observer].
 	Logs(ctx context.Context, id string, tail int, follow bool, w io.Writer) error
 }

@@ -77,6 +77,7 @@ type Workspace struct {
 	Description   string
 	RepositoryID  string // as asked for: owner/repo or a git URL; "" is none
 	AutoSyncPrefs bool
+	Limits        Limits // as its owner set them
 	Address       string // host:port that Caddy dials, "" while not running
 	ErrorMessage  string // a sentence for the user, "" when there is nothing to say
 	CreatedAt     time.Time

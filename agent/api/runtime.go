@@ -27,6 +27,9 @@ type NewContainer struct {
 	Image string `json:"image,omitempty"`
 	Port  int    `json:"port"`
 	Slot  int    `json:"slot"`
+
+	MemoryBytes int64 `json:"memoryBytes,omitempty"`
+	DiskBytes   int64 `json:"diskBytes,omitempty"`
 }
 
 // Stop is the body of [StopContainer].

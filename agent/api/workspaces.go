@@ -17,6 +17,8 @@ var (
 	StopWorkspace   = Operation{Method: http.MethodPost, Pattern: "/api/workspaces/{id}/stop"}
 	ListSteps       = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/steps"}
 	GetUsage        = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/usage"}
+	GetLimits       = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/limits"}
+	SetLimits       = Operation{Method: http.MethodPut, Pattern: "/api/workspaces/{id}/limits"}
 	GetLogs         = Operation{Method: http.MethodGet, Pattern: "/api/workspaces/{id}/logs", Query: []string{QueryFollow, QueryTail, QuerySource}}
 )
 
@@ -33,6 +35,8 @@ type Workspace struct {
 	ContainerIP   Text         `json:"containerIp"`
 	ErrorMessage  Text         `json:"errorMessage"`
 	AutoSyncPrefs bool         `json:"autoSyncPrefs"`
+	MemoryBytes   int64        `json:"memoryBytes"` // 0 is the default
+	DiskBytes     int64        `json:"diskBytes"`   // 0 is the default
 	CreatedAt     Time         `json:"createdAt"`
 	UpdatedAt     Time         `json:"updatedAt"`
 }
@@ -50,6 +54,8 @@ func FromWorkspace(w agent.Workspace) Workspace {
 		ContainerIP:   Text(w.Address),
 		ErrorMessage:  Text(w.ErrorMessage),
 		AutoSyncPrefs: w.AutoSyncPrefs,
+		MemoryBytes:   w.Limits.Memory,
+		DiskBytes:     w.Limits.Disk,
 		CreatedAt:     Time(w.CreatedAt),
 		UpdatedAt:     Time(w.UpdatedAt),
 	}
@@ -65,6 +71,7 @@ func (w Workspace) Domain() agent.Workspace {
 		Description:   string(w.Description),
 		RepositoryID:  string(w.RepositoryID),
 		AutoSyncPrefs: w.AutoSyncPrefs,
+		Limits:        agent.Limits{Memory: w.MemoryBytes, Disk: w.DiskBytes},
 		Address:       string(w.VMIP),
 		ErrorMessage:  string(w.ErrorMessage),
 		CreatedAt:     time.Time(w.CreatedAt),
@@ -139,4 +146,45 @@ type Usage struct {
 	Memory      int64   `json:"memory"`
 	MemoryLimit int64   `json:"memoryLimit"`
 	Pids        int     `json:"pids"`
+}
+
+// NewLimits is the body of [SetLimits]. A member that is absent is the default.
+type NewLimits struct {
+	MemoryBytes int64 `json:"memoryBytes,omitempty"`
+	DiskBytes   int64 `json:"diskBytes,omitempty"`
+}
+
+// Domain are the limits that n stands for.
+func (n NewLimits) Domain() agent.Limits {
+	return agent.Limits{Memory: n.MemoryBytes, Disk: n.DiskBytes}
+}
+
+// Limits is an [agent.LimitState].
+type Limits struct {
+	MemoryBytes int64      `json:"memoryBytes"` // as set, 0 is the default
+	DiskBytes   int64      `json:"diskBytes"`   // as set, 0 is the default
+	Memory      LimitRange `json:"memory"`
+	Disk        LimitRange `json:"disk"`
+}
+
+// LimitRange is an [agent.LimitRange].
+type LimitRange struct {
+	Limit   int64 `json:"limit"`
+	Default int64 `json:"default"`
+	Min     int64 `json:"min"`
+	Max     int64 `json:"max"` // 0 while it is not known
+}
+
+// FromLimits is l on the wire.
+func FromLimits(l agent.LimitState) Limits {
+	return Limits{MemoryBytes: l.Set.Memory, DiskBytes: l.Set.Disk, Memory: LimitRange(l.Memory), Disk: LimitRange(l.Disk)}
+}
+
+// Domain are the limits that l stands for.
+func (l Limits) Domain() agent.LimitState {
+	return agent.LimitState{
+		Set:    agent.Limits{Memory: l.MemoryBytes, Disk: l.DiskBytes},
+		Memory: agent.LimitRange(l.Memory),
+		Disk:   agent.LimitRange(l.Disk),
+	}
 }

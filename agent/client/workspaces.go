@@ -106,6 +106,20 @@ func (c *Client) Usage(ctx context.Context, id string) (agent.Usage, error) {
 	return agent.Usage(u), err
 }
 
+// Limits returns what the workspace may use, and what it may be given.
+func (c *Client) Limits(ctx context.Context, id string) (agent.LimitState, error) {
+	var l api.Limits
+	err := c.call(ctx, ask(api.GetLimits, id), nil, &l)
+	return l.Domain(), err
+}
+
+// SetLimits stores both limits and gives them to a workspace that runs.
+func (c *Client) SetLimits(ctx context.Context, id string, n agent.Limits) (agent.LimitState, error) {
+	var l api.Limits
+	err := c.call(ctx, ask(api.SetLimits, id), api.NewLimits{MemoryBytes: n.Memory, DiskBytes: n.Disk}, &l)
+	return l.Domain(), err
+}
+
 // Logs copies what the workspace's processes wrote to w.
 func (c *Client) Logs(ctx context.Context, id string, tail int, follow bool, w io.Writer) error {
 	return c.copyLog(ctx, id, api.LogContainer, tail, follow, w)

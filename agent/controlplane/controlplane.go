@@ -24,17 +24,21 @@ import (
 )
 
 // Config is what a control plane works with. Store, Runtime, Files, Inventory,
-// Observer, Health, Review and Log must be set; for the others zero is the default.
+// Observer, Memory, Health, Review and Log must be set; for the others zero is the
+// default.
 type Config struct {
 	Store     agent.Store
 	Runtime   agent.Runtime
 	Files     agent.FileReplacer
 	Inventory agent.Inventory
 	Observer  agent.Observer
+	Memory    agent.MemoryLimiter
 	Health    agent.IDEHealth
 	Previews  agent.Previews
 	Review    agent.PreferenceReview
 	Log       *slog.Logger
+
+	Quotas agent.Quotas // of the disk; nil where nothing limits what workspaces take of it
 
 	Now    func() time.Time // the wall clock; timers do not follow it
 	Random io.Reader        // of ids and of the jitter; crypto/rand.Reader
@@ -86,8 +90,9 @@ type ControlPlane struct {
 
 	policy  syncPolicy
 	tokens  secrets
-	locks   idLocks       // held by whoever changes a workspace's container
-	view    observed      // what reconciliation saw
+	locks   idLocks  // held by whoever changes a workspace's container
+	view    observed // what reconciliation saw
+	disk    diskSize
 	recheck chan struct{} // a container has ended that nobody asked to
 	watches sync.WaitGroup
 

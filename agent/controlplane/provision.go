@@ -19,7 +19,8 @@ func (a *attempt) provisionSteps() []jobStep {
 	clone := a.clone()
 	steps := []jobStep{
 		{name: agent.StepContainer, title: "Preparing the container", limit: 15 * time.Minute, do: func(ctx context.Context) error {
-			return rt.Create(ctx, agent.Container{ID: id, Name: a.rec.Name, Image: a.rec.Image, Port: a.rec.Port, Slot: a.rec.Slot})
+			limits := a.c.capacity(ctx).Of(a.rec.Limits)
+			return rt.Create(ctx, agent.Container{ID: id, Name: a.rec.Name, Image: a.rec.Image, Port: a.rec.Port, Slot: a.rec.Slot, Memory: limits.Memory, Disk: limits.Disk})
 		}},
 		{name: agent.StepStart, title: "Starting the container", limit: 5 * time.Minute, do: func(ctx context.Context) error {
 			return rt.Start(ctx, id)

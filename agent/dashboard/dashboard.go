@@ -77,6 +77,7 @@ func (d *Dashboard) Handler() http.Handler {
 	handle("POST /app/workspaces/{id}/delete", d.delete)
 	handle("POST /app/workspaces/{id}/ports", d.addPort)
 	handle("POST /app/workspaces/{id}/ports/{port}/remove", d.removePort)
+	handle("POST /app/workspaces/{id}/limits", d.setLimits)
 	handle("POST /app/workspaces/{id}/preferences", d.saveFromDetail)
 	handle("GET /app/workspaces/{id}/preferences/{name}", d.difference)
 	handle("POST /app/workspaces/{id}/preferences/{name}", d.resolve)

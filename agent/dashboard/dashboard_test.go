@@ -282,6 +282,35 @@ func TestConfigure_name(t *testing.T) {
 	}
 }
 
+// TestDetail_Limits: what a workspace may use is shown and set by a form, whose
+// faults say what is allowed and leave what was typed.
+func TestDetail_Limits(t *testing.T) {
+	p := busy()
+	at := "/app/workspaces/" + id(3)
+	p.usage = &agent.Usage{MemoryLimit: agent.DefaultMemory}
+	get(t, p, at).want(t, 200, "<dd>4.0 GiB <span class=\"sub\">by default</span></dd>", "<dd>16.0 GiB <span", `method="post" action="`+at+`/limits"`, `name="memory" type="number" inputmode="decimal" step="any" min="0.25" max="6" value="" placeholder="4"`)
+	if body := get(t, p, at).body; strings.Contains(body, "Until the next start") {
+		t.Error("limits that hold are said to come")
+	}
+
+	post(t, p, at+"/limits", "memory", " 1.5 ", "disk", "40").wantRedirect(t, at)
+	if got, want := p.workspaces[0].Limits, (agent.Limits{Memory: 3 << 29, Disk: 40 << 30}); got != want {
+		t.Errorf("set %+v, want %+v", got, want)
+	}
+	get(t, p, at).want(t, 200, "<dd>1.5 GiB</dd>", `value="1.5"`, `value="40"`, "Until the next start it may use 4.0 GiB of memory.")
+
+	post(t, p, at+"/limits", "memory", "7", "disk", "").want(t, 400, `value="7"`, `id="memory-fault"`, "from 256 MiB to 6.0 GiB, which is what the VM has for workspaces.")
+	post(t, p, at+"/limits", "memory", "<i>", "disk", "0.5").want(t, 400, `value="&lt;i&gt;"`, `id="memory-fault"`, `id="disk-fault"`, "from 1.0 GiB to 64.0 GiB")
+	post(t, p, "/app/workspaces/"+id(99)+"/limits", "memory", "1").want(t, 404)
+
+	p.workspaces[0].Limits.Disk = 30e9 // no round number of GiB: the form leaves it
+	shown := regexp.MustCompile(`name="disk" [^>]* value="([^"]*)"`).FindStringSubmatch(get(t, p, at).body)
+	post(t, p, at+"/limits", "memory", "", "disk", shown[1]).wantRedirect(t, at)
+	if got, want := p.workspaces[0].Limits, (agent.Limits{Disk: 30e9}); got != want {
+		t.Errorf("set %+v, want %+v", got, want)
+	}
+}
+
 // TestDetail_Offers: the page of every state has a button for all that the
 // state allows, and for nothing else; without a script the form behind each is
 // there.
@@ -371,7 +400,7 @@ func TestActions(t *testing.T) {
 		t.Error("the page does not hold still")
 	}
 	post(t, p, at+"/delete").wantRedirect(t, "/app/workspaces")
-	for _, action := range []string{"/start", "/stop", "/delete", "/ports", "/preferences"} {
+	for _, action := range []string{"/start", "/stop", "/delete", "/ports", "/preferences", "/limits"} {
 		post(t, p, at+action).want(t, 404, "Nothing here")
 	}
 	post(t, p, "/app/workspaces/"+id(2)+"/start").wantRedirect(t, "/app/workspaces/"+id(2))

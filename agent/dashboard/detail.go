@@ -33,6 +33,7 @@ type detailView struct {
 	Unknown  bool // what listens is not known now
 	Listens  []listener
 	Usage    *agent.Usage
+	Limits   limitsView
 	CPUs     int
 
 	preferencesView
@@ -72,7 +73,7 @@ type listener struct {
 }
 
 // detailRegions are the parts of the page that change by themselves.
-var detailRegions = []string{"status", "message", "actions", "steps", "usage", "ports", "listening", "port-form", "log", "preferences", "notes", "save-all"}
+var detailRegions = []string{"status", "message", "actions", "steps", "usage", "ports", "listening", "port-form", "log", "preferences", "notes", "save-all", "limits"}
 
 // read fills the view of one workspace with what is true now.
 func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) error {
@@ -94,6 +95,9 @@ func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) er
 	if err := d.readPreferences(ctx, &v.preferencesView, id, v.Now); err != nil {
 		return err
 	}
+	if err := d.readLimits(ctx, v); err != nil {
+		return err
+	}
 	if w.Status != agent.StatusRunning {
 		return nil
 	}
@@ -110,6 +114,7 @@ func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) er
 
 	d.readListening(ctx, v)
 	v.Usage = d.usage(ctx, id)
+	v.Limits.Pending = v.Usage != nil && v.Usage.MemoryLimit != v.Limits.State.Memory.Limit
 	return nil
 }
 
@@ -184,7 +189,7 @@ func (d *Dashboard) detail(w http.ResponseWriter, r *http.Request) error {
 func (d *Dashboard) showDetail(w http.ResponseWriter, r *http.Request, status int, v detailView) error {
 	err := d.read(r.Context(), r, &v)
 	if err == nil {
-		v.Regions, err = regions(v, append([]string{"notice", "saved"}, detailRegions...)...)
+		v.Regions, err = regions(v, append([]string{"notice", "saved", "limit-form"}, detailRegions...)...)
 	}
 	if err != nil {
 		return err

@@ -170,6 +170,28 @@ func (p *plane) Steps(_ context.Context, id string) ([]agent.Step, error) {
 	return slices.Clone(p.steps[id]), nil
 }
 
+// capacity is that of the fake's VM.
+var capacity = agent.Capacity{Memory: 6 << 30, Disk: 64 << 30}
+
+func (p *plane) Limits(ctx context.Context, id string) (agent.LimitState, error) {
+	w, err := p.Workspace(ctx, id)
+	return capacity.State(w.Limits), err
+}
+
+func (p *plane) SetLimits(ctx context.Context, id string, l agent.Limits) (agent.LimitState, error) {
+	if _, err := p.Workspace(ctx, id); err != nil {
+		return agent.LimitState{}, err
+	}
+	if err := capacity.Validate(l); err != nil {
+		return agent.LimitState{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.workspaces, func(o agent.Workspace) bool { return o.ID == id })
+	p.workspaces[i].Limits = l
+	return capacity.State(l), nil
+}
+
 func (p *plane) Usage(context.Context, string) (agent.Usage, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -32,7 +32,8 @@ var functions = template.FuncMap{
 	"rfc":        func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"millis":     func(t time.Time) int64 { return t.UnixMilli() },
 	"date":       func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 UTC") },
-	"size":       size,
+	"size":       agent.Size,
+	"gib":        gibibytes,
 	"percent":    func(f float64) string { return fmt.Sprintf("%.0f %%", 100*f) },
 	"decimal":    func(f float64) string { return fmt.Sprintf("%.2f", f) },
 }
@@ -191,13 +192,4 @@ func ago(now, t time.Time) string {
 		return unit(d/time.Hour, "hour")
 	}
 	return unit(d/(24*time.Hour), "day")
-}
-
-// size writes bytes in powers of 1024.
-func size(n int64) string {
-	const mib = 1 << 20
-	if n < 1024*mib {
-		return fmt.Sprintf("%d MiB", n/mib)
-	}
-	return fmt.Sprintf("%.1f GiB", float64(n)/(1024*mib))
 }

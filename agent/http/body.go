@@ -141,6 +141,7 @@ var kindNames = map[reflect.Kind]string{
 	reflect.String:  "a string",
 	reflect.Bool:    "true or false",
 	reflect.Int:     "a whole number",
+	reflect.Int64:   "a whole number",
 	reflect.Float64: "a number",
 }
 

@@ -179,6 +179,21 @@ func (f *fake) Steps(ctx context.Context, key string) ([]agent.Step, error) {
 	}, nil
 }
 
+func (f *fake) Limits(ctx context.Context, key string) (agent.LimitState, error) {
+	w, err := f.Workspace(ctx, key)
+	return capacity.State(w.Limits), err
+}
+
+func (f *fake) SetLimits(ctx context.Context, key string, l agent.Limits) (agent.LimitState, error) {
+	if _, err := f.Workspace(ctx, key); err != nil {
+		return agent.LimitState{}, err
+	}
+	return capacity.State(l), capacity.Validate(l)
+}
+
+// capacity is that of the fake's VM.
+var capacity = agent.Capacity{Memory: 6 << 30, Disk: 64 << 30}
+
 func (f *fake) Usage(ctx context.Context, key string) (agent.Usage, error) {
 	w, err := f.Workspace(ctx, key)
 	if err != nil {
@@ -187,7 +202,7 @@ func (f *fake) Usage(ctx context.Context, key string) (agent.Usage, error) {
 	if w.Status != agent.StatusRunning {
 		return agent.Usage{}, agent.Errorf(agent.CodeConflict, "Workspace %q is not running", key)
 	}
-	return agent.Usage{CPU: 0.5, Memory: 1 << 20, MemoryLimit: agent.ContainerMemory, Pids: 7}, nil
+	return agent.Usage{CPU: 0.5, Memory: 1 << 20, MemoryLimit: agent.DefaultMemory, Pids: 7}, nil
 }
 
 func (f *fake) Logs(ctx context.Context, _ string, tail int, follow bool, w io.Writer) error {

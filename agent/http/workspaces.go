@@ -18,6 +18,8 @@ func (s *Server) workspaceRoutes() []route {
 		{api.StopWorkspace, s.stopWorkspace},
 		{api.ListSteps, s.listSteps},
 		{api.GetUsage, s.usage},
+		{api.GetLimits, s.limits},
+		{api.SetLimits, s.setLimits},
 		{api.GetLogs, s.logs},
 	}
 }
@@ -145,4 +147,36 @@ func (s *Server) usage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return api.WriteJSON(w, http.StatusOK, api.Usage(u))
+}
+
+func (s *Server) limits(w http.ResponseWriter, r *http.Request) error {
+	id, err := workspaceID(r)
+	if err != nil {
+		return err
+	}
+	l, err := s.ControlPlane.Limits(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return api.WriteJSON(w, http.StatusOK, api.FromLimits(l))
+}
+
+func (s *Server) setLimits(w http.ResponseWriter, r *http.Request) error {
+	id, err := workspaceID(r)
+	if err != nil {
+		return err
+	}
+	f, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	body := decode[api.NewLimits](f)
+	if err := f.err(); err != nil {
+		return err
+	}
+	l, err := s.ControlPlane.SetLimits(r.Context(), id, body.Domain())
+	if err != nil {
+		return err
+	}
+	return api.WriteJSON(w, http.StatusOK, api.FromLimits(l))
 }

@@ -55,6 +55,7 @@ type Engine struct {
 	Views   Views
 	Carried Carried // the default image
 	Cgroups fs.FS   // usually os.DirFS("/sys/fs/cgroup")
+	Memory  int64   // bytes that all workspaces have together
 	Now     func() time.Time
 	Log     *slog.Logger
 

@@ -3,6 +3,7 @@
 package podman
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -90,7 +91,7 @@ func newSpec(c agent.Container, i image, n network) (*specgen.SpecGenerator, err
 	s.Systemd = "false"
 	s.UserNS = specgen.Namespace{NSMode: specgen.Private}
 	s.IDMappings = slotMapping(c.Slot)
-	restrict(s)
+	restrict(s, cmp.Or(c.Memory, agent.DefaultMemory))
 	connect(s, n, c.Port)
 	hash, err := specHash(s, i.digest)
 	s.Labels[labelSpec] = hash
@@ -131,21 +132,26 @@ func slotMapping(slot int) *storage.IDMappingOptions {
 // which the user installs packages, needs it off; root in the container is
 // nobody outside it. Capabilities are dropped from Podman's default set, never
 // added: added ones would be those of every process of the user.
-func restrict(s *specgen.SpecGenerator) {
+func restrict(s *specgen.SpecGenerator, memory int64) {
 	s.NoNewPrivileges = no()
 	s.CapDrop = []string{"AUDIT_WRITE", "MKNOD", "NET_RAW", "SETPCAP"}
 	s.EnvHost = no()
 	s.HTTPProxy = no()
 	// ping without a privilege, for every group of the container.
 	s.Sysctl = map[string]string{"net.ipv4.ping_group_range": fmt.Sprintf("0 %d", agent.SlotSize-1)}
-	shared := int64(agent.ContainerMemory / 4) // Chromium needs more than the 64 MB of Podman
+	shared := memory / 4 // Chromium needs more than the 64 MB of Podman
 	s.ShmSize = &shared
-	memory, quota, period, pids := int64(agent.ContainerMemory), int64(agent.ContainerCPUs*cpuPeriod), uint64(cpuPeriod), int64(agent.ContainerPids)
+	quota, period, pids := int64(agent.ContainerCPUs*cpuPeriod), uint64(cpuPeriod), int64(agent.ContainerPids)
 	s.ResourceLimits = &runtimespec.LinuxResources{
-		Memory: &runtimespec.LinuxMemory{Limit: &memory, Swap: &memory},
+		Memory: memoryLimit(memory),
 		CPU:    &runtimespec.LinuxCPU{Quota: &quota, Period: &period},
 		Pids:   &runtimespec.LinuxPids{Limit: pids},
 	}
+}
+
+// memoryLimit is memory alone: no swap comes on top.
+func memoryLimit(bytes int64) *runtimespec.LinuxMemory {
+	return &runtimespec.LinuxMemory{Limit: &bytes, Swap: &bytes}
 }
 
 // connect gives the container the way out, and the VM, on its loopback

@@ -91,6 +91,7 @@ func TestNewSpec_hash(t *testing.T) {
 	for name, change := range map[string]func(*agent.Container, *image){
 		"name":   func(c *agent.Container, _ *image) { c.Name = "two" },
 		"port":   func(c *agent.Container, _ *image) { c.Port++ },
+		"memory": func(c *agent.Container, _ *image) { c.Memory = 6 << 30 },
 		"slot":   func(c *agent.Container, _ *image) { c.Slot++ },
 		"image":  func(c *agent.Container, _ *image) { c.Image = agent.DefaultImage },
 		"digest": func(_ *agent.Container, i *image) { i.digest = "sha256:2" },

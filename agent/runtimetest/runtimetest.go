@@ -348,7 +348,7 @@ func (r *suite) clone(t *testing.T) {
 
 func (r *suite) observe(t *testing.T) {
 	u, err := r.Observer.Usage(t.Context(), first)
-	if err != nil || u.Memory <= 0 || u.Pids <= 0 || u.MemoryLimit != agent.ContainerMemory {
+	if err != nil || u.Memory <= 0 || u.Pids <= 0 || u.MemoryLimit != agent.DefaultMemory {
 		t.Errorf("usage: %+v, %v", u, err)
 	}
 	var all, last bytes.Buffer

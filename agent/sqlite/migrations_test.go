@@ -116,3 +116,25 @@ func numbers(t *testing.T, db *DB) (list []int) {
 	}
 	return list
 }
+
+// TestMigrations_limits: workspaces of an older release have the defaults, and
+// no limit below none can be stored.
+func TestMigrations_limits(t *testing.T) {
+	db := mustOpen(t, oldDatabase(t, 4, `INSERT INTO workspace (id, name, status, image, description, repository_id, auto_sync, address, error_message, created_at, updated_at, slot, loopback_port, cloned)
+VALUES ('w1', 'first', 'running', 'i', '', '', 0, 'a', '', 1, 2, 0, 20000, 1)`), embedded(t))
+	err := db.View(t.Context(), func(tx agent.Tx) error {
+		rec, err := tx.Workspace("w1")
+		if rec.Name != "first" || rec.Limits != (agent.Limits{}) {
+			t.Errorf("%+v", rec)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, column := range []string{"memory_bytes", "disk_bytes"} {
+		if _, err := db.write.Exec("UPDATE workspace SET " + column + " = -1"); err == nil {
+			t.Errorf("%s of less than nothing was stored", column)
+		}
+	}
+}

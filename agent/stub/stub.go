@@ -5,6 +5,7 @@
 package stub
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -37,6 +38,7 @@ const (
 	OpWriteFile Op = "writeFile"
 	OpList      Op = "list"
 	OpHealthy   Op = "healthy"
+	OpSetMemory Op = "setMemory"
 )
 
 // Call is a call of a method.
@@ -52,7 +54,8 @@ type Call struct {
 type Hook func(ctx context.Context, c Call) error
 
 // Runtime is the stub. It implements [agent.Runtime], [agent.Inventory],
-// [agent.Observer], [agent.IDEHealth] and [agent.Previews]. An agent that restarts keeps its
+// [agent.Observer], [agent.MemoryLimiter], [agent.IDEHealth] and [agent.Previews].
+// An agent that restarts keeps its
 // workspaces when it is given the same value, or one that was restored.
 type Runtime struct {
 	hook  Hook
@@ -432,14 +435,45 @@ func (r *Runtime) List(ctx context.Context) (refs []agent.ContainerRef, err erro
 	return refs, err
 }
 
+// usedMemory is what each running container uses, in bytes.
+const usedMemory = 256 << 20
+
 // Usage implements [agent.Observer] with numbers that never change.
 func (r *Runtime) Usage(_ context.Context, id string) (agent.Usage, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, err := r.findRunning(id); err != nil {
+	c, err := r.findRunning(id)
+	if err != nil {
 		return agent.Usage{}, err
 	}
-	return agent.Usage{CPU: 0.25, Memory: 256 << 20, MemoryLimit: agent.ContainerMemory, Pids: 12}, nil
+	return agent.Usage{CPU: 0.25, Memory: usedMemory, MemoryLimit: cmp.Or(c.Spec.Memory, agent.DefaultMemory), Pids: 12}, nil
+}
+
+// SharedMemory is what the stub says that all workspaces have together.
+const SharedMemory = 8 << 30
+
+// SetMemory implements [agent.MemoryLimiter]: it holds at once.
+func (r *Runtime) SetMemory(ctx context.Context, id string, limit int64) error {
+	return r.do(ctx, OpSetMemory, id, func() error {
+		c := r.containers[id]
+		if c != nil && c.Running {
+			c.Spec.Memory = limit
+		}
+		return nil
+	})
+}
+
+// SharedMemory implements [agent.MemoryLimiter].
+func (r *Runtime) SharedMemory(context.Context) (agent.SharedMemory, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := agent.SharedMemory{Limit: SharedMemory}
+	for _, c := range r.containers {
+		if c.Running {
+			s.Used += usedMemory
+		}
+	}
+	return s, nil
 }
 
 // Logs implements [agent.Observer]. Following ends with ctx.

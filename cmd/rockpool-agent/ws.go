@@ -36,15 +36,15 @@ func (p *program) wsCommand() *cobra.Command {
 	w := &ws{program: p}
 	c := &cobra.Command{
 		Use:   "ws",
-		Short: "list, create, start, stop and delete workspaces, read their logs",
-		Long: fmt.Sprintf("List, create, start, stop and delete workspaces, read their logs.\n\n"+
+		Short: "list, create, start, stop and delete workspaces, set what they may use, read their logs",
+		Long: fmt.Sprintf("List, create, start, stop and delete workspaces, set what they may use, read their logs.\n\n"+
 			"Exit codes: %d done, %d failed, %d wrong usage, %d no such workspace, %d its state does not allow it, %d the agent does not answer.",
 			exitOK, exitFailure, exitUsage, exitNotFound, exitConflict, exitUnavailable),
 	}
 	flags := envFlags{c.PersistentFlags(), p.env}
 	flags.text(&w.socket, "socket", "ROCKPOOL_SOCKET", defaultSocket, "unix socket of the agent")
 	flags.text(&w.runDir, "setup", "ROCKPOOL_SETUP_DIR", guest.SetupRunDir, "directory that rockpool-agent setup filled")
-	c.AddCommand(w.listCommand(), w.createCommand(), w.startCommand(), w.stopCommand(), w.removeCommand(), w.logsCommand(), w.openCommand())
+	c.AddCommand(w.listCommand(), w.createCommand(), w.startCommand(), w.stopCommand(), w.removeCommand(), w.limitsCommand(), w.logsCommand(), w.openCommand())
 	return c
 }
 
