@@ -127,6 +127,7 @@ var targets = []struct {
 	{"rockpool-relay.socket", "/etc/systemd/system/rockpool-relay.socket", 0o644, true},
 	{"rockpool-relay.service", "/etc/systemd/system/rockpool-relay.service", 0o644, false},
 	{"podman.conf", "/etc/systemd/user/podman.service.d/50-rockpool.conf", 0o644, false},
+	{"workspaces.slice", "/etc/systemd/user/" + guest.WorkspaceSlice, 0o644, false},
 	{"rockpool-networks.socket", "/etc/systemd/system/rockpool-networks.socket", 0o644, true},
 	{"rockpool-networks@.service", "/etc/systemd/system/rockpool-networks@.service", 0o644, false},
 	{"rockpool-clock.socket", "/etc/systemd/system/rockpool-clock.socket", 0o644, true},

@@ -1,12 +1,8 @@
 package vm
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"runtime"
-	"strconv"
-	"strings"
 )
 
 // Resources is what a host has to give.
@@ -22,18 +18,6 @@ func HostResources() (Resources, error) {
 		return Resources{}, fmt.Errorf("read the host's memory: %w", err)
 	}
 	return Resources{Memory: memory, CPUs: runtime.NumCPU()}, nil
-}
-
-// meminfoTotal finds "MemTotal: N kB" in the form of /proc/meminfo.
-func meminfoTotal(b []byte) int64 {
-	lines := bufio.NewScanner(bytes.NewReader(b))
-	for lines.Scan() {
-		if f := strings.Fields(lines.Text()); len(f) >= 2 && f[0] == "MemTotal:" {
-			kib, _ := strconv.ParseInt(f[1], 10, 64)
-			return kib << 10
-		}
-	}
-	return 0
 }
 
 // Fit shrinks what the user did not ask for to what the host has, and says so

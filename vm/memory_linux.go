@@ -1,10 +1,12 @@
 package vm
 
 import (
-	"errors"
+	"bytes"
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // hostMemory is the host's memory in bytes, or the control group's limit when
@@ -14,9 +16,9 @@ func hostMemory() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	memory := meminfoTotal(b)
-	if memory == 0 {
-		return 0, errors.New("no MemTotal in /proc/meminfo")
+	memory, err := guest.MemTotal(bytes.NewReader(b))
+	if err != nil {
+		return 0, err
 	}
 
 	if b, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {

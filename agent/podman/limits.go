@@ -27,7 +27,7 @@ func (e *Engine) SetMemory(ctx context.Context, id string, limit int64) error {
 		if isNotFound(err) {
 			return nil
 		}
-		if err != nil || status(c.State.Status) != agent.ContainerRunning {
+		if err != nil || status(c.State.Status, c.State.Pid) != agent.ContainerRunning {
 			return err
 		}
 

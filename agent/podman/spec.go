@@ -21,6 +21,7 @@ import (
 	storage "go.podman.io/storage/types"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // cpuPeriod is the time in which a container may use up its share, in
@@ -89,6 +90,7 @@ func newSpec(c agent.Container, i image, n network) (*specgen.SpecGenerator, err
 	s.Volumes = []*specgen.NamedVolume{{Name: volumeName(c.ID), Dest: agent.Home}}
 	s.ImageVolumeMode = "ignore"
 	s.Systemd = "false"
+	s.CgroupParent = guest.WorkspaceSlice
 	s.UserNS = specgen.Namespace{NSMode: specgen.Private}
 	s.IDMappings = slotMapping(c.Slot)
 	restrict(s, cmp.Or(c.Memory, agent.DefaultMemory))

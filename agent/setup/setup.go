@@ -74,6 +74,7 @@ func (s *Setup) Run(ctx context.Context) error {
 		{"data-disk", s.mountData},
 		{"directories", s.makeDirectories},
 		{"hostname", s.setHostname},
+		{"memory", s.limitMemory},
 		{"host-keys", s.ensureHostKeys},
 		{"account", s.renumberLogin},
 		{"authorized-keys", s.writeAuthorizedKeys},

@@ -43,6 +43,7 @@ func newGuest(t *testing.T) *machine {
 	g.write("etc/subuid", "rockpool:100000:1000000\n")
 	g.write("etc/subgid", "rockpool:100000:1000000\n")
 	g.write("etc/hosts", "127.0.0.1 localhost\n127.0.1.1 old\n")
+	g.write("proc/meminfo", "MemTotal:        4003844 kB\nMemFree:         3613124 kB\n")
 	g.write("proc/self/mountinfo", "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n")
 	g.disk("vda", "254:0", 4<<30, "rockpool-root")
 	g.partition("vda", "vda1", "254:1")

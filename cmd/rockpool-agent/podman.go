@@ -3,13 +3,12 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	nethttp "net/http"
 	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/agent/podman"
 	"github.com/rockpool/rootvm/agent/relay"
@@ -32,16 +31,20 @@ const maxHealthHeader = 64 << 10
 // openPodman returns the user's Podman service. It is asked nothing yet: the
 // agent serves also while Podman is away.
 func openPodman(o engineOptions, log *slog.Logger) (engine, func(), error) {
-	var system unix.Sysinfo_t
-	if err := unix.Sysinfo(&system); err != nil {
+	meminfo, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
 		return nil, nil, fmt.Errorf("read the size of the memory: %w", err)
+	}
+	total, err := guest.MemTotal(bytes.NewReader(meminfo))
+	if err != nil {
+		return nil, nil, err
 	}
 	e := &podman.Engine{
 		Socket:  o.podman,
 		Views:   slots.Client{Socket: slots.Socket},
 		Carried: podman.Carried{FS: os.DirFS(podman.CarriedDir)},
 		Cgroups: os.DirFS("/sys/fs/cgroup"),
-		Memory:  guest.WorkspaceMemory(int64(system.Totalram) * int64(system.Unit)),
+		Memory:  guest.WorkspaceMemory(total),
 		Now:     time.Now,
 		Log:     log,
 	}
