@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // What a workspace may be given at least, and what it is given unless its owner
@@ -115,10 +116,28 @@ func (c Capacity) State(l Limits) LimitState {
 	}
 }
 
+// Shortage is what the kernel did to a workspace, or to a process of it, because
+// memory was used up: the last time since its owner started it.
+type Shortage struct {
+	Message string // a sentence for the user, "" when there was none
+	At      time.Time
+}
+
+// MemoryKills are the processes of a container that the kernel ended because
+// memory was used up, in its present life, or in its last one when it has ended.
+type MemoryKills struct {
+	Since     time.Time // when that life began
+	Processes int       // while it runs
+	Own       int       // how often the container had used all of its own limit, while it runs
+	Whole     bool      // it has ended, and not by itself: such a process was its first one, or what that waited for
+}
+
 // SharedMemory is the memory that all workspaces have together.
 type SharedMemory struct {
 	Limit int64 // bytes; 0 is none, or not known
 	Used  int64 // bytes
+
+	Shortages int // how often all of it was used and nothing could be freed
 }
 
 // MemoryLimiter sets what running containers may use. It is the part of a

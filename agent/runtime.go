@@ -154,6 +154,9 @@ type Usage struct {
 type Observer interface {
 	// Usage of a running workspace; [CodeConflict] when it does not run.
 	Usage(ctx context.Context, id string) (Usage, error)
+	// MemoryKills of a container that is there, [CodeNotFound] otherwise. While it
+	// runs this costs the reading of a file.
+	MemoryKills(ctx context.Context, id string) (MemoryKills, error)
 	// Logs copies what the container's processes wrote, oldest first, to w:
 	// the last tail lines, and with follow what comes until ctx or the
 	// container ends.

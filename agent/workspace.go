@@ -80,6 +80,7 @@ type Workspace struct {
 	Limits        Limits // as its owner set them
 	Address       string // host:port that Caddy dials, "" while not running
 	ErrorMessage  string // a sentence for the user, "" when there is nothing to say
+	Shortage      Shortage
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 }

@@ -34,6 +34,8 @@ type Workspace struct {
 	VMIP          Text         `json:"vmIp"`
 	ContainerIP   Text         `json:"containerIp"`
 	ErrorMessage  Text         `json:"errorMessage"`
+	Shortage      Text         `json:"shortage"`
+	ShortageAt    Time         `json:"shortageAt"`
 	AutoSyncPrefs bool         `json:"autoSyncPrefs"`
 	MemoryBytes   int64        `json:"memoryBytes"` // 0 is the default
 	DiskBytes     int64        `json:"diskBytes"`   // 0 is the default
@@ -53,6 +55,8 @@ func FromWorkspace(w agent.Workspace) Workspace {
 		VMIP:          Text(w.Address),
 		ContainerIP:   Text(w.Address),
 		ErrorMessage:  Text(w.ErrorMessage),
+		Shortage:      Text(w.Shortage.Message),
+		ShortageAt:    Time(w.Shortage.At),
 		AutoSyncPrefs: w.AutoSyncPrefs,
 		MemoryBytes:   w.Limits.Memory,
 		DiskBytes:     w.Limits.Disk,
@@ -74,6 +78,7 @@ func (w Workspace) Domain() agent.Workspace {
 		Limits:        agent.Limits{Memory: w.MemoryBytes, Disk: w.DiskBytes},
 		Address:       string(w.VMIP),
 		ErrorMessage:  string(w.ErrorMessage),
+		Shortage:      agent.Shortage{Message: string(w.Shortage), At: time.Time(w.ShortageAt)},
 		CreatedAt:     time.Time(w.CreatedAt),
 		UpdatedAt:     time.Time(w.UpdatedAt),
 	}
@@ -97,7 +102,7 @@ type NewWorkspace struct {
 
 // ReadOnly are the members of a [Workspace] that nobody may send.
 func (NewWorkspace) ReadOnly() []string {
-	return []string{"id", "status", "vmIp", "containerIp", "errorMessage", "createdAt", "updatedAt"}
+	return []string{"id", "status", "vmIp", "containerIp", "errorMessage", "shortage", "shortageAt", "createdAt", "updatedAt"}
 }
 
 // Step is an [agent.Step].

@@ -93,6 +93,7 @@ type ControlPlane struct {
 	locks   idLocks  // held by whoever changes a workspace's container
 	view    observed // what reconciliation saw
 	disk    diskSize
+	memory  memoryWatch
 	recheck chan struct{} // a container has ended that nobody asked to
 	watches sync.WaitGroup
 
@@ -145,6 +146,7 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { c.reconcileLoop(ctx) })
 	wg.Go(func() { c.runner.Run(ctx) })
+	wg.Go(func() { c.watchMemory(ctx) })
 	wg.Wait()
 	c.watches.Wait()
 	return nil

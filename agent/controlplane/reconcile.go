@@ -112,6 +112,7 @@ func (c *ControlPlane) Reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.memory.keep(before)
 	refs, err := c.listContainers(ctx)
 	if err != nil {
 		return err
@@ -227,6 +228,11 @@ func (c *ControlPlane) noteAnswer(ctx context.Context, err error) bool {
 // seen a moment ago.
 func (c *ControlPlane) agree(ctx context.Context, seen agent.Record, container agent.ContainerStatus) error {
 	runs := container == agent.ContainerRunning
+	var shortage agent.Shortage
+	if seen.Status == agent.StatusRunning && !runs {
+		shortage = c.shortageOf(ctx, seen)
+	}
+
 	return c.update(ctx, func(ch *change) error {
 		rec, err := ch.Workspace(seen.ID)
 		if agent.ErrorCode(err) == agent.CodeNotFound {
@@ -245,7 +251,7 @@ func (c *ControlPlane) agree(ctx context.Context, seen agent.Record, container a
 		case lost: // the job that was to end this state is gone
 			return ch.enqueue(agent.Job{Kind: kind.name, WorkspaceID: rec.ID})
 		case rec.Status == agent.StatusRunning && !runs:
-			return c.recover(ch, rec)
+			return c.recover(ch, rec, shortage)
 		case (rec.Status == agent.StatusStopped || rec.Status == agent.StatusError) && runs:
 			kind, _ = c.kinds.leadingTo(agent.StatusStopped)
 			return ch.enqueue(agent.Job{Kind: kind.name, WorkspaceID: rec.ID})
@@ -257,16 +263,22 @@ func (c *ControlPlane) agree(ctx context.Context, seen agent.Record, container a
 // recover starts a workspace again whose container has ended without being
 // asked to: after a boot, or because its processes died. Its ports stay
 // registered. One that keeps ending is left in error.
-func (c *ControlPlane) recover(ch *change, rec agent.Record) error {
+func (c *ControlPlane) recover(ch *change, rec agent.Record, shortage agent.Shortage) error {
 	rec.Status, rec.Address = agent.StatusError, ""
 	rec.ErrorMessage = fmt.Sprintf("The workspace's processes ended by themselves %d times within %s. The workspace's log says why.", maxRecoveries+1, recoveryPeriod)
+	why := "The workspace's processes ended by themselves. It is started again."
+	if shortage.Message != "" {
+		rec.Shortage = shortage
+		rec.ErrorMessage = fmt.Sprintf("%s It was the %dth time within %s: give it more memory, or let less go on in it.", shortage.Message, maxRecoveries+1, recoveryPeriod)
+		why = shortage.Message + " It is started again."
+	}
 	if !c.mayRecover(rec.ID, ch.now) {
 		c.cfg.Log.Error("workspace keeps ending", "workspace", rec.ID)
 		return ch.put(&rec)
 	}
 	c.cfg.Log.Warn("workspace does not run and is started again", "workspace", rec.ID)
 	ch.then = append(ch.then, func() { c.recovered(rec.ID, ch.now) })
-	return c.restart(ch, rec, "The workspace's processes ended by themselves. It is started again.")
+	return c.restart(ch, rec, why)
 }
 
 // restart begins the way back to running, from running or error. why is for

@@ -132,7 +132,7 @@ func (c *ControlPlane) request(ctx context.Context, id string, job agent.Job) (a
 			return err
 		}
 		if kind.during != "" {
-			rec.Status, rec.ErrorMessage = kind.during, ""
+			rec.Status, rec.ErrorMessage, rec.Shortage = kind.during, "", agent.Shortage{}
 			if err := ch.put(&rec); err != nil {
 				return err
 			}

@@ -282,6 +282,19 @@ func TestConfigure_name(t *testing.T) {
 	}
 }
 
+// TestDetail_Shortage: what the kernel ended is told with its time, unless an
+// error says more.
+func TestDetail_Shortage(t *testing.T) {
+	p := busy()
+	at := "/app/workspaces/" + id(3)
+	p.workspaces[0].Shortage = agent.Shortage{Message: "It used <much>.", At: start.Add(-3 * time.Minute)}
+	get(t, p, at).want(t, 200, `id="shortage">It used &lt;much&gt;. <time datetime="2026-03-01T11:57:00Z" title="1 Mar 2026, 11:57 UTC" data-ago>`, "minutes ago</time>", "More memory can be set under Limits.")
+	p.workspaces[0].ErrorMessage = "It is started again."
+	if body := get(t, p, at).body; strings.Contains(body, "much") || !strings.Contains(body, "It is started again.") {
+		t.Error("both are told")
+	}
+}
+
 // TestDetail_Limits: what a workspace may use is shown and set by a form, whose
 // faults say what is allowed and leave what was typed.
 func TestDetail_Limits(t *testing.T) {

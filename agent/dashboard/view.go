@@ -33,6 +33,7 @@ var functions = template.FuncMap{
 	"millis":     func(t time.Time) int64 { return t.UnixMilli() },
 	"date":       func(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 UTC") },
 	"size":       agent.Size,
+	"ago":        ago,
 	"gib":        gibibytes,
 	"percent":    func(f float64) string { return fmt.Sprintf("%.0f %%", 100*f) },
 	"decimal":    func(f float64) string { return fmt.Sprintf("%.2f", f) },

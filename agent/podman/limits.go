@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strings"
+	"time"
 
 	"github.com/containers/podman/v5/pkg/bindings/containers"
 	entities "github.com/containers/podman/v5/pkg/domain/entities/types"
@@ -62,6 +64,74 @@ func (e *Engine) SharedMemory(context.Context) (agent.SharedMemory, error) {
 	if err := errors.Join(err, cacheErr); err != nil {
 		return s, fmt.Errorf("podman: memory of all workspaces: %w", err)
 	}
-	s.Used = max(0, used-cache)
+	// Only those of its own limit: each workspace has its own.
+	shortages, err := read("memory.events.local", "oom")
+	if err != nil {
+		return s, fmt.Errorf("podman: memory of all workspaces: %w", err)
+	}
+	s.Used, s.Shortages = max(0, used-cache), int(shortages)
 	return s, nil
+}
+
+// life is a container's present life: when it began, and its control group.
+type life struct {
+	began time.Time
+	group string
+}
+
+// MemoryKills implements [agent.Observer]. Podman is asked once for each life
+// of a container, and when it has ended.
+func (e *Engine) MemoryKills(ctx context.Context, id string) (agent.MemoryKills, error) {
+	e.mu.Lock()
+	known, ok := e.lives[id]
+	e.mu.Unlock()
+	if ok {
+		k, err := e.readKills(known)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return k, err
+		}
+	}
+
+	var now life
+	var ended agent.MemoryKills
+	err := e.call(ctx, "memory", func(ctx context.Context) error {
+		c, err := inspect(ctx, id)
+		if err != nil {
+			return err
+		}
+		if status(c.State.Status) == agent.ContainerRunning {
+			now = life{c.State.StartedAt, strings.Trim(c.State.CgroupPath, "/")}
+			return nil
+		}
+		ended = agent.MemoryKills{Since: c.State.StartedAt, Whole: c.State.OOMKilled && c.State.ExitCode != 0}
+		return nil
+	})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil || now.group == "" {
+		delete(e.lives, id)
+		return ended, err
+	}
+	if e.lives == nil {
+		e.lives = map[string]life{}
+	}
+	e.lives[id] = now
+	return e.readKills(now)
+}
+
+// readKills reads what the kernel counted in a life. The counters of a group
+// have those of the groups below it.
+func (e *Engine) readKills(l life) (agent.MemoryKills, error) {
+	k := agent.MemoryKills{Since: l.began}
+	b, err := fs.ReadFile(e.Cgroups, path.Join(l.group, "memory.events"))
+	if err != nil {
+		return k, fmt.Errorf("podman: memory: %w", err)
+	}
+	processes, err := field(string(b), "oom_kill")
+	own, ownErr := field(string(b), "oom")
+	if err := errors.Join(err, ownErr); err != nil {
+		return k, fmt.Errorf("podman: memory: %w", err)
+	}
+	k.Processes, k.Own = int(processes), int(own)
+	return k, nil
 }

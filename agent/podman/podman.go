@@ -61,6 +61,7 @@ type Engine struct {
 
 	mu     sync.Mutex
 	cpus   map[string]cpuSample // by workspace
+	lives  map[string]life      // by workspace: of containers that ran when they were looked at
 	starts map[string]time.Time // by workspace: of container lives that began with the configuration as it is
 }
 

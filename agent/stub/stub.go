@@ -65,6 +65,7 @@ type Runtime struct {
 	containers map[string]*container
 	homes      map[string]map[string][]byte // volumes: files by absolute path
 	servers    map[string]server
+	shortages  int           // of the memory of all containers together
 	ended      chan struct{} // closed when a container ends, and made anew
 }
 
@@ -74,6 +75,9 @@ type container struct {
 	Running bool
 	IDE     agent.IDEConfig
 	Logs    []string
+
+	Lives int               // how often it was started
+	Kills agent.MemoryKills // of its present or last life
 
 	Listening []agent.Listener
 }
@@ -170,6 +174,8 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 			return fmt.Errorf("start %s: %w", id, err)
 		}
 		c.Running = true
+		c.Lives++
+		c.Kills = agent.MemoryKills{Since: time.Unix(int64(c.Lives), 0).UTC()}
 		c.Logs = append(c.Logs, fmt.Sprintf("%s serves on port %d", c.Spec.Name, c.Spec.Port))
 		return nil
 	})
@@ -467,13 +473,62 @@ func (r *Runtime) SetMemory(ctx context.Context, id string, limit int64) error {
 func (r *Runtime) SharedMemory(context.Context) (agent.SharedMemory, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := agent.SharedMemory{Limit: SharedMemory}
+	s := agent.SharedMemory{Limit: SharedMemory, Shortages: r.shortages}
 	for _, c := range r.containers {
 		if c.Running {
 			s.Used += usedMemory
 		}
 	}
 	return s, nil
+}
+
+// MemoryKills implements [agent.Observer].
+func (r *Runtime) MemoryKills(_ context.Context, id string) (agent.MemoryKills, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, err := r.find(id)
+	if err != nil {
+		return agent.MemoryKills{}, err
+	}
+	return c.Kills, nil
+}
+
+// Outlive ends a container for a reason of its own, after the kernel had ended a
+// process of it: which of both it was, a runtime cannot tell.
+func (r *Runtime) Outlive(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.containers[id]; c != nil {
+		c.Kills.Whole = c.Kills.Processes > 0
+		r.halt(c)
+	}
+}
+
+// Starvation is what the kernel ended because memory was used up.
+type Starvation struct {
+	Whole  bool // the container, not only a process of it
+	Shared bool // the memory of all containers was used up, not that of one
+}
+
+// Starve ends a process of a container that runs, or all of it, as the kernel
+// does, behind everybody's back.
+func (r *Runtime) Starve(id string, s Starvation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.containers[id]
+	if c == nil || !c.Running {
+		return
+	}
+	c.Kills.Processes++
+	if s.Shared {
+		r.shortages++
+	} else {
+		c.Kills.Own++
+	}
+	if s.Whole {
+		c.Kills.Whole = true
+		r.halt(c)
+	}
 }
 
 // Logs implements [agent.Observer]. Following ends with ctx.
