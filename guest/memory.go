@@ -16,7 +16,7 @@ const WorkspaceSlice = "workspaces.slice"
 // Caddy, Podman's service and the programs that connect containers.
 const (
 	systemMemory  = 640 << 20 // bytes
-	systemShare   = 32        // and one part in so many of all: page tables, slabs
+	systemShare   = 16        // and one part in so many of all: page tables, slabs, 28 MB for each workspace's network
 	memoryQuantum = 64 << 20  // a kernel's update does not change what is left
 )
 

@@ -12,10 +12,10 @@ func TestWorkspaceMemory(t *testing.T) {
 	const mib = 1 << 20
 	for _, tt := range []struct{ total, want int64 }{
 		{960 * mib, 448 * mib},
-		{1960 * mib, 1216 * mib},
-		{3910 * mib, 3136 * mib},
-		{3913*mib + 17, 3136 * mib},
-		{15990 * mib, 14848 * mib},
+		{1960 * mib, 1152 * mib},
+		{3910 * mib, 3008 * mib},
+		{3913*mib + 17, 3008 * mib},
+		{15990 * mib, 14336 * mib},
 	} {
 		if got := guest.WorkspaceMemory(tt.total); got != tt.want {
 			t.Errorf("of %d MiB: %d MiB, want %d", tt.total/mib, got/mib, tt.want/mib)

@@ -139,6 +139,7 @@ func restrict(s *specgen.SpecGenerator, memory int64) {
 	s.CapDrop = []string{"AUDIT_WRITE", "MKNOD", "NET_RAW", "SETPCAP"}
 	s.EnvHost = no()
 	s.HTTPProxy = no()
+	s.OOMScoreAdj = oomScore()
 	// ping without a privilege, for every group of the container.
 	s.Sysctl = map[string]string{"net.ipv4.ping_group_range": fmt.Sprintf("0 %d", agent.SlotSize-1)}
 	shared := memory / 4 // Chromium needs more than the 64 MB of Podman
@@ -150,6 +151,11 @@ func restrict(s *specgen.SpecGenerator, memory int64) {
 		Pids:   &runtimespec.LinuxPids{Limit: pids},
 	}
 }
+
+// oomScore has the kernel take a workspace's process before one that looks after
+// workspaces, should the whole VM run out of memory: user.conf in package
+// templates.
+func oomScore() *int { n := 200; return &n }
 
 // memoryLimit is memory alone: no swap comes on top.
 func memoryLimit(bytes int64) *runtimespec.LinuxMemory {
