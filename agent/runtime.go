@@ -125,6 +125,14 @@ const MaxFileSize = 1 << 20
 // Home is the home directory of a workspace's user.
 const Home = "/home/admin"
 
+// Terminator asks containers to end without waiting for it, so that many end at
+// the same time.
+type Terminator interface {
+	// Terminate sends the container's processes the signal that Stop sends first.
+	// One that does not run, or is not there, is success.
+	Terminate(ctx context.Context, id string) error
+}
+
 // ContainerRef is a container or a volume that carries the label of a
 // workspace.
 type ContainerRef struct {

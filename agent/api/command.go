@@ -18,6 +18,7 @@ type WorkspaceLine struct {
 	RepositoryID string       `json:"repositoryId"`
 	Address      string       `json:"address"`
 	ErrorMessage string       `json:"errorMessage"`
+	Shortage     string       `json:"shortage"`
 	URL          string       `json:"url"`
 	CreatedAt    time.Time    `json:"createdAt"`
 	UpdatedAt    time.Time    `json:"updatedAt"`
@@ -34,6 +35,7 @@ func LineOf(w agent.Workspace, url string) WorkspaceLine {
 		RepositoryID: w.RepositoryID,
 		Address:      w.Address,
 		ErrorMessage: w.ErrorMessage,
+		Shortage:     w.Shortage.Message,
 		URL:          url,
 		CreatedAt:    w.CreatedAt,
 		UpdatedAt:    w.UpdatedAt,

@@ -24,8 +24,8 @@ import (
 )
 
 // Config is what a control plane works with. Store, Runtime, Files, Inventory,
-// Observer, Memory, Health, Review and Log must be set; for the others zero is the
-// default.
+// Observer, Memory, Terminator, Health, Review and Log must be set; for the others
+// zero is the default.
 type Config struct {
 	Store     agent.Store
 	Runtime   agent.Runtime
@@ -33,10 +33,13 @@ type Config struct {
 	Inventory agent.Inventory
 	Observer  agent.Observer
 	Memory    agent.MemoryLimiter
-	Health    agent.IDEHealth
-	Previews  agent.Previews
-	Review    agent.PreferenceReview
-	Log       *slog.Logger
+
+	Terminator agent.Terminator
+
+	Health   agent.IDEHealth
+	Previews agent.Previews
+	Review   agent.PreferenceReview
+	Log      *slog.Logger
 
 	Quotas agent.Quotas // of the disk; nil where nothing limits what workspaces take of it
 
@@ -175,7 +178,7 @@ func (c *ControlPlane) ended() {
 
 // Shutdown is for the end of the VM: it ends Run for good, then reads the
 // preferences that are to be kept and stops all containers cleanly, until ctx
-// ends. The rows stay as they are, so that what ran runs again after the next
+// ends. Processes of all of them have their time to end at the same time. The rows stay as they are, so that what ran runs again after the next
 // boot. The error tells what could not be stopped.
 func (c *ControlPlane) Shutdown(ctx context.Context) error {
 	if err := c.halt(ctx); err != nil {
@@ -219,41 +222,6 @@ func (c *ControlPlane) Accepting() error {
 	defer c.mu.Unlock()
 	if c.shut {
 		return agent.Errorf(agent.CodeUnavailable, "The VM was asked to shut down, so nothing new begins. If it stays on, start it again.")
-	}
-	return nil
-}
-
-// stopsAtOnce is how many containers a shutdown stops at the same time.
-const stopsAtOnce = 8
-
-func (c *ControlPlane) stopAll(ctx context.Context, all []agent.Record) error {
-	var wg sync.WaitGroup
-	errs := make([]error, len(all))
-	turns := make(chan struct{}, stopsAtOnce)
-	for i, rec := range all {
-		if rec.Status == agent.StatusStopped {
-			continue
-		}
-		wg.Go(func() {
-			turns <- struct{}{}
-			defer func() { <-turns }()
-			errs[i] = c.stopForShutdown(ctx, rec)
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-func (c *ControlPlane) stopForShutdown(ctx context.Context, rec agent.Record) error {
-	if rec.Status == agent.StatusRunning && rec.AutoSyncPrefs {
-		log := c.cfg.Log.With("workspace", rec.ID)
-		if err := c.takePreferences(ctx, rec, log); err != nil {
-			log.Warn("preferences are not synchronised", "err", err)
-		}
-	}
-	err := c.cfg.Runtime.Stop(ctx, rec.ID, c.cfg.StopGrace)
-	if err != nil && agent.ErrorCode(err) != agent.CodeNotFound {
-		return fmt.Errorf("stop workspace %s: %w", rec.Name, err)
 	}
 	return nil
 }

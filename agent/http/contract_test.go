@@ -17,7 +17,7 @@ func TestRuntimeAPI_Contract(t *testing.T) {
 	s.Runtime = rt
 	c, _ := live(t, s)
 	runtimetest.Run(t, runtimetest.Subject{
-		Runtime: c.Runtime(), Files: rt, Inventory: rt, Observer: rt, Health: rt,
+		Runtime: c.Runtime(), Files: rt, Inventory: rt, Observer: rt, Memory: rt, Terminator: rt, Health: rt,
 		Ports: [2]int{port(t), port(t)}, Slots: [2]int{0, 1},
 		Repository: "https://git.example/me/x.git",
 	})

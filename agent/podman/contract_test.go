@@ -58,6 +58,7 @@ func engine(t *testing.T) *podman.Engine {
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	return &podman.Engine{
+		Memory:  16 << 30,
 		Socket:  socket,
 		Views:   viewDir{setting("ROCKPOOL_SLOTS_SOCKET", guest.SlotsSocket)},
 		Carried: podman.Carried{FS: os.DirFS(setting("ROCKPOOL_CARRIED", podman.CarriedDir))},
@@ -84,6 +85,8 @@ func TestEngine_Contract(t *testing.T) {
 		Files:      e,
 		Inventory:  e,
 		Observer:   e,
+		Memory:     e,
+		Terminator: e,
 		Health:     podman.Health{Client: http.DefaultClient},
 		Image:      image,
 		Ports:      [2]int{29990, 29991},

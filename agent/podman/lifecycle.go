@@ -3,6 +3,7 @@
 package podman
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -217,6 +218,26 @@ func stopContainer(ctx context.Context, id string, seconds uint) error {
 		return nil
 	}
 	return err
+}
+
+// Terminate implements [agent.Terminator].
+func (e *Engine) Terminate(ctx context.Context, id string) error {
+	return e.call(ctx, "terminate", func(ctx context.Context) error {
+		c, err := inspect(ctx, id)
+		if isNotFound(err) {
+			return nil
+		}
+		if err != nil || status(c.State.Status, c.State.Pid) != agent.ContainerRunning {
+			return err
+		}
+
+		signal := cmp.Or(c.Config.StopSignal, "SIGTERM")
+		err = containers.Kill(ctx, containerName(id), new(containers.KillOptions).WithSignal(signal))
+		if now, inspectErr := inspect(ctx, id); err != nil && inspectErr == nil && status(now.State.Status, now.State.Pid) != agent.ContainerRunning {
+			return nil // it has just ended
+		}
+		return err
+	})
 }
 
 // Remove implements [agent.Runtime].

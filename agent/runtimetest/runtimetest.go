@@ -21,9 +21,13 @@ type Subject struct {
 	Inventory agent.Inventory
 	Observer  agent.Observer
 	Health    agent.IDEHealth
-	Image     string // "" is the default
-	Ports     [2]int // free ports on the loopback interface
-	Slots     [2]int // of ids that nobody else uses meanwhile
+
+	Memory     agent.MemoryLimiter
+	Terminator agent.Terminator
+
+	Image string // "" is the default
+	Ports [2]int // free ports on the loopback interface
+	Slots [2]int // of ids that nobody else uses meanwhile
 	// Repository is the address of a repository with a README.md that can be
 	// cloned from inside a workspace.
 	Repository string
@@ -75,6 +79,7 @@ func Run(t *testing.T, s Subject) {
 		{"Health", r.health},
 		{"Clone", r.clone},
 		{"Observer", r.observe},
+		{"Memory", r.memory},
 		{"Second", r.second},
 		{"Cancelled", r.cancelled},
 		{"Stop", r.stop},
@@ -141,11 +146,15 @@ func (r *suite) entry(t *testing.T, id string) (agent.ContainerRef, bool) {
 }
 
 func (r *suite) unknown(t *testing.T) {
+	must(t, r.Memory.SetMemory(t.Context(), first, 1<<30))
+	must(t, r.Terminator.Terminate(t.Context(), first))
 	ctx := t.Context()
 	r.wantStatus(t, first, agent.ContainerNotFound)
 	must(t, r.Runtime.Remove(ctx, first))
 	_, err := r.Runtime.Address(ctx, first)
 	wantCode(t, "address", err, agent.CodeNotFound)
+	_, err = r.Observer.MemoryKills(ctx, first)
+	wantCode(t, "memory", err, agent.CodeNotFound)
 	_, err = r.Runtime.ReadFile(ctx, first, "x")
 	wantCode(t, "read", err, agent.CodeNotFound)
 	wantCode(t, "write", r.Runtime.WriteFile(ctx, first, "x", nil), agent.CodeNotFound)
@@ -367,6 +376,27 @@ func (r *suite) observe(t *testing.T) {
 	}
 }
 
+// memory changes what a running container may use, and back.
+func (r *suite) memory(t *testing.T) {
+	for _, limit := range []int64{1 << 30, agent.DefaultMemory} {
+		must(t, r.Memory.SetMemory(t.Context(), first, limit))
+		u, err := r.Observer.Usage(t.Context(), first)
+		if err != nil || u.MemoryLimit != limit {
+			t.Errorf("it may use %d bytes, %v, want %d", u.MemoryLimit, err, limit)
+		}
+	}
+	for range 2 { // what is remembered is what was asked
+		k, err := r.Observer.MemoryKills(t.Context(), first)
+		if err != nil || k.Since.IsZero() || k.Processes != 0 || k.Own != 0 || k.Whole {
+			t.Errorf("%+v, %v", k, err)
+		}
+	}
+	shared, err := r.Memory.SharedMemory(t.Context())
+	if err != nil || shared.Used <= 0 || shared.Used > shared.Limit {
+		t.Errorf("all together: %+v, %v", shared, err)
+	}
+}
+
 func (r *suite) second(t *testing.T) {
 	ctx := t.Context()
 	must(t, r.Runtime.Create(ctx, r.two))
@@ -411,6 +441,7 @@ func (r *suite) stop(t *testing.T) {
 	default:
 	}
 
+	must(t, r.Terminator.Terminate(t.Context(), first))
 	must(t, r.Runtime.Stop(t.Context(), first, grace))
 	must(t, <-ended)
 

@@ -39,6 +39,7 @@ const (
 	OpList      Op = "list"
 	OpHealthy   Op = "healthy"
 	OpSetMemory Op = "setMemory"
+	OpTerminate Op = "terminate"
 )
 
 // Call is a call of a method.
@@ -54,8 +55,8 @@ type Call struct {
 type Hook func(ctx context.Context, c Call) error
 
 // Runtime is the stub. It implements [agent.Runtime], [agent.Inventory],
-// [agent.Observer], [agent.MemoryLimiter], [agent.IDEHealth] and [agent.Previews].
-// An agent that restarts keeps its
+// [agent.Observer], [agent.MemoryLimiter], [agent.Terminator], [agent.IDEHealth]
+// and [agent.Previews]. An agent that restarts keeps its
 // workspaces when it is given the same value, or one that was restored.
 type Runtime struct {
 	hook  Hook
@@ -191,6 +192,12 @@ func (r *Runtime) Stop(ctx context.Context, id string, _ time.Duration) error {
 		r.halt(c)
 		return nil
 	})
+}
+
+// Terminate implements [agent.Terminator]. The processes take notice of it only
+// when they are stopped.
+func (r *Runtime) Terminate(ctx context.Context, id string) error {
+	return r.do(ctx, OpTerminate, id, func() error { return nil })
 }
 
 // halt ends a container's processes.

@@ -46,7 +46,7 @@ func TestRuntime_Contract(t *testing.T) {
 			r := stub.New(stub.Options{Serve: serve})
 			t.Cleanup(r.Close)
 			runtimetest.Run(t, runtimetest.Subject{
-				Runtime: r, Files: r, Inventory: r, Observer: r, Health: r,
+				Runtime: r, Files: r, Inventory: r, Observer: r, Memory: r, Terminator: r, Health: r,
 				Ports: [2]int{freePort(t), freePort(t)}, Slots: [2]int{0, 1}, Repository: "https://git.example/a/b",
 			})
 		})

@@ -29,6 +29,7 @@ type engine interface {
 	agent.Inventory
 	agent.Observer
 	agent.MemoryLimiter
+	agent.Terminator
 	agent.IDEHealth
 	agent.Previews
 }
@@ -81,7 +82,7 @@ func newPlane(ctx context.Context, db *sqlite.DB, e engine, o serveOptions, log 
 		return nil, err
 	}
 	plane, err := controlplane.New(ctx, controlplane.Config{
-		Store: db, Runtime: e, Files: e, Inventory: e, Observer: e, Memory: e, Health: e, Previews: e, Review: review.Review{}, Log: log,
+		Store: db, Runtime: e, Files: e, Inventory: e, Observer: e, Memory: e, Terminator: e, Health: e, Previews: e, Review: review.Review{}, Log: log,
 		Rebooted: last != boot, CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
 	})
 	if err == nil && last != boot {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -115,7 +116,7 @@ func (w *ws) list(ctx context.Context, _ []string) error {
 	t := tabwriter.NewWriter(w.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tSTATUS\tCREATED\tIMAGE\tNOTE")
 	for _, found := range all {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", found.Name, found.Status, found.CreatedAt.Format(time.DateTime), found.Image, oneLine(found.ErrorMessage))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", found.Name, found.Status, found.CreatedAt.Format(time.DateTime), found.Image, oneLine(cmp.Or(found.ErrorMessage, found.Shortage.Message)))
 	}
 	return t.Flush()
 }
