@@ -99,7 +99,7 @@ func (e *Engine) MemoryKills(ctx context.Context, id string) (agent.MemoryKills,
 		if err != nil {
 			return err
 		}
-		if status(c.State.Status) == agent.ContainerRunning {
+		if status(c.State.Status, c.State.Pid) == agent.ContainerRunning {
 			now = life{c.State.StartedAt, strings.Trim(c.State.CgroupPath, "/")}
 			return nil
 		}

@@ -41,7 +41,7 @@ const secretToken = "e2e-t0ken-6b1f0c9d2a"
 
 // remote is a workspace as the API tells it.
 type remote struct {
-	ID, Name, Status, VMIP, ErrorMessage string
+	ID, Name, Status, VMIP, ErrorMessage, Shortage string
 }
 
 // ask asks the dashboard's API and returns the status and the body.
@@ -348,16 +348,20 @@ func holds(t *testing.T, file, word string) bool {
 
 // limitsTest reads what the kernel holds the container to.
 func limitsTest(t *testing.T, i *instance, w remote) {
+	memory := i.limits(t, w).Memory.Limit
+	if slice := i.sh(t, "cat /sys/fs/cgroup/user.slice/user-990.slice/user@990.service/workspaces.slice/memory.max"); memory <= 0 || slice != fmt.Sprint(i.limits(t, w).Memory.Max) {
+		t.Errorf("it may use %d bytes, all together %s", memory, slice)
+	}
 	out := i.inside(t, w, `cd /sys/fs/cgroup; cat memory.max cpu.max pids.max; id -un; sudo -n id -u
 		grep -E '^(Seccomp|CapBnd):' /proc/self/status; cat /proc/self/uid_map; test -w / || echo 'root is not mine'`)
-	for _, want := range []string{"4294967296\n", "200000 100000\n", "4096\n", "admin\n0\n", "Seccomp:\t2"} {
+	for _, want := range []string{fmt.Sprintf("%d\n", memory), "200000 100000\n", "4096\n", "admin\n0\n", "Seccomp:\t2"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}
 	}
 	daily := i.inside(t, w, `cat /proc/sys/net/ipv4/ping_group_range; df -B1 --output=size /dev/shm | tail -n 1
 		ping -c 1 -W 5 127.0.0.1 >/dev/null && echo 'ping works'; git config filter.lfs.process; gpg --version | head -n 1`)
-	for _, want := range []string{"0\t65535\n", "1073741824\n", "ping works\n", "git-lfs filter-process\n", "gpg (GnuPG)"} {
+	for _, want := range []string{"0\t65535\n", fmt.Sprintf("%d\n", memory/4), "ping works\n", "git-lfs filter-process\n", "gpg (GnuPG)"} {
 		if !strings.Contains(daily, want) {
 			t.Errorf("no %q in:\n%s", want, daily)
 		}
