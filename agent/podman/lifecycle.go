@@ -233,7 +233,10 @@ func (e *Engine) Terminate(ctx context.Context, id string) error {
 
 		signal := cmp.Or(c.Config.StopSignal, "SIGTERM")
 		err = containers.Kill(ctx, containerName(id), new(containers.KillOptions).WithSignal(signal))
-		if now, inspectErr := inspect(ctx, id); err != nil && inspectErr == nil && status(now.State.Status, now.State.Pid) != agent.ContainerRunning {
+		if err == nil {
+			return nil
+		}
+		if now, inspectErr := inspect(ctx, id); inspectErr == nil && status(now.State.Status, now.State.Pid) != agent.ContainerRunning {
 			return nil // it has just ended
 		}
 		return err
