@@ -102,7 +102,7 @@ func (a *stubAgent) start() {
 	a.t.Helper()
 	a.process = exec.Command(filepath.Join(a.dir, "rockpool-agent"), "serve")
 	a.process.Stdout, a.process.Stderr = &a.said, &a.said
-	a.process.Env = append(os.Environ(), "RUNTIME=stub", "ROCKPOOL_STUB_DELAY=50ms", "ROCKPOOL_STUB_PAGES=false",
+	a.process.Env = append(os.Environ(), "RUNTIME=stub", "ROCKPOOL_STUB_DELAY=5ms", "ROCKPOOL_STUB_PAGES=false",
 		"ROCKPOOL_DATABASE="+filepath.Join(a.dir, "rockpool.db"), "ROCKPOOL_SOCKET="+filepath.Join(a.dir, "agent.sock"),
 		"ROCKPOOL_SETUP_DIR="+a.dir, "ROCKPOOL_CHANNEL="+filepath.Join(a.dir, "no-channel"))
 	if err := a.process.Start(); err != nil {

@@ -19,15 +19,27 @@ type choice struct {
 // from what it allows by a conflict.
 var choices = map[agent.Status][]choice{
 	"":                   {{Create, 1}},
-	agent.StatusCreating: {{Look, 14}, {Stop, 2}, {Delete, 2}, {AddPort, 1}},
+	agent.StatusCreating: {{Stop, 2}, {Delete, 2}, {AddPort, 1}},
 	agent.StatusRunning:  {{Write, 12}, {Edit, 4}, {Save, 4}, {AddPort, 3}, {RemovePort, 2}, {Stop, 3}, {Start, 1}, {Delete, 1}},
-	agent.StatusStopping: {{Look, 8}, {Delete, 1}, {Start, 1}},
+	agent.StatusStopping: {{Delete, 1}, {Start, 1}},
 	agent.StatusStopped:  {{Start, 8}, {Delete, 2}, {Stop, 1}},
 	agent.StatusError:    {{Look, 1}},
 }
 
 // leaving are the choices while a workspace is on its way out.
-var leaving = []choice{{Look, 8}, {Delete, 1}, {Start, 1}}
+var leaving = []choice{{Delete, 1}, {Start, 1}}
+
+// onItsWay is that of a workspace on its way out, beside the product's own states
+// in which a workspace does not stay.
+const onItsWay agent.Status = "leaving"
+
+// Most of the time a client waits for a state in which a workspace stays, however
+// long that takes; else only for some looks, at most maxLooks, and then it asks
+// for what the state allows.
+const (
+	impatient = 4 // one time in so many
+	maxLooks  = 12
+)
 
 // The ranges that the generator chooses from: few names, so that what is there
 // is replaced as often as it is added to.
@@ -42,7 +54,10 @@ const (
 func (c *Client) Next(status agent.Status) Operation {
 	list := choices[status]
 	if status != "" && !c.known.exists {
-		list = leaving
+		list, status = leaving, onItsWay
+	}
+	if c.waits(status) {
+		return Operation{Kind: Look}
 	}
 	sum := 0
 	for _, ch := range list {
@@ -54,6 +69,29 @@ func (c *Client) Next(status agent.Status) Operation {
 		pick -= list[i].weight
 	}
 	return c.fill(Operation{Kind: list[i].kind})
+}
+
+// waits reports whether the client waits for another state of the workspace.
+func (c *Client) waits(status agent.Status) bool {
+	switch status {
+	case agent.StatusCreating, agent.StatusStopping, onItsWay:
+	default:
+		c.waitsIn = ""
+		return false
+	}
+
+	if c.waitsIn != status {
+		c.waitsIn, c.looks = status, -1
+		if c.random.IntN(impatient) == 0 {
+			c.looks = c.random.IntN(maxLooks)
+		}
+	}
+	if c.looks == 0 {
+		c.waitsIn = "" // whatever comes of it is another wait
+		return false
+	}
+	c.looks--
+	return true
 }
 
 // fill chooses the rest of an operation.

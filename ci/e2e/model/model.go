@@ -128,6 +128,9 @@ type Client struct {
 	open    *Operation // asked for, and never answered
 	history []string   // every content of the preference
 	said    []string   // what was acknowledged since the round began
+
+	waitsIn agent.Status // state whose end it waits for; "" for none
+	looks   int          // how many it still takes before it asks for something; negative: it only waits
 }
 
 // NewClient returns a client whose workspace is not there yet. What it chooses
@@ -143,7 +146,7 @@ func (c *Client) Begin(seed uint64, round int) {
 	for _, b := range []byte(c.Name) {
 		salt = salt*31 + uint64(b)
 	}
-	c.random, c.said = rand.New(rand.NewPCG(seed, salt)), nil
+	c.random, c.said, c.waitsIn = rand.New(rand.NewPCG(seed, salt)), nil, ""
 }
 
 // Acknowledged lists what was acknowledged since the round began.
