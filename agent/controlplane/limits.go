@@ -69,6 +69,9 @@ func (c *ControlPlane) SetLimits(ctx context.Context, id string, l agent.Limits)
 	if err := capacity.Validate(l); err != nil {
 		return agent.LimitState{}, err
 	}
+	if l.Disk != 0 && c.cfg.Quotas == nil {
+		return agent.LimitState{}, agent.Errorf(agent.CodeValidation, "Nothing limits what workspaces take of this VM's disk: leave diskBytes at 0")
+	}
 	l.Memory -= l.Memory % memoryQuantum
 
 	var was agent.Limits
