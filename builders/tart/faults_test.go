@@ -164,12 +164,14 @@ func TestCheck_Faults(t *testing.T) {
 			m.Annotations[diskSizeAnnotation] = "5246976"
 		}, tartcheck.ErrDisk, "6295552"},
 
-		"unknown nvram":        {replace(8, make([]byte, 131072)), tartcheck.ErrNVRAM, "fa43239bcee7b97ca62f007cc68487560a39e19f74f3dde7486db3f98df8e471"},
-		"no JSON":              {replace(0, []byte("{")), tartcheck.ErrConfig, "layer 0"},
-		"one processor":        {config(`"cpuCountMin": 2`, `"cpuCountMin": 1`), tartcheck.ErrConfig, "processors"},
-		"for macOS":            {config(`"linux"`, `"darwin"`), tartcheck.ErrConfig, "os is not linux"},
-		"for amd64":            {config(`"arm64"`, `"amd64"`), tartcheck.ErrConfig, "arch is not arm64"},
-		"the config for amd64": {func(t *testing.T, dir string, m *wireManifest) { putBlob(t, dir, []byte(`{"architecture":"amd64"}`), &m.Config) }, tartcheck.ErrLayout, "amd64"},
+		"unknown nvram": {replace(8, make([]byte, 131072)), tartcheck.ErrNVRAM, "fa43239bcee7b97ca62f007cc68487560a39e19f74f3dde7486db3f98df8e471"},
+		"no JSON":       {replace(0, []byte("{")), tartcheck.ErrConfig, "layer 0"},
+		"one processor": {config(`"cpuCountMin": 2`, `"cpuCountMin": 1`), tartcheck.ErrConfig, "processors"},
+		"for macOS":     {config(`"linux"`, `"darwin"`), tartcheck.ErrConfig, "os is not linux"},
+		"for amd64":     {config(`"arm64"`, `"amd64"`), tartcheck.ErrConfig, "arch is not arm64"},
+		"the config for amd64": {func(t *testing.T, dir string, m *wireManifest) {
+			putBlob(t, dir, []byte(`{"architecture":"amd64"}`), &m.Config)
+		}, tartcheck.ErrLayout, "amd64"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := writeChunks(t, disk, 2)
