@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sort"
@@ -24,8 +25,8 @@ type Package struct {
 
 // Artifact is one file that a build leaves behind.
 type Artifact struct {
-	File   string `json:"file"`   // base name, beside the manifest
-	Format string `json:"format"` // qcow2, raw, kernel, initrd
+	File   string `json:"file"`   // name beside the manifest; of a file in a directory there, a path with slashes
+	Format string `json:"format"` // qcow2, raw, kernel, initrd, tart, tart-oci
 	Size   int64  `json:"size"`   // bytes on disk
 	SHA256 string `json:"sha256"`
 }
@@ -85,6 +86,29 @@ func Describe(path, format string) (Artifact, error) {
 		return Artifact{}, fmt.Errorf("describe artifact %s: %w", path, err)
 	}
 	return Artifact{File: filepath.Base(path), Format: format, Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
+}
+
+// DescribeDirectory hashes the files of the directory dir, in order of their
+// names.
+func DescribeDirectory(dir, format string) ([]Artifact, error) {
+	var all []Artifact
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		a, err := Describe(path, format)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(filepath.Dir(dir), path)
+		a.File = filepath.ToSlash(rel)
+		all = append(all, a)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("describe artifact %s: %w", dir, err)
+	}
+	return all, nil
 }
 
 // ReadManifest reads what [Manifest.Write] wrote.

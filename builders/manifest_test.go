@@ -115,3 +115,28 @@ func TestStopwatch_Do(t *testing.T) {
 		t.Errorf("said %q, steps %+v", said.String(), w.Steps)
 	}
 }
+
+// TestDescribeDirectory: each file has its path beside the manifest.
+func TestDescribeDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "x.tart")
+	if err := os.MkdirAll(filepath.Join(dir, "blobs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"index", "blobs/b", "blobs/a"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := builders.DescribeDirectory(dir, "tart")
+	if err != nil || len(all) != 3 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	for i, want := range []string{"x.tart/blobs/a", "x.tart/blobs/b", "x.tart/index"} {
+		if a := all[i]; a.File != want || a.Format != "tart" || a.Size == 0 || len(a.SHA256) != 64 {
+			t.Errorf("artifact %d is %+v, want %s", i, a, want)
+		}
+	}
+	if _, err := builders.DescribeDirectory(filepath.Join(dir, "none"), "tart"); err == nil {
+		t.Error("no error of a directory that is not there")
+	}
+}

@@ -27,7 +27,17 @@ const (
 var (
 	Suites        = []string{"trixie", "bookworm"}
 	Architectures = []string{"amd64", "arm64"}
-	Formats       = []string{"qcow2", "raw"}
+	Formats       = []string{"qcow2", "raw", TartFormat}
+)
+
+const (
+	// TartFormat is a VM for Tart on a Mac. In a manifest it is the format of the
+	// files of its directory, and TartArtifactFormat that of its OCI artifact's.
+	TartFormat         = "tart"
+	TartArtifactFormat = "tart-oci"
+	// TartArchitecture is the only one that Macs run at full speed, and Tart at
+	// all.
+	TartArchitecture = "arm64"
 )
 
 // Sizes in bytes.
@@ -112,6 +122,10 @@ func (s Spec) Validate() error {
 		if !slices.Contains(Formats, f) {
 			faults = append(faults, fmt.Errorf("FORMATS contains %q: use a comma-separated list of %s", f, strings.Join(Formats, ", ")))
 		}
+	}
+
+	if slices.Contains(s.Formats, TartFormat) && s.Architecture != TartArchitecture {
+		faults = append(faults, fmt.Errorf("FORMATS contains %q, which is for %s alone: set ARCH=%s, or leave it out", TartFormat, TartArchitecture, TartArchitecture))
 	}
 
 	if s.DiskSize < MinDiskSize || s.DiskSize > MaxDiskSize || s.DiskSize%MiB != 0 {

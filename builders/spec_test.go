@@ -61,7 +61,20 @@ func TestSpec_UUID(t *testing.T) {
 func ExampleSpec_Validate() {
 	s := builders.Spec{Suite: "trixie", Architecture: "amd64", DiskSize: 4 * builders.GiB, SourceDateEpoch: 1, Formats: []string{"vmdk"}}
 	fmt.Println(s.Validate())
-	// Output: FORMATS contains "vmdk": use a comma-separated list of qcow2, raw
+	// Output: FORMATS contains "vmdk": use a comma-separated list of qcow2, raw, tart
+}
+
+// TestSpec_ValidateTart: only arm64 is for a Mac, and the sentence says so.
+func TestSpec_ValidateTart(t *testing.T) {
+	s := builders.Spec{SourceDateEpoch: 1, Formats: []string{"qcow2", "tart"}}
+	s.FillDefaults()
+	if err := s.Validate(); err == nil || !strings.Contains(err.Error(), "arm64 alone: set ARCH=arm64") {
+		t.Errorf("amd64: error %v", err)
+	}
+	s.Architecture = "arm64"
+	if err := s.Validate(); err != nil {
+		t.Errorf("arm64: %v", err)
+	}
 }
 
 // TestSpec_Digest: whatever a field says counts.

@@ -105,4 +105,10 @@ build {
     cache_directory     = var.cache_directory
     keep_input_artifact = contains(var.spec.formats, "raw")
   }
+
+  # A block of its own: it too starts from the raw disk.
+  post-processor "rootvm-tart" {
+    name                = "tart"
+    keep_input_artifact = contains(var.spec.formats, "raw")
+  }
 }

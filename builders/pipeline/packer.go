@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rockpool/rootvm/builders"
@@ -162,14 +163,23 @@ func (p *Pipeline) runPacker(ctx context.Context, cacheLock *os.File, packer str
 		return "", err
 	}
 	args := []string{"build", "-color=false", "-timestamp-ui=false", "-var-file=" + settings}
-	if !slices.Contains(p.Spec.Formats, "qcow2") {
-		args = append(args, "-except=qcow2")
+	if left := leftOut(p.Spec.Formats); len(left) > 0 {
+		args = append(args, "-except="+strings.Join(left, ","))
 	}
 	p.printLine("==> packer build packer/")
 	if err := p.packerCommand(ctx, cacheLock, packer, append(args, filepath.Join(p.Source, "packer"))...); err != nil {
 		return "", fmt.Errorf("packer build: %w", err)
 	}
 	return out, nil
+}
+
+// postProcessors are the names of the template's, each that of the format it
+// makes. The builder makes the others.
+var postProcessors = []string{"qcow2", builders.TartFormat}
+
+// leftOut are the post-processors whose formats nobody asked for.
+func leftOut(formats []string) []string {
+	return slices.DeleteFunc(slices.Clone(postProcessors), func(name string) bool { return slices.Contains(formats, name) })
 }
 
 func writeVariables(file string, v variables) error {

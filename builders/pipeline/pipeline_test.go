@@ -34,15 +34,22 @@ func finished(t *testing.T, p *Pipeline, content string) string {
 	t.Helper()
 	out := t.TempDir()
 	m := builders.Manifest{Name: p.Spec.Name(), InputDigest: content}
-	for suffix, format := range map[string]string{".qcow2": "qcow2", ".vmlinuz": "kernel"} {
-		path := filepath.Join(out, m.Name+suffix)
-		if err := os.WriteFile(path, []byte(content+format), 0o644); err != nil {
+	for _, file := range []struct{ suffix, format string }{
+		{".qcow2", "qcow2"}, {".vmlinuz", "kernel"}, {".tart/config.json", "tart"}, {".tart/disk.img", "tart"},
+		{".tart.oci/blobs/sha256/" + content, "tart-oci"}, {".tart.oci/index.json", "tart-oci"},
+	} {
+		path := filepath.Join(out, m.Name+file.suffix)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		a, err := builders.Describe(path, format)
+		if err := os.WriteFile(path, []byte(content+file.format), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		a, err := builders.Describe(path, file.format)
 		if err != nil {
 			t.Fatal(err)
 		}
+		a.File = m.Name + file.suffix
 		m.Artifacts = append(m.Artifacts, a)
 	}
 	if err := m.Write(filepath.Join(out, m.Name+".manifest.json")); err != nil {
@@ -66,7 +73,7 @@ func TestPipeline_Promote(t *testing.T) {
 		}
 	}
 	sums, err := os.ReadFile(filepath.Join(p.Dist, "SHA256SUMS"))
-	if err != nil || strings.Count(string(sums), "\n") != 2 {
+	if err != nil || strings.Count(string(sums), "\n") != 6 {
 		t.Errorf("SHA256SUMS = %q, %v", sums, err)
 	}
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,8 +57,10 @@ func (p promotion) run(out string, m builders.Manifest) error {
 	switched.Artifacts = slices.Clone(m.Artifacts)
 	for i, a := range m.Artifacts {
 		switched.Artifacts[i].File = incoming + a.File
-		to := filepath.Join(p.dist, incoming+a.File)
-		if err := p.step("bring "+a.File+" to dist", func() error { return move(filepath.Join(out, a.File), to) }); err != nil {
+	}
+	for _, name := range namesOf(m) {
+		to := filepath.Join(p.dist, incoming+name)
+		if err := p.step("bring "+name+" to dist", func() error { return move(filepath.Join(out, name), to) }); err != nil {
 			return err
 		}
 	}
@@ -85,7 +88,7 @@ func (p promotion) settle() error {
 		return err
 	}
 	for _, file := range left {
-		if err := p.step("remove "+filepath.Base(file), func() error { return os.Remove(file) }); err != nil {
+		if err := p.step("remove "+filepath.Base(file), func() error { return os.RemoveAll(file) }); err != nil {
 			return err
 		}
 	}
@@ -101,12 +104,13 @@ func unsettled(m builders.Manifest) bool {
 // giveNames gives the files that m names the names that people know.
 func (p promotion) giveNames(m builders.Manifest) error {
 	for i, a := range m.Artifacts {
-		name := strings.TrimPrefix(a.File, incoming)
+		m.Artifacts[i].File = strings.TrimPrefix(a.File, incoming)
+	}
+	for _, name := range namesOf(m) {
 		err := p.step("name "+name, func() error { return linkOver(filepath.Join(p.dist, incoming+name), filepath.Join(p.dist, name)) })
 		if err != nil {
 			return err
 		}
-		m.Artifacts[i].File = name
 	}
 	if err := p.step("make the names durable", func() error { return syncDir(p.dist) }); err != nil {
 		return err
@@ -117,44 +121,85 @@ func (p promotion) giveNames(m builders.Manifest) error {
 	return p.step("make the manifest durable", func() error { return syncDir(p.dist) })
 }
 
-// move renames and makes the content durable, or copies where the two lie on
-// different file systems.
+// namesOf are the files and directories beside the manifest that m's files are,
+// or are in.
+func namesOf(m builders.Manifest) []string {
+	var names []string
+	for _, a := range m.Artifacts {
+		name, _, _ := strings.Cut(a.File, "/")
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// move renames a file or directory and makes the content durable, or copies
+// where the two lie on different file systems.
 func move(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		if err := copyOver(from, to); err != nil {
 			return err
 		}
-		return os.Remove(from)
+		return os.RemoveAll(from)
 	}
-	f, err := os.Open(to)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return syncAll(to)
 }
 
 // linkOver lets the name to, whatever it named, name the file from in one step.
-// Where links are impossible it is a copy.
+// Of a directory it makes another with the same files, and then there is a moment
+// without any under the name: from is whole all the time, and the manifest names
+// that. Where links are impossible it is a copy.
 func linkOver(from, to string) error {
 	between := filepath.Join(filepath.Dir(to), "."+filepath.Base(to)+"0") // as [builders.UnfinishedFiles]
-	if err := os.Remove(between); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.RemoveAll(between); err != nil {
 		return err
 	}
-	if err := os.Link(from, between); err != nil {
+	if err := linkAll(from, between); err != nil {
 		return copyOver(from, to)
+	}
+
+	if isDirectory(from) || isDirectory(to) {
+		if err := os.RemoveAll(to); err != nil {
+			return err
+		}
 	}
 	if err := os.Rename(between, to); err != nil {
 		return err
 	}
 	// When both names were the same file already, rename(2) leaves them.
-	if err := os.Remove(between); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+	return os.RemoveAll(between)
 }
 
-// copyOver replaces a file by a durable copy of another in one step.
+// linkAll links a file, or makes a directory of links to the files of another.
+func linkAll(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if !d.IsDir() {
+			return os.Link(path, filepath.Join(to, rel))
+		}
+		dir := filepath.Join(to, rel)
+		return errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755))
+	})
+}
+
+func isDirectory(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
+}
+
+// copyOver replaces a file by a durable copy of another in one step, or a
+// directory with a moment between, as [linkOver] does.
 func copyOver(from, to string) error {
+	if isDirectory(from) {
+		return copyDirectoryOver(from, to)
+	}
 	f, err := builders.CreateFile(to)
 	if err != nil {
 		return err
@@ -164,6 +209,37 @@ func copyOver(from, to string) error {
 		return fmt.Errorf("copy: %w", err)
 	}
 	return f.CloseAtomicallyReplace()
+}
+
+func copyDirectoryOver(from, to string) error {
+	between := filepath.Join(filepath.Dir(to), "."+filepath.Base(to)+"0")
+	if err := os.RemoveAll(between); err != nil {
+		return err
+	}
+	if err := exec.Command("cp", "-R", "-p", "--sparse=always", from, between).Run(); err != nil {
+		return fmt.Errorf("copy: %w", err)
+	}
+	if err := syncAll(between); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	return os.Rename(between, to)
+}
+
+// syncAll makes a file, or a directory and all in it, durable.
+func syncAll(path string) error {
+	return filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Sync(), f.Close())
+	})
 }
 
 func syncDir(dir string) error {

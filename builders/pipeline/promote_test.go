@@ -2,10 +2,11 @@ package pipeline
 
 import (
 	"errors"
-	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rockpool/rootvm/builders"
@@ -24,7 +25,7 @@ func wholeImage(t *testing.T, p *Pipeline) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got != a {
+		if got.File = a.File; got != a {
 			t.Fatalf("%s is not the file of the image %s", a.File, m.InputDigest)
 		}
 	}
@@ -105,19 +106,28 @@ func TestPromotion_CutOff(t *testing.T) {
 // sums that are theirs.
 func settled(t *testing.T, p *Pipeline, after string) {
 	t.Helper()
-	entries, err := os.ReadDir(p.Dist)
+	var names []string
+	err := filepath.WalkDir(p.Dist, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			names = append(names, strings.TrimPrefix(path, p.Dist+"/"))
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
+	m, _ := p.Manifest()
 	name := p.Spec.Name()
-	if want := fmt.Sprint([]string{"SHA256SUMS", name + ".manifest.json", name + ".qcow2", name + ".vmlinuz"}); fmt.Sprint(names) != want {
+	want := []string{
+		"SHA256SUMS", name + ".manifest.json", name + ".qcow2", name + ".tart/config.json", name + ".tart/disk.img",
+		name + ".tart.oci/blobs/sha256/" + m.InputDigest, name + ".tart.oci/index.json", name + ".vmlinuz",
+	}
+	slices.Sort(names)
+	slices.Sort(want)
+	if !slices.Equal(names, want) {
 		t.Errorf("after %q dist/ holds %v, want %s", after, names, want)
 	}
-	if m, _ := p.Manifest(); unsettled(m) || !p.summed(m) {
+	if unsettled(m) || !p.summed(m) {
 		t.Errorf("after %q the manifest or the sums name other files", after)
 	}
 }
@@ -147,4 +157,29 @@ func TestPipeline_ImageSettles(t *testing.T) {
 		t.Fatal(err)
 	}
 	settled(t, p, "Image")
+}
+
+// TestCopyOver_Directory: where directories cannot be moved or linked, as between
+// file systems, the copy is the whole, and nothing of the old one is in it.
+func TestCopyOver_Directory(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	for _, file := range []string{"from/blobs/new", "to/blobs/old", ".to0/left"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, file)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if err := copyOver(from, to); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]bool{"from/blobs/new": true, "to/blobs/new": true, "to/blobs/old": false, ".to0": false} {
+		info, err := os.Stat(filepath.Join(dir, file))
+		if (err == nil) != want || want && info.Mode() != 0o600 {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
 }

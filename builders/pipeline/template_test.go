@@ -95,3 +95,36 @@ func TestTemplate_PassesTheSpec(t *testing.T) {
 		t.Errorf("the template passes %v of the Spec, which has %v", passed, want)
 	}
 }
+
+// TestTemplate_PostProcessors holds the names of the template's post-processors
+// against those that a build leaves out: Packer takes an unknown name for none.
+func TestTemplate_PostProcessors(t *testing.T) {
+	var named []string
+	for _, block := range template(t) {
+		if block.Type != "build" {
+			continue
+		}
+		for _, inner := range block.Body.Blocks {
+			if inner.Type != "post-processor" {
+				continue
+			}
+			name, diags := inner.Body.Attributes["name"].Expr.Value(nil)
+			if diags.HasErrors() {
+				t.Fatal(diags)
+			}
+			named = append(named, name.AsString())
+			if inner.Labels[0] != "rootvm-"+name.AsString() {
+				t.Errorf("the post-processor %s is named %s", inner.Labels[0], name.AsString())
+			}
+		}
+	}
+	if !slices.Equal(named, postProcessors) {
+		t.Errorf("the template has %v, a build leaves out of %v", named, postProcessors)
+	}
+
+	for formats, want := range map[string]string{"qcow2": "tart", "raw": "qcow2,tart", "tart": "qcow2", "qcow2,tart": ""} {
+		if got := strings.Join(leftOut(strings.Split(formats, ",")), ","); got != want {
+			t.Errorf("FORMATS=%s leaves out %q, want %q", formats, got, want)
+		}
+	}
+}

@@ -1,8 +1,8 @@
-//go:generate go tool packer-sdc mapstructure-to-hcl2 -type Config,QCOW2Config
+//go:generate go tool packer-sdc mapstructure-to-hcl2 -type Config,QCOW2Config,TartConfig
 
 // Package rootvm is the Packer plugin's inside: a builder that makes the Root
-// VM's disk without booting it, and a post-processor that packs the disk as
-// qcow2. It owns a work directory for the length of one build and writes
+// VM's disk without booting it, and post-processors that pack the disk as qcow2
+// and as a VM for Tart. It owns a work directory for the length of one build and writes
 // finished files to an output directory; it knows nothing of the host that
 // will run the image and must not import the agent.
 package rootvm

@@ -21,9 +21,6 @@ import (
 )
 
 const (
-	// Architecture is the only one that Tart's Macs run.
-	Architecture = "arm64"
-
 	// sectorSize divides a disk: Virtualization.framework takes no other, and
 	// Tart checks nothing.
 	sectorSize = 512
@@ -101,8 +98,8 @@ func (c Config) Validate() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 
-	if c.Arch != Architecture {
-		fault("Tart runs %s only, not %s: set ARCH=%s", Architecture, c.Arch, Architecture)
+	if c.Arch != builders.TartArchitecture {
+		fault("Tart runs %s only, not %s: set ARCH=%s", builders.TartArchitecture, c.Arch, builders.TartArchitecture)
 	}
 	if c.Version != 1 || c.OS != "linux" || c.DiskFormat != "raw" {
 		fault("version %d, os %q, diskFormat %q: the formats here are version 1, linux and raw", c.Version, c.OS, c.DiskFormat)

@@ -22,7 +22,7 @@ import (
 )
 
 func spec() builders.Spec {
-	s := builders.Spec{Architecture: Architecture, SourceDateEpoch: 1_700_000_000}
+	s := builders.Spec{Architecture: builders.TartArchitecture, SourceDateEpoch: 1_700_000_000}
 	s.FillDefaults()
 	return s
 }

@@ -1,5 +1,5 @@
 // Command packer-plugin-rootvm is the Packer plugin that builds the Root VM's
-// image: the builder "rootvm" and the post-processor "rootvm-qcow2".
+// image: the builder "rootvm" and the post-processors "rootvm-qcow2" and "rootvm-tart".
 package main
 
 import (
@@ -24,6 +24,7 @@ func main() {
 	set := plugin.NewSet()
 	set.RegisterBuilder(plugin.DEFAULT_NAME, new(rootvm.Builder))
 	set.RegisterPostProcessor("qcow2", new(rootvm.QCOW2))
+	set.RegisterPostProcessor("tart", new(rootvm.Tart))
 	set.SetVersion(version.NewPluginVersion(builders.Version, builders.Prerelease, ""))
 	if err := set.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
