@@ -69,6 +69,11 @@ func (Rootvm) Build(ctx context.Context) error { return build(ctx, (*pipeline.Pi
 // Lock resolves the package locks anew (maintainers).
 func (Rootvm) Lock(ctx context.Context) error { return build(ctx, (*pipeline.Pipeline).Locks) }
 
+// Push copies the image's Tart artifact in dist/ to a registry: reference [--plain-http].
+func (Rootvm) Push(ctx context.Context) error {
+	return buildWith(ctx, "rootvm:push", func(p *pipeline.Pipeline, args []string) error { return p.Push(ctx, args) })
+}
+
 // Image makes the workspace image into dist/: [--platform list] [--push reference] [--plain-http].
 func (Workspace) Image(ctx context.Context) error {
 	return buildWith(ctx, "workspace:image", func(p *pipeline.Pipeline, args []string) error { return p.Workspaces().Command(ctx, args) })

@@ -1,7 +1,7 @@
 // Command rockpool-release gives what was built to others. It is a program of
 // its own, so that nobody else compiles the clients of registries.
 //
-//	rockpool-release push [--plain-http] LAYOUT REFERENCE
+//	rockpool-release push [--plain-http] [--tart] LAYOUT REFERENCE
 package main
 
 import (

@@ -26,6 +26,7 @@ func TestRun(t *testing.T) {
 		{"help", []string{"push", "--help"}, 0, "-plain-http"},
 		{"push without a reference", []string{"push", "dir"}, 1, "a layout and a reference"},
 		{"no reference", []string{"push", t.TempDir(), "A B"}, 1, "no reference to a registry"},
+		{"no Tart artifact", []string{"push", "--tart", ocitest.Layout(t, "arm64"), "r.example/a:b"}, 1, "layers out of order"},
 	} {
 		var out, err bytes.Buffer
 		code := run(t.Context(), c.args, strings.NewReader(""), &out, &err, func(string) string { return "" })

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/rockpool/rootvm/builders/tart/tartcheck"
 	"github.com/rockpool/rootvm/images/registry"
 )
 
-const usage = "usage: rockpool-release push [--plain-http] LAYOUT REFERENCE"
+const usage = "usage: rockpool-release push [--plain-http] [--tart] LAYOUT REFERENCE"
 
 // errUsage is a fault of the command line that was told already.
 var errUsage = errors.New("usage")
@@ -32,8 +33,8 @@ func run(ctx context.Context, args []string, _ io.Reader, _, stderr io.Writer, e
 	return 0
 }
 
-// push copies an OCI layout to a registry. It reads the variable
-// REGISTRY_AUTH_FILE.
+// push copies an OCI layout to a registry and says its progress on stderr. It
+// reads the variable REGISTRY_AUTH_FILE.
 func push(ctx context.Context, args []string, stderr io.Writer, env func(string) string) error {
 	flags := flag.NewFlagSet("rockpool-release push", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -42,6 +43,7 @@ func push(ctx context.Context, args []string, stderr io.Writer, env func(string)
 		flags.PrintDefaults()
 	}
 	plain := flags.Bool("plain-http", false, "the registry has no TLS, or a certificate nobody knows")
+	tart := flags.Bool("tart", false, "the layout is a VM for Tart: check all of it before, since Tart does not")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return nil
@@ -52,7 +54,13 @@ func push(ctx context.Context, args []string, stderr io.Writer, env func(string)
 		return errors.New("push needs a layout and a reference")
 	}
 
+	if *tart {
+		if err := tartcheck.Layout(ctx, flags.Arg(0), ""); err != nil {
+			return err
+		}
+	}
 	return registry.Push(ctx, flags.Arg(0), registry.Destination{
 		Reference: flags.Arg(1), PlainHTTP: *plain, AuthFile: env("REGISTRY_AUTH_FILE"),
+		Say: func(line string) { fmt.Fprintln(stderr, " ", line) },
 	})
 }

@@ -19,15 +19,21 @@ func (p *Pipeline) releaseProgram() string {
 // Push copies the workspace image in dist/, which must be up to date, to a
 // registry.
 func (p *Pipeline) Push(ctx context.Context, m Manifest, reference string) error {
+	return p.PushLayout(ctx, filepath.Join(p.Dist, m.Layout), reference)
+}
+
+// PushLayout copies an OCI layout to a registry, with further flags of
+// rockpool-release.
+func (p *Pipeline) PushLayout(ctx context.Context, layout, reference string, flags ...string) error {
 	if err := toolchain.Build(ctx, p.Source, "./cmd/rockpool-release", p.releaseProgram(), toolchain.Plain, p.Out); err != nil {
 		return err
 	}
 
-	args := []string{"push"}
+	args := append([]string{"push"}, flags...)
 	if p.PlainHTTP {
 		args = append(args, "--plain-http")
 	}
-	cmd := exec.CommandContext(ctx, p.releaseProgram(), append(args, filepath.Join(p.Dist, m.Layout), reference)...)
+	cmd := exec.CommandContext(ctx, p.releaseProgram(), append(args, layout, reference)...)
 	cmd.Stdout, cmd.Stderr = p.Out, p.Out
 	cmd.Env = append(os.Environ(), p.credentials()...)
 	return cmd.Run()
