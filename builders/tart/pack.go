@@ -30,7 +30,7 @@ const (
 // buffers that the next segment uses again.
 type segment struct {
 	plain, packed []byte
-	hole          bool // plain is zeros
+	hole          bool // it is zeros, and plain says nothing but its size
 	packedDone    chan struct{}
 }
 
@@ -87,10 +87,13 @@ type packing struct {
 	disk    *os.File
 	workers int
 
-	free chan *segment // empty ones; all there are
-	jobs chan *segment // filled ones
-	hole func() ([]byte, error)
+	free chan *segment          // empty ones; all there are
+	jobs chan *segment          // filled ones
+	hole func() ([]byte, error) // a whole segment of zeros, packed
 }
+
+// zeros are the content of a hole.
+var zeros [segmentSize]byte
 
 func newPacking(disk *os.File, workers int) *packing {
 	p := &packing{disk: disk, workers: workers, free: make(chan *segment, 4*workers), jobs: make(chan *segment)}
@@ -98,9 +101,9 @@ func newPacking(disk *os.File, workers int) *packing {
 		p.free <- newSegment()
 	}
 	p.hole = sync.OnceValues(func() ([]byte, error) {
-		zeros := newSegment()
-		err := zeros.pack(new(lz4.CompressorCCompat))
-		return zeros.packed, err
+		hole := newSegment()
+		err := hole.pack(new(lz4.CompressorCCompat))
+		return hole.packed, err
 	})
 	return p
 }
@@ -136,11 +139,15 @@ func (p *packing) work() error {
 }
 
 func (p *packing) packSegment(s *segment, c *lz4.CompressorCCompat) error {
-	if !s.hole || len(s.plain) < segmentSize {
+	if !s.hole {
 		return s.pack(c)
 	}
-	zeros, err := p.hole()
-	s.packed = append(s.packed[:0], zeros...)
+	if len(s.plain) < segmentSize {
+		clear(s.plain)
+		return s.pack(c)
+	}
+	packed, err := p.hole()
+	s.packed = append(s.packed[:0], packed...)
 	return err
 }
 
@@ -185,11 +192,13 @@ func (p *packing) readChunk(ctx context.Context, c *chunk, ordered chan<- *segme
 		data, filled = overlaps(data, start, end)
 		s.hole = !filled
 		if s.hole {
-			clear(s.plain)
-		} else if _, err := p.disk.ReadAt(s.plain, start); err != nil {
-			return fmt.Errorf("read the disk at %d: %w", start, err)
+			sum.Write(zeros[:len(s.plain)])
+		} else {
+			if _, err := p.disk.ReadAt(s.plain, start); err != nil {
+				return fmt.Errorf("read the disk at %d: %w", start, err)
+			}
+			sum.Write(s.plain)
 		}
-		sum.Write(s.plain)
 
 		p.jobs <- s // a worker always takes it
 		ordered <- s
