@@ -196,7 +196,7 @@ test("the log flows when it is opened", async ({ page }) => {
   await expect(page.getByRole("log")).toBeHidden();
   await page.getByText("Container log").click();
   await expect(page.getByRole("log")).toContainText("serves on port");
-  await expect(page.getByText("Memory", { exact: true })).toBeVisible();
+  await expect(page.getByLabel("Resources").getByText("Memory", { exact: true })).toBeVisible();
 });
 
 test.describe("when the agent is restarted", () => {
