@@ -67,12 +67,6 @@ func previewsTest(t *testing.T, i *instance, w remote, program string) {
 		_ = c.CloseNow()
 	}
 
-	// What ends of itself is started by the next request.
-	i.sh(t, "sudo systemctl kill --signal=KILL rockpool-relay.service")
-	eventually(t, readyLimit, "the preview after the relay's end", func() bool {
-		res, _ := i.get(t, 2, base+"3002/", password)
-		return res.StatusCode == http.StatusOK
-	})
 	i.api(t, "DELETE", "/api/workspaces/"+w.ID+"/ports/3004", nil, http.StatusNoContent)
 	i.api(t, "POST", "/api/workspaces/"+w.ID+"/ports", map[string]any{"port": 3999}, http.StatusCreated)
 	if res, body := i.get(t, 2, base+"3999/", password); res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "Nothing answers on this port") {
@@ -98,6 +92,18 @@ func relayTest(t *testing.T, i *instance) {
 	if got != want {
 		t.Errorf("the relay: %q, want %q", got, want)
 	}
+}
+
+// relayEndTest ends the relay, and with it what is open: the next request starts
+// it.
+func relayEndTest(t *testing.T, i *instance, w remote) {
+	t.Helper()
+	i.api(t, "POST", "/api/workspaces/"+w.ID+"/ports", map[string]any{"port": 3002}, http.StatusCreated)
+	i.sh(t, "sudo systemctl kill --signal=KILL rockpool-relay.service")
+	eventually(t, readyLimit, "the preview after the relay's end", func() bool {
+		res, _ := i.get(t, 2, "/workspace/"+w.Name+"/port/3002/", i.login(t))
+		return res.StatusCode == http.StatusOK
+	})
 }
 
 // sendPreview asks the server for previews.
@@ -136,6 +142,7 @@ func TestPreviews_OwnImage(t *testing.T) {
 	w := i.api(t, "POST", "/api/workspaces", map[string]string{"name": "own-application", "image": host + "/me/application:1"}, http.StatusCreated)
 	w = i.reach(t, w.ID, "running")
 	previewsTest(t, i, w, "application")
+	relayEndTest(t, i, w)
 	i.stopAndDelete(t, w)
 	i.sh(t, "cd /; sudo -u rockpool podman rmi --force "+host+"/me/application:1")
 }
