@@ -409,6 +409,10 @@ func TestActions(t *testing.T) {
 	post(t, p, at+"/ports/x/remove").want(t, 404)
 	post(t, p, at+"/stop").wantRedirect(t, at)
 	get(t, p, at).want(t, 200, "Stopping", `http-equiv="refresh"`, `<a href="?still">`)
+	get(t, p, "/app/workspaces").want(t, 200, "Stopping", `http-equiv="refresh"`, `<a href="?still">`)
+	if still := get(t, p, "/app/workspaces?still"); strings.Contains(still.body, "http-equiv") {
+		t.Error("the list does not hold still")
+	}
 	if still := get(t, p, at+"?still"); strings.Contains(still.body, "http-equiv") || !strings.Contains(still.body, `<a href="?">`) {
 		t.Error("the page does not hold still")
 	}

@@ -85,7 +85,7 @@ func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) er
 	v.layout, v.W, v.MaxPorts, v.CPUs = d.layout(w.Name, listPath), w, agent.MaxPorts, agent.ContainerCPUs
 	v.May = offered(w.Status)
 	v.Live = listPath + "/" + w.ID + "/live"
-	v.Busy = w.Status == agent.StatusCreating || w.Status == agent.StatusStopping
+	v.Busy = moving(w.Status)
 	v.Still = r.URL.Query().Has("still")
 	if v.Steps, err = d.ControlPlane.Steps(ctx, id); err != nil {
 		return err

@@ -34,6 +34,7 @@ func (d *Dashboard) listPage(ctx context.Context, r *http.Request) (listView, er
 	}
 
 	v := listView{layout: d.layout("Workspaces", listPath), First: cursor == ""}
+	v.Still = r.URL.Query().Has("still")
 	v.Live = "/app/workspaces/live"
 	if cursor != "" {
 		v.Live += "?cursor=" + url.QueryEscape(cursor)
@@ -48,6 +49,7 @@ func (d *Dashboard) listPage(ctx context.Context, r *http.Request) (listView, er
 			x.IDE = d.ide(r, w.Name)
 		}
 		v.Rows = append(v.Rows, x)
+		v.Busy = v.Busy || moving(w.Status)
 	}
 
 	v.Regions, err = regions(v, "list")

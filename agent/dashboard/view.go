@@ -194,3 +194,8 @@ func ago(now, t time.Time) string {
 	}
 	return unit(d/(24*time.Hour), "day")
 }
+
+// moving reports whether a state ends by itself.
+func moving(s agent.Status) bool {
+	return s == agent.StatusCreating || s == agent.StatusStopping
+}
