@@ -23,7 +23,14 @@ func (a *attempt) provisionSteps() []jobStep {
 			return rt.Create(ctx, agent.Container{ID: id, Name: a.rec.Name, Image: a.rec.Image, Port: a.rec.Port, Slot: a.rec.Slot, Memory: limits.Memory, Disk: limits.Disk})
 		}},
 		{name: agent.StepStart, title: "Starting the container", limit: 5 * time.Minute, do: func(ctx context.Context) error {
-			return rt.Start(ctx, id)
+			if err := rt.Start(ctx, id); err != nil {
+				return err
+			}
+			limit := a.c.capacity(ctx).Of(a.rec.Limits).Memory
+			if err := a.c.cfg.Memory.SetMemory(ctx, id, limit); err != nil {
+				a.log.Warn("the limit of the memory stays as it was", "err", err)
+			}
+			return nil
 		}},
 		{name: agent.StepConfigure, title: "Configuring the IDE", limit: 2 * time.Minute, do: func(ctx context.Context) error {
 			err := a.configure(ctx, agent.IDEConfig{Name: a.rec.Name, Folder: clone.Folder})

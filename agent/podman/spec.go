@@ -171,9 +171,17 @@ func connect(s *specgen.SpecGenerator, n network, port int) {
 	s.PortMappings = []types.PortMapping{{HostIP: "127.0.0.1", HostPort: uint16(port), ContainerPort: agent.IDEPort, Protocol: "tcp", Range: 1}}
 }
 
-// specHash is the digest of everything that a container is made from.
+// specHash is the digest of what a container is made from. Its memory is left
+// out: another limit is given to the container that is there, with all that was
+// installed in it.
 func specHash(s *specgen.SpecGenerator, digest string) (string, error) {
-	b, err := json.Marshal(s)
+	made := *s
+	made.ShmSize = nil
+	if s.ResourceLimits != nil {
+		limits := *s.ResourceLimits
+		limits.Memory, made.ResourceLimits = nil, &limits
+	}
+	b, err := json.Marshal(&made)
 	if err != nil {
 		return "", fmt.Errorf("encode the container: %w", err)
 	}

@@ -88,10 +88,12 @@ func TestNewSpec_hash(t *testing.T) {
 	if again := hash(func(*agent.Container, *image) {}); again != same {
 		t.Errorf("%s, then %s", same, again)
 	}
+	if hash(func(c *agent.Container, _ *image) { c.Memory = 6 << 30 }) != same {
+		t.Error("another limit of the memory makes another container: what was installed in it would go")
+	}
 	for name, change := range map[string]func(*agent.Container, *image){
 		"name":   func(c *agent.Container, _ *image) { c.Name = "two" },
 		"port":   func(c *agent.Container, _ *image) { c.Port++ },
-		"memory": func(c *agent.Container, _ *image) { c.Memory = 6 << 30 },
 		"slot":   func(c *agent.Container, _ *image) { c.Slot++ },
 		"image":  func(c *agent.Container, _ *image) { c.Image = agent.DefaultImage },
 		"digest": func(_ *agent.Container, i *image) { i.digest = "sha256:2" },
