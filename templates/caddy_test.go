@@ -37,7 +37,7 @@ type front struct {
 	agent *http.Server
 	// upstream is what the agent answers; "" is its 404 page.
 	upstream string
-	preview  string // path of the socket of a preview
+	preview  string          // path of the socket of a preview
 	asked    []*http.Request // what the agent was asked
 	reached  []*http.Request // what reached the workspace
 	bodies   []string        // of those
