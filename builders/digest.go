@@ -71,7 +71,7 @@ func digestFiles(path string, skipped func(fs.DirEntry) bool) (string, error) {
 			return err
 		}
 		fmt.Fprintf(h, "%s %o %d\n", rel, GitMode(info.Mode()), info.Size())
-		return digestContent(h, file, info)
+		return HashContent(h, file, info.Mode())
 	})
 	if err != nil {
 		return "", fmt.Errorf("digest %s: %w", path, err)
@@ -79,8 +79,10 @@ func digestFiles(path string, skipped func(fs.DirEntry) bool) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func digestContent(h io.Writer, file string, info fs.FileInfo) error {
-	if info.Mode()&fs.ModeSymlink != 0 {
+// HashContent writes the content of a file to h, or where a symbolic link says
+// that it leads.
+func HashContent(h io.Writer, file string, mode fs.FileMode) error {
+	if mode&fs.ModeSymlink != 0 {
 		target, err := os.Readlink(file)
 		fmt.Fprintln(h, target)
 		return err

@@ -176,7 +176,7 @@ func (f *Fetcher) fetchOne(ctx context.Context, p builders.Package, file string,
 	// The lock is held on the partial file, so that two builders do not
 	// write the same one. It has a fixed name: what a killed builder got of it
 	// is not got again.
-	unlock, err := lockFile(ctx, final+".part")
+	unlock, err := builders.LockFile(ctx, final+".part")
 	if err != nil {
 		return err
 	}

@@ -8,45 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"github.com/gofrs/flock"
 )
-
-// lockFile makes file when it is absent and holds its flock(2) until unlock is
-// called or the process dies. The lock is on what is at the path: not on a file
-// that was renamed or removed meanwhile.
-func lockFile(ctx context.Context, file string) (unlock func(), err error) {
-	for {
-		l := flock.New(file, flock.SetPermissions(0o644))
-		locked, err := l.TryLockContext(ctx, 50*time.Millisecond)
-		if ctx.Err() != nil {
-			return nil, errors.Join(fmt.Errorf("wait for the builder that holds %s: %w", file, ctx.Err()), l.Close())
-		}
-		if err != nil {
-			return nil, fmt.Errorf("lock %s: %w", file, err)
-		}
-		if locked && atItsPath(l) {
-			return func() { l.Close() }, nil
-		}
-		l.Close()
-	}
-}
-
-// tryLockFile is lockFile for those who have no need to wait.
-func tryLockFile(file string) (unlock func(), ok bool) {
-	l := flock.New(file, flock.SetPermissions(0o644))
-	if locked, err := l.TryLock(); err != nil || !locked || !atItsPath(l) {
-		l.Close()
-		return nil, false
-	}
-	return func() { l.Close() }, true
-}
-
-func atItsPath(l *flock.Flock) bool {
-	a, err1 := l.Stat()
-	b, err2 := os.Stat(l.Path())
-	return err1 == nil && err2 == nil && os.SameFile(a, b)
-}
 
 // Lock lets one build at a time use the cache. It calls waiting once when
 // another build does, and waits for that to end.

@@ -77,7 +77,7 @@ func (f *Fetcher) RootfsArchive(ctx context.Context, ns *userns.Namespace, l *Pa
 		return a, false, fmt.Errorf("bootstrap: %w", err)
 	}
 
-	unlock, err := lockFile(ctx, strings.TrimSuffix(a.File, ".tar")+".lock")
+	unlock, err := builders.LockFile(ctx, strings.TrimSuffix(a.File, ".tar")+".lock")
 	if err != nil {
 		return a, false, fmt.Errorf("bootstrap: %w", err)
 	}
@@ -140,7 +140,7 @@ func removeAbandoned(ns *userns.Namespace, dir string) error {
 
 	for _, file := range left {
 		key, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(file), "."), ".")
-		unlock, ok := tryLockFile(filepath.Join(dir, key+".lock"))
+		unlock, ok := builders.TryLockFile(filepath.Join(dir, key+".lock"))
 		if !ok {
 			continue // a builder is at work, or it is ours
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/userns"
 )
 
@@ -140,7 +141,7 @@ func TestRemoveAbandoned(t *testing.T) {
 		}
 	}
 
-	unlock, err := lockFile(t.Context(), filepath.Join(dir, "alive.lock"))
+	unlock, err := builders.LockFile(t.Context(), filepath.Join(dir, "alive.lock"))
 	if err != nil {
 		t.Fatal(err)
 	}

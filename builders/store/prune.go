@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rockpool/rootvm/builders"
 )
 
 // Entry is a result in the store, for people.
@@ -83,7 +85,7 @@ func (s Store) Prune(size int64, age time.Duration) (removed []Entry, err error)
 
 // remove reports whether the entry is gone: not if another process holds it.
 func (e Entry) remove() (gone bool, err error) {
-	unlock, ok := tryLock(e.dir + lockSuffix)
+	unlock, ok := builders.TryLockFile(e.dir + lockSuffix)
 	if !ok {
 		return false, nil
 	}
@@ -103,7 +105,7 @@ func (s Store) removeLeft() error {
 	}
 	var faults []error
 	for _, file := range locks {
-		unlock, ok := tryLock(file)
+		unlock, ok := builders.TryLockFile(file)
 		if !ok {
 			continue
 		}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -100,25 +99,12 @@ func look(root, path string) (fileRecord, error) {
 
 // digest is that of a file's content, of where a link leads, or "" for others.
 func digest(path string, mode fs.FileMode) (string, error) {
-	h := sha256.New()
-	switch {
-	case mode&fs.ModeSymlink != 0:
-		target, err := os.Readlink(path)
-		if err != nil {
-			return "", err
-		}
-		_, _ = io.WriteString(h, target)
-	case mode.IsRegular():
-		f, err := os.Open(path)
-		if err != nil {
-			return "", err
-		}
-		defer f.Close()
-		if _, err := io.Copy(h, f); err != nil {
-			return "", err
-		}
-	default:
+	if !mode.IsRegular() && mode&fs.ModeSymlink == 0 {
 		return "", nil
+	}
+	h := sha256.New()
+	if err := builders.HashContent(h, path, mode); err != nil {
+		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -92,7 +92,7 @@ func (s Store) Make(ctx context.Context, r Recipe, build func(ctx context.Contex
 	if err := os.MkdirAll(filepath.Dir(entry), 0o755); err != nil {
 		return "", false, fmt.Errorf("%s: %w", r.Step, err)
 	}
-	unlock, err := lock(ctx, entry+lockSuffix)
+	unlock, err := builders.LockFile(ctx, entry+lockSuffix)
 	if err != nil {
 		return "", false, fmt.Errorf("%s: %w", r.Step, err)
 	}
