@@ -237,7 +237,13 @@ func (i *instance) login(t *testing.T) string {
 // get asks one of the guest's servers: 0 dashboard, 1 IDE, 2 previews.
 func (i *instance) get(t *testing.T, server int, path, password string) (*http.Response, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", i.web+server, path), nil)
+	return i.exchange(t, server, http.MethodGet, path, password)
+}
+
+// exchange sends one of the guest's servers a request without a body.
+func (i *instance) exchange(t *testing.T, server int, method, path, password string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, fmt.Sprintf("http://127.0.0.1:%d%s", i.web+server, path), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

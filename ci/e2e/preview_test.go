@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -56,7 +55,7 @@ func previewsTest(t *testing.T, i *instance, w remote, program string) {
 		i.api(t, "POST", "/api/workspaces/"+w.ID+"/ports", map[string]any{"port": port}, http.StatusCreated)
 		for _, path := range []string{"/", "//a//b%2F%2Fc//?q=//%2F", "/https://example.org/%2Fx"} {
 			for _, method := range []string{"GET", "POST"} {
-				res, body := i.sendPreview(t, method, base+strconv.Itoa(port)+path, password)
+				res, body := i.exchange(t, 2, method, base+strconv.Itoa(port)+path, password)
 				if res.StatusCode != http.StatusOK || res.Header.Get("X-Listens") != address || !strings.HasPrefix(body, "preview "+path+" ") {
 					t.Errorf("%s %s at %s: %d from %q, %.200q", method, path, address, res.StatusCode, res.Header.Get("X-Listens"), body)
 				}
@@ -104,26 +103,6 @@ func relayEndTest(t *testing.T, i *instance, w remote) {
 		res, _ := i.get(t, 2, "/workspace/"+w.Name+"/port/3002/", i.login(t))
 		return res.StatusCode == http.StatusOK
 	})
-}
-
-// sendPreview asks the server for previews.
-func (i *instance) sendPreview(t *testing.T, method, path, password string) (*http.Response, string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, fmt.Sprintf("http://127.0.0.1:%d%s", i.web+2, path), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.SetBasicAuth("admin", password)
-	res, err := noRedirects.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res, string(body)
 }
 
 // TestPreviews_OwnImage has an image of the user's own that is one static program:
