@@ -78,7 +78,8 @@ type Clone struct {
 // user. Anything that is not an Error is logged and tried again.
 type Runtime interface {
 	// Create makes the container and its volume, stopped. A container that was
-	// made for other values of c is made anew; the volume stays.
+	// made for other values of c is made anew; the volume stays. One that differs
+	// in its memory alone stays as it is: [MemoryLimiter] gives it another limit.
 	Create(ctx context.Context, c Container) error
 	// Start starts the container. It waits for a port that is still in use by
 	// the container's former life.

@@ -19,15 +19,15 @@ func (a *attempt) provisionSteps() []jobStep {
 	clone := a.clone()
 	steps := []jobStep{
 		{name: agent.StepContainer, title: "Preparing the container", limit: 15 * time.Minute, do: func(ctx context.Context) error {
-			limits := a.c.capacity(ctx).Of(a.rec.Limits)
+			limits := a.limits(ctx)
 			return rt.Create(ctx, agent.Container{ID: id, Name: a.rec.Name, Image: a.rec.Image, Port: a.rec.Port, Slot: a.rec.Slot, Memory: limits.Memory, Disk: limits.Disk})
 		}},
 		{name: agent.StepStart, title: "Starting the container", limit: 5 * time.Minute, do: func(ctx context.Context) error {
 			if err := rt.Start(ctx, id); err != nil {
 				return err
 			}
-			limit := a.c.capacity(ctx).Of(a.rec.Limits).Memory
-			if err := a.c.cfg.Memory.SetMemory(ctx, id, limit); err != nil {
+			// The container may have been made when the limit was another.
+			if err := a.c.cfg.Memory.SetMemory(ctx, id, a.limits(ctx).Memory); err != nil {
 				a.log.Warn("the limit of the memory stays as it was", "err", err)
 			}
 			return nil
@@ -54,6 +54,11 @@ func (a *attempt) provisionSteps() []jobStep {
 		jobStep{name: agent.StepHealth, title: "Waiting for the IDE", limit: a.c.cfg.HealthTimeout + time.Minute, do: a.health},
 		jobStep{name: agent.StepPreferences, title: "Applying your preferences", limit: 2 * time.Minute, do: a.pushPreferences},
 	)
+}
+
+// limits are what the workspace may use in this VM.
+func (a *attempt) limits(ctx context.Context) agent.Limits {
+	return a.c.capacity(ctx).Of(a.rec.Limits)
 }
 
 // configure tells the IDE what it serves. A file of the user's in the way is

@@ -182,6 +182,8 @@ func (i *instance) page(t *testing.T, w remote) string {
 // wholeTest has the IDE of a workspace be its largest process when its memory is
 // used up.
 func wholeTest(t *testing.T, i *instance, w remote) {
+	const look = "df -B1 --output=size /dev/shm | tail -n 1; ls /var/lib/installed"
+	before := i.inside(t, w, "sudo touch /var/lib/installed; "+look)
 	i.setMemory(t, w, 256<<20)
 	i.stop(t, w)
 	i.api(t, http.MethodPost, "/api/workspaces/"+w.ID+"/start", nil, http.StatusOK)
@@ -189,8 +191,11 @@ func wholeTest(t *testing.T, i *instance, w remote) {
 	if w.Shortage != "" {
 		t.Errorf("after its owner started it: %q", w.Shortage)
 	}
-	if got := i.inside(t, w, "df -B1 --output=size /dev/shm | tail -n 1"); strings.TrimSpace(got) != fmt.Sprint(64<<20) {
-		t.Errorf("/dev/shm has %s bytes", got)
+	if got := i.inside(t, w, "cat /sys/fs/cgroup/memory.max"); got != fmt.Sprint(256<<20) {
+		t.Errorf("after a start it may use %s bytes", got)
+	}
+	if got := i.inside(t, w, look); got != before || !strings.Contains(got, "installed") {
+		t.Errorf("another limit of the memory made another container: %q, before %q", got, before)
 	}
 
 	i.inside(t, w, `for n in $(seq 12); do setsid sh -c '(head -c 24M /dev/zero; sleep 1000) | tail -c 24M' >/dev/null 2>&1 </dev/null & done`)

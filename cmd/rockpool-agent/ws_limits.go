@@ -60,7 +60,7 @@ func (w *ws) limitsCommand() *cobra.Command {
 		return w.limits(ctx, name, memory, disk)
 	}))
 	c.Flags().Var(&memory, "memory", "of all its processes, such as 6G; default follows the VM's size")
-	c.Flags().Var(&disk, "disk", "of its home directory and all that it installed, such as 40G; default follows the disk's size")
+	c.Flags().Var(&disk, "disk", "of its home directory and all that it installed, such as 40G, in a VM that limits the disk; default follows its size")
 	return c
 }
 
