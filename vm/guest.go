@@ -87,6 +87,7 @@ func (c *channel) call(ctx context.Context, calls *json.Encoder) {
 		if calls.Encode(next) != nil {
 			return
 		}
+
 		for decided := false; !decided; {
 			if tell {
 				if networks, known := c.networksCall(); known {

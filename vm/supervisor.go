@@ -36,11 +36,13 @@ func Supervise(ctx context.Context, dir string, o SuperviseOptions) error {
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, syscall.SIGPIPE)
 	defer signal.Stop(broken)
+
 	// The end of a session and the host's shutdown reach this process as signals.
 	// They go down the same ladder as a stop that was asked for.
 	ending := make(chan os.Signal, 1)
 	signal.Notify(ending, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(ending)
+
 	s, err := newSupervisor(ctx, dir, o)
 	answer := struct {
 		Error string `json:"error,omitempty"`

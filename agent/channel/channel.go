@@ -180,6 +180,7 @@ func (p *Port) handle(ctx context.Context, line []byte, w *writer) {
 		p.Log.Warn("channel: request from the host not understood", "err", err)
 		return
 	}
+
 	switch call.Request {
 	case guest.RequestStatus:
 		events, _ := p.Record.Since(0)

@@ -178,8 +178,9 @@ func (c *ControlPlane) ended() {
 
 // Shutdown is for the end of the VM: it ends Run for good, then reads the
 // preferences that are to be kept and stops all containers cleanly, until ctx
-// ends. Processes of all of them have their time to end at the same time. The rows stay as they are, so that what ran runs again after the next
-// boot. The error tells what could not be stopped.
+// ends. Processes of all of them have their time to end at the same time. The
+// rows stay as they are, so that what ran runs again after the next boot. The
+// error tells what could not be stopped.
 func (c *ControlPlane) Shutdown(ctx context.Context) error {
 	if err := c.halt(ctx); err != nil {
 		return err

@@ -157,6 +157,7 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 				return err
 			}
 		}
+
 		if image := c.Config.Labels[labelImage]; image == "" || image == agent.DefaultImage {
 			slot, err := strconv.Atoi(c.Config.Labels[labelSlot])
 			if err != nil {
@@ -166,6 +167,7 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 				return err
 			}
 		}
+
 		if err := startWhenFree(ctx, containerName(id)); err != nil {
 			return err
 		}

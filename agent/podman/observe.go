@@ -167,6 +167,7 @@ func (e *Engine) List(ctx context.Context) ([]agent.ContainerRef, error) {
 		if err != nil {
 			return err
 		}
+
 		byID := map[string]int{}
 		entry := func(labels map[string]string) *agent.ContainerRef {
 			id := labels[labelID]
@@ -180,6 +181,7 @@ func (e *Engine) List(ctx context.Context) ([]agent.ContainerRef, error) {
 			}
 			return &refs[byID[id]]
 		}
+
 		for _, c := range cs {
 			if len(c.Names) > 0 && c.Names[0] == containerName(c.Labels[labelID]) {
 				entry(c.Labels).Status = status(c.State, c.Pid)

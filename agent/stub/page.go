@@ -60,6 +60,7 @@ func (r *Runtime) Close() {
 func (r *Runtime) page(c agent.Container) http.Handler {
 	name := c.Name
 	mux := http.NewServeMux()
+
 	mux.HandleFunc("PUT /files/{path...}", func(w http.ResponseWriter, req *http.Request) {
 		content, err := io.ReadAll(http.MaxBytesReader(w, req.Body, agent.MaxFileSize))
 		if err == nil {
@@ -69,6 +70,7 @@ func (r *Runtime) page(c agent.Container) http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		}
 	})
+
 	mux.HandleFunc("PUT /listening", func(w http.ResponseWriter, req *http.Request) {
 		var all []agent.Listener
 		err := json.NewDecoder(http.MaxBytesReader(w, req.Body, agent.MaxFileSize)).Decode(&all)
@@ -79,6 +81,7 @@ func (r *Runtime) page(c agent.Container) http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		}
 	})
+
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprint(w, `{"status":"alive"}`)

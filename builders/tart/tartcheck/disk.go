@@ -70,6 +70,7 @@ func (l layout) checkBlob(ctx context.Context, same []chunk, disk *os.File) erro
 	if err != nil {
 		return err
 	}
+
 	for _, c := range same[1:] {
 		if c.size != first.size || c.plainDigest != first.plainDigest || c.Size != first.Size {
 			return fmt.Errorf("%w: layers %d and %d are one blob, and are annotated differently", ErrAnnotation, first.layer, c.layer)
@@ -77,6 +78,7 @@ func (l layout) checkBlob(ctx context.Context, same []chunk, disk *os.File) erro
 		if disk == nil {
 			continue
 		}
+
 		if zero {
 			from, _, err := builders.NextData(disk, c.start, c.start+c.size)
 			if err != nil {
