@@ -23,18 +23,24 @@ const preferencesShare = 3
 // few; then each is stopped, which only those have to be forced to that took no
 // notice.
 func (c *ControlPlane) stopAll(ctx context.Context, all []agent.Record) error {
-	asked := make([]time.Time, len(all))
+	asked := make([]time.Time, len(all)) // zero where the container was not asked
 	preferences, cancel := context.WithTimeout(ctx, c.preferencesTime(ctx))
 	defer cancel()
 	askErr := eachAtOnce(all, func(i int, rec agent.Record) error {
 		if rec.Status == agent.StatusRunning && rec.AutoSyncPrefs && ctx.Err() == nil {
 			c.keepPreferences(preferences, rec)
 		}
+		if err := c.terminate(ctx, rec); err != nil {
+			return err
+		}
 		asked[i] = c.now()
-		return c.terminate(ctx, rec)
+		return nil
 	})
 	stopErr := eachAtOnce(all, func(i int, rec agent.Record) error {
-		grace := max(0, c.cfg.StopGrace-c.now().Sub(asked[i]).Abs())
+		grace := c.cfg.StopGrace
+		if at := asked[i]; !at.IsZero() {
+			grace = max(0, grace-c.now().Sub(at).Abs())
+		}
 		err := c.cfg.Runtime.Stop(ctx, rec.ID, grace)
 		if err != nil && agent.ErrorCode(err) != agent.CodeNotFound {
 			return fmt.Errorf("stop workspace %s: %w", rec.Name, err)

@@ -2,6 +2,7 @@ package controlplane_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -69,4 +70,43 @@ func TestControlPlane_Shutdown_many(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestControlPlane_Shutdown/unasked: a container that could not be asked to end
+// has its whole time for it when it is stopped, however long the asking took.
+func TestControlPlane_Shutdown_unasked(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		given := make(chan time.Duration, 1)
+		p := w.live(t, func(c *controlplane.Config) { c.Runtime = graces{w.rt, given} })
+		ws := p.create(agent.NewWorkspace{Name: "deaf"})
+		p.wait(ws.ID, agent.StatusRunning)
+		w.hooks.set(func(ctx context.Context, c stub.Call) error {
+			if c.Op != stub.OpTerminate {
+				return nil
+			}
+			time.Sleep(15 * time.Second)
+			return errors.New("no answer")
+		})
+
+		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+		defer cancel()
+		must(t, p.Shutdown(ctx))
+		if grace, want := <-given, 10*time.Second; grace != want {
+			t.Errorf("it had %s to end, want %s", grace, want)
+		}
+	})
+}
+
+// graces tells how long the last container had to end.
+type graces struct {
+	*stub.Runtime
+	given chan time.Duration
+}
+
+func (g graces) Stop(ctx context.Context, id string, grace time.Duration) error {
+	select {
+	case g.given <- grace:
+	default:
+	}
+	return g.Runtime.Stop(ctx, id, grace)
 }
