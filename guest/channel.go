@@ -7,6 +7,11 @@ import "time"
 // call for all of it again, because what is written to a port that nobody listens
 // to may be lost, and may call for a shutdown, of which the guest says that it
 // has heard the call, and when it is ready for the end.
+//
+// A line may wait in the channel for as long as nobody reads it, so the host's
+// time is told only to a guest that asks: the host says that its clock has
+// jumped, the guest asks for the time, and takes an answer that comes within
+// [ClockFresh].
 const (
 	// ChannelPort is the port's name.
 	ChannelPort = "dev.rockpool.host"
@@ -26,6 +31,7 @@ const (
 	EventFailed   Event = "failed"   // a unit failed: Unit, Message
 	EventStopping Event = "stopping" // the request to shut down was heard
 	EventStopped  Event = "stopped"  // workspaces have stopped and data is on the disk
+	EventClock    Event = "clock"    // the guest asks for the host's time
 )
 
 // Message is one line of the guest.
@@ -46,15 +52,19 @@ const (
 	RequestStatus   Request = "status"   // say every event again
 	RequestShutdown Request = "shutdown" // stop workspaces, make data durable, say stopped
 	RequestNetworks Request = "networks" // the host's networks are now those of the call
-	RequestClock    Request = "clock"    // the host's clock has jumped, and says what the call says
+	RequestClock    Request = "clock"    // the host's clock has jumped; or, with HostClock, the answer to EventClock
 )
 
 // Call is one line of the host.
 type Call struct {
 	Request      Request  `json:"request"`
 	HostNetworks []string `json:"hostNetworks,omitempty"` // of RequestNetworks, as in [Config]
-	HostClock    int64    `json:"hostClock,omitempty"`    // of RequestClock, nanoseconds since 1970; see [ValidClock]
+	HostClock    int64    `json:"hostClock,omitempty"`    // of RequestClock, nanoseconds since 1970, 0 when it is not told; see [ValidClock]
 }
+
+// ClockFresh is how long the answer to EventClock may take. One that took longer
+// says what the time was.
+const ClockFresh = 2 * time.Second
 
 // ValidClock reports whether a host that knows the time can have this one: none
 // from before this program, and none beyond what nanoseconds are fit for.

@@ -35,7 +35,7 @@ func hostClock() func() wallClock {
 	}
 }
 
-// watchClock has the guest told the host's clock after each jump, until ctx ends.
+// watchClock has the guest told of each jump of the host's clock, until ctx ends.
 // read is asked at each tick.
 func (c *channel) watchClock(ctx context.Context, read func() wallClock, tick <-chan time.Time) {
 	before := read()
@@ -47,11 +47,41 @@ func (c *channel) watchClock(ctx context.Context, read func() wallClock, tick <-
 		}
 		now := read()
 		if now.jumped(before) {
-			select {
-			case c.jumped <- struct{}{}:
-			default: // it is to be told already
-			}
+			c.noteJump()
 		}
 		before = now
+	}
+}
+
+// noteJump has the guest told that the clock has jumped.
+func (c *channel) noteJump() {
+	c.mu.Lock()
+	c.owed = true
+	c.mu.Unlock()
+	c.remindOfJump()
+}
+
+// remindOfJump has the guest told of a jump after which it has not asked for the
+// time: what it was told may have been lost.
+func (c *channel) remindOfJump() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.owed {
+		return
+	}
+	select {
+	case c.jumped <- struct{}{}:
+	default: // it is to be told already
+	}
+}
+
+// noteAsked has the guest, which asks for it, told the time.
+func (c *channel) noteAsked() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.owed = false
+	select {
+	case c.asked <- struct{}{}:
+	default: // it is to be told already
 	}
 }

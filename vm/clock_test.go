@@ -36,8 +36,9 @@ func TestWallClock_Jumped(t *testing.T) {
 	}
 }
 
-// TestChannel_Clock: the guest is told the host's time after each jump, as it is
-// when it is told, and not when there is none.
+// TestChannel_Clock: the guest is told of each jump, and the host's time once it
+// has asked, as it is then. A jump after which it has not asked is said again
+// when the stack is ready, and to the next connection.
 func TestChannel_Clock(t *testing.T) {
 	machine := fakeTransport{conns: make(chan net.Conn)}
 	c := newChannel(machine)
@@ -54,10 +55,8 @@ func TestChannel_Clock(t *testing.T) {
 	}
 	moments <- moment(0)
 
-	ours, theirs := net.Pipe()
-	machine.conns <- theirs
-	defer ours.Close()
-	lines := bufio.NewScanner(ours)
+	var ours net.Conn
+	var lines *bufio.Scanner
 	expect := func(want guest.Request) guest.Call {
 		t.Helper()
 		var call guest.Call
@@ -66,7 +65,22 @@ func TestChannel_Clock(t *testing.T) {
 		}
 		return call
 	}
-	expect(guest.RequestStatus)
+	connect := func() {
+		t.Helper()
+		var theirs net.Conn
+		ours, theirs = net.Pipe()
+		machine.conns <- theirs
+		lines = bufio.NewScanner(ours)
+		expect(guest.RequestStatus)
+	}
+	say := func(e guest.Event) {
+		t.Helper()
+		if err := json.NewEncoder(ours).Encode(guest.Message{Event: e}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connect()
+	defer func() { _ = ours.Close() }()
 
 	for _, jump := range []time.Duration{0, time.Hour, -time.Hour} {
 		tick <- time.Now()
@@ -74,10 +88,29 @@ func TestChannel_Clock(t *testing.T) {
 		if jump == 0 {
 			continue // nothing is to be told
 		}
-		call := expect(guest.RequestClock)
-		if off := time.Since(time.Unix(0, call.HostClock)); off < 0 || off > time.Minute {
-			t.Errorf("told %d, which is %s off", call.HostClock, off)
+		if call := expect(guest.RequestClock); call.HostClock != 0 {
+			t.Errorf("told %d before the guest can be known to listen", call.HostClock)
 		}
+		say(guest.EventReady)
+		if e := <-c.events; e.Event != guest.EventReady {
+			t.Errorf("event %+v", e)
+		}
+		expect(guest.RequestClock) // again
+
+		_ = ours.Close()
+		connect()
+		if call := expect(guest.RequestClock); call.HostClock != 0 { // and again
+			t.Errorf("told %d before the guest has asked", call.HostClock)
+		}
+		asked := time.Now()
+		say(guest.EventClock)
+		call := expect(guest.RequestClock)
+		if got := time.Unix(0, call.HostClock); got.Before(asked.Round(0)) || got.After(time.Now()) {
+			t.Errorf("told %s, asked at %s", got, asked)
+		}
+
+		say(guest.EventReady)
+		<-c.events
 	}
 	c.send <- guest.RequestShutdown
 	expect(guest.RequestShutdown)

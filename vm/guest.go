@@ -19,18 +19,20 @@ type channel struct {
 	send    chan guest.Request // requests to the guest
 	retry   time.Duration
 
-	jumped   chan struct{} // holds one when the host's clock is to be told
+	jumped   chan struct{} // holds one when the guest is to be told that the host's clock has jumped
+	asked    chan struct{} // holds one when the guest has asked for the host's time
 	changed  chan struct{} // holds one when the host's networks are to be told
 	mu       sync.Mutex
 	networks []string // of the host
 	known    bool     // networks were looked at
+	owed     bool     // the clock has jumped, and the guest has not asked for the time since
 }
 
 // newChannel is the channel of a machine.
 func newChannel(m Machine) *channel {
 	return &channel{
 		machine: m, events: make(chan guest.Message), send: make(chan guest.Request), retry: time.Second,
-		changed: make(chan struct{}, 1), jumped: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), jumped: make(chan struct{}, 1), asked: make(chan struct{}, 1),
 	}
 }
 
@@ -53,6 +55,7 @@ func (c *channel) exchange(ctx context.Context, conn io.ReadWriteCloser) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	c.remindOfJump()
 
 	go func() {
 		defer cancel()
@@ -65,6 +68,13 @@ func (c *channel) exchange(ctx context.Context, conn io.ReadWriteCloser) {
 		var e guest.Message
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue
+		}
+		switch e.Event {
+		case guest.EventClock:
+			c.noteAsked()
+			continue
+		case guest.EventReady: // it may have heard nothing before
+			c.remindOfJump()
 		}
 		e.Phase = guest.Phase(cleanLine(string(e.Phase)))
 		for _, text := range []*string{&e.Version, &e.Unit, &e.Message} {
@@ -101,6 +111,8 @@ func (c *channel) call(ctx context.Context, calls *json.Encoder) {
 			case request := <-c.send:
 				next, decided = guest.Call{Request: request}, true
 			case <-c.jumped:
+				next, decided = guest.Call{Request: guest.RequestClock}, true
+			case <-c.asked: // the guest waits for it, so this is the time when it hears it
 				next, decided = guest.Call{Request: guest.RequestClock, HostClock: time.Now().UnixNano()}, true
 			case <-c.changed:
 				tell = true

@@ -34,7 +34,7 @@ func DecodeCall(line []byte) (guest.Call, error) {
 		}
 		return c, nil
 	case guest.RequestClock:
-		if !guest.ValidClock(time.Unix(0, c.HostClock)) {
+		if c.HostClock != 0 && !guest.ValidClock(time.Unix(0, c.HostClock)) {
 			return guest.Call{}, fmt.Errorf("decode request: %d is no time of a host", c.HostClock)
 		}
 		return c, nil
@@ -54,12 +54,14 @@ type Port struct {
 	Record   Record
 	Shutdown func(ctx context.Context) error // returns when the machine may go away
 	Networks func(host []netip.Prefix)       // the host's networks are these now; does not wait
-	Clock    func(host time.Time)            // the host's clock has jumped to this; does not wait
+	Clock    func(host time.Time)            // the host's clock has jumped, and says this now; does not wait
 	Retry    time.Duration                   // between two looks for the port, or for the host's end
 	Patience time.Duration                   // how long the port may take to appear
 	Log      *slog.Logger
 
 	Open func(path string) (io.ReadWriteCloser, error) // nil: a character device
+
+	askedTime time.Time // when the host was asked for its time; zero when its answer is here
 }
 
 // Run serves until ctx ends. The port may appear a little later than the
@@ -197,7 +199,26 @@ func (p *Port) handle(ctx context.Context, line []byte, w *writer) {
 			p.Networks(networks)
 		}
 	case guest.RequestClock:
+		p.takeClock(call, w)
+	}
+}
+
+// takeClock passes on the host's time when it is fresh, and asks for it when the
+// host has said that its clock has jumped. A time that nobody asked for, or that
+// has waited, says only that there was a jump.
+func (p *Port) takeClock(call guest.Call, w *writer) {
+	if call.HostClock != 0 && !p.askedTime.IsZero() && time.Since(p.askedTime) < guest.ClockFresh {
+		p.askedTime = time.Time{}
 		p.Clock(time.Unix(0, call.HostClock))
+		return
+	}
+	if call.HostClock != 0 {
+		p.Log.Info("channel: the host's time has waited, and is asked for again")
+	}
+
+	p.askedTime = time.Now()
+	if err := w.say(guest.Message{Event: guest.EventClock}); err != nil {
+		p.Log.Debug("channel: the host is not asked for its time", "err", err)
 	}
 }
 
