@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/rockpool/rootvm/agent"
@@ -24,7 +25,15 @@ const (
 	maxAddresses = 8   // of a port
 	maxProgram   = 64  // runes of a program's name
 	maxCommand   = 4 << 10
+	maxLines     = 1 << 14 // of a table of sockets, in which those that listen come first
+	maxFilesOf   = 1 << 12 // that a process has open
+	maxFilesRead = 1 << 16 // that all processes have open
+	scanTime     = 4 * time.Second
+	readAtOnce   = 256 // names of a directory
 )
+
+// errBusy is that other scans did not end in time.
+var errBusy = errors.New("the relay looks through other workspaces' processes; ask again")
 
 // socket is a line of a table of sockets that listens.
 type socket struct {
@@ -33,8 +42,15 @@ type socket struct {
 	inode   string
 }
 
-// listening lists what listens in the network of a process.
-func listening(process *os.File) ([]agent.Listener, error) {
+// listening lists what listens in the network of a process. One question at a
+// time looks through the machine's processes; the others wait for their turn.
+func (r *Relay) listening(process *os.File) ([]agent.Listener, error) {
+	select {
+	case r.scans <- struct{}{}:
+		defer func() { <-r.scans }()
+	case <-time.After(askTime - scanTime):
+		return nil, errBusy
+	}
 	return inNetwork(process, func() ([]agent.Listener, error) {
 		var sockets []socket
 		for _, table := range []string{"tcp", "tcp6"} {
@@ -52,11 +68,12 @@ func listening(process *os.File) ([]agent.Listener, error) {
 			}
 		}
 
-		own, err := os.Readlink("/proc/thread-self/ns/net")
+		own, err := ownNetwork()
 		if err != nil {
-			return nil, fmt.Errorf("list sockets: %w", err)
+			return nil, err
 		}
-		return group(sockets, programs(own)), nil
+		s := scan{proc: "/proc", network: own, until: time.Now().Add(scanTime), files: maxFilesRead, names: map[string]string{}}
+		return group(sockets, s.programs(sockets)), nil
 	})
 }
 
@@ -68,7 +85,10 @@ const stateListen = "0A"
 // the inode.
 func appendListening(sockets []socket, r io.Reader) ([]socket, error) {
 	s := bufio.NewScanner(r)
-	for s.Scan() && len(sockets) < maxSockets {
+	for range maxLines {
+		if len(sockets) >= maxSockets || !s.Scan() {
+			break
+		}
 		f := strings.Fields(s.Text())
 		if len(f) < 10 || f[3] != stateListen {
 			continue
@@ -99,36 +119,86 @@ func kernelAddress(s string) (netip.Addr, error) {
 	return a, nil
 }
 
-// programs are the names of the programs in a network namespace by the inodes
-// of their sockets. What ends meanwhile, or may not be looked at, is left out.
-func programs(namespace string) map[string]string {
-	found := map[string]string{}
-	processes, _ := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range processes {
-		if ns, err := os.Readlink(dir + "/ns/net"); err != nil || ns != namespace {
-			continue
+// scan looks through processes for the programs that have sockets. What a
+// workspace can make of its processes and their files, others pay for, so all of
+// it is bounded: beyond a bound, a program's name is not known.
+type scan struct {
+	proc    string // where the kernel shows processes
+	network string // whose processes are looked at
+	until   time.Time
+	files   int               // how many may still be looked at
+	names   map[string]string // of programs, by inodes of sockets; "" while it is looked for
+	missing int               // of names
+}
+
+// programs are the names of the programs that have the sockets, by inode. What
+// ends meanwhile, or may not be looked at, is left out.
+func (s *scan) programs(sockets []socket) map[string]string {
+	for _, k := range sockets {
+		s.names[k.inode] = ""
+	}
+	s.missing = len(s.names)
+	eachName(s.proc, func(pid string) bool {
+		if s.missing == 0 || s.files <= 0 || time.Now().After(s.until) {
+			return false
 		}
-		files, err := os.ReadDir(dir + "/fd")
-		if err != nil {
-			continue
+		if pid[0] < '0' || pid[0] > '9' { // no process
+			return true
+		}
+		dir := filepath.Join(s.proc, pid)
+		if ns, err := os.Readlink(dir + "/ns/net"); err == nil && ns == s.network {
+			s.process(dir)
+		}
+		return true
+	})
+	return s.names
+}
+
+// process looks at the files of a process.
+func (s *scan) process(dir string) {
+	name, left := "", maxFilesOf
+	eachName(dir+"/fd", func(fd string) bool {
+		if left == 0 || s.missing == 0 || s.files <= 0 {
+			return false
+		}
+		left--
+		s.files--
+		target, err := os.Readlink(dir + "/fd/" + fd)
+		inode, ok := strings.CutPrefix(target, "socket:[")
+		inode = strings.TrimSuffix(inode, "]")
+		if known, wanted := s.names[inode]; err != nil || !ok || !wanted || known != "" {
+			return true
 		}
 
-		name := ""
-		for _, f := range files {
-			target, err := os.Readlink(dir + "/fd/" + f.Name())
-			inode, ok := strings.CutPrefix(target, "socket:[")
-			if err != nil || !ok {
-				continue
-			}
-			if name == "" {
-				name = programName(dir)
-			}
-			if inode = strings.TrimSuffix(inode, "]"); found[inode] == "" {
-				found[inode] = name
+		if name == "" {
+			name = programName(dir)
+		}
+		if s.names[inode] = name; name != "" {
+			s.missing--
+		}
+		return true
+	})
+}
+
+// eachName calls f with the names in a directory, as the kernel has them in
+// order, until f is false.
+func eachName(dir string, f func(name string) bool) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	for {
+		names, err := d.Readdirnames(readAtOnce)
+		for _, name := range names {
+			if !f(name) {
+				return
 			}
 		}
+		if err != nil { // io.EOF at the end
+			return
+		}
 	}
-	return found
 }
 
 // programName is what a process calls itself: the last part of the path that it

@@ -1,11 +1,16 @@
 package relay
 
 import (
+	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/rockpool/rootvm/agent"
 )
@@ -55,6 +60,10 @@ func TestListening_tables(t *testing.T) {
 			t.Errorf("%q is %+v", line, got)
 		}
 	}
+	long := strings.Repeat("0: 0100007F:0BB9 0 01 0 0 0 0 0 101\n", maxLines) + "0: 0100007F:0BB9 0 0A 0 0 0 0 0 101\n"
+	if got, err := appendListening(nil, strings.NewReader(long)); err != nil || len(got) > 0 {
+		t.Errorf("of a table that is too long: %d, %v", len(got), err)
+	}
 	if got, err := appendListening(nil, strings.NewReader(strings.Repeat("0: 0100007F:0BB9 0 0A 0 0 0 0 0 101\n", 2*maxSockets))); err != nil || len(got) != maxSockets {
 		t.Errorf("of very many sockets: %d, %v", len(got), err)
 	}
@@ -82,7 +91,8 @@ func TestListening_program(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := false
-	for _, g := range group(sockets, programs(ns)) {
+	s := scan{proc: "/proc", network: ns, until: time.Now().Add(time.Minute), files: maxFilesRead, names: map[string]string{}}
+	for _, g := range group(sockets, s.programs(sockets)) {
 		found = found || g.Port == l.Addr().(*net.TCPAddr).Port && g.Program == "relay.test"
 	}
 	if !found {
@@ -96,4 +106,68 @@ func TestListening_program(t *testing.T) {
 			t.Errorf("%q is shown as %q, want %q", given, got, want)
 		}
 	}
+}
+
+// TestScan_bounds: a process with very many files costs its share and no more,
+// others are found beside it, and a scan that takes too long, or has looked at
+// enough, ends with what it knows.
+func TestScan_bounds(t *testing.T) {
+	proc := t.TempDir()
+	process := func(pid, program string, inodes ...int) {
+		t.Helper()
+		dir := filepath.Join(proc, pid)
+		if err := errors.Join(os.MkdirAll(dir+"/ns", 0o755), os.Mkdir(dir+"/fd", 0o755), os.Symlink("net:[1]", dir+"/ns/net"),
+			os.WriteFile(dir+"/comm", []byte(program+"\n"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		for fd, inode := range inodes {
+			if err := os.Symlink("socket:["+strconv.Itoa(inode)+"]", filepath.Join(dir, "fd", strconv.Itoa(fd))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	many := make([]int, maxFilesOf+100)
+	for i := range many {
+		many[i] = 1_000_000 + i
+	}
+	process("10", "greedy", many...)
+	process("11", "node", 101)
+	process("self", "wrong", 102)
+	sockets := []socket{{inode: "101"}, {inode: "102"}}
+
+	for name, tt := range map[string]struct {
+		until time.Time
+		files int
+		left  int // at most
+		found bool
+	}{
+		"whole":    {time.Now().Add(time.Minute), maxFilesRead, maxFilesRead - maxFilesOf - 1, true},
+		"too late": {time.Now().Add(-time.Second), maxFilesRead, maxFilesRead, false},
+		"enough":   {time.Now().Add(time.Minute), 0, 0, false},
+	} {
+		s := scan{proc: proc, network: "net:[1]", until: tt.until, files: tt.files, names: map[string]string{}}
+		names := s.programs(sockets)
+		if (names["101"] == "node") != tt.found || names["102"] != "" || len(names) != 2 {
+			t.Errorf("%s: found %v", name, names)
+		}
+		if s.files != tt.left {
+			t.Errorf("%s: %d files may be looked at still, want %d", name, s.files, tt.left)
+		}
+	}
+}
+
+// TestRelay_listening/turn: a question does not look through the processes
+// beside another that does.
+func TestRelay_listening_turn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &Relay{scans: make(chan struct{}, 1)}
+		r.scans <- struct{}{}
+		begin := time.Now()
+		if _, err := r.listening(nil); !errors.Is(err, errBusy) {
+			t.Errorf("error %v", err)
+		}
+		if waited := time.Since(begin); waited <= 0 || waited > askTime {
+			t.Errorf("it waited %s", waited)
+		}
+	})
 }

@@ -26,6 +26,15 @@ func enterNetwork(process *os.File) error {
 	return nil
 }
 
+// ownNetwork names the network namespace of this thread.
+func ownNetwork() (string, error) {
+	own, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		return "", fmt.Errorf("name the workspace's network: %w", err)
+	}
+	return own, nil
+}
+
 // podmanNamespace is the parent of the user namespace of a container's process:
 // the one that Podman runs in.
 func podmanNamespace(process *os.File) (*os.File, error) {

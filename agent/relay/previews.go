@@ -86,11 +86,13 @@ func (p *Previews) makeDir() error {
 	return nil
 }
 
-// accept hands over what comes in until l is closed. After a fault, such as too
-// many open files, the next request opens the socket anew.
+// accept hands over what comes in until l is closed. After a fault that does not
+// pass, the next request opens the socket anew.
 func (p *Previews) accept(l *net.UnixListener, id string, port int) {
 	for {
-		c, err := l.AcceptUnix()
+		c, err := acceptNext(l, func(err error) {
+			p.Log.Warn("a preview takes no connections for a moment", "workspace", id, "port", port, "err", err)
+		})
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}

@@ -55,6 +55,7 @@ type answer struct {
 const (
 	reasonAgain   = "again"   // it starts anew: ask again
 	reasonRefused = "refused" // nothing listens
+	reasonFull    = "full"    // the workspace has as many connections as it may
 	reasonEnded   = "ended"   // the workspace's first process has ended
 	reasonFault   = "fault"
 )
@@ -65,21 +66,25 @@ const (
 	askTime    = 10 * time.Second // for a request to arrive, and for an answer
 )
 
-// Relay answers at a socket. All fields must be set.
+// Relay answers at a socket. All exported fields must be set.
 type Relay struct {
 	Inside  []string // the command line of this program inside Podman's user namespace
 	Entered bool     // it is inside already
 	Log     *slog.Logger
+
+	open  connections
+	scans chan struct{} // holds one while the processes of the machine are looked through
 }
 
 // Serve answers at l until that is closed, which Serve itself does when this
 // program is inside a namespace of no use any more. It waits for questions that
 // were asked, not for connections that it was handed.
 func (r *Relay) Serve(l *net.UnixListener) error {
+	r.scans = make(chan struct{}, 1)
 	var asked sync.WaitGroup
 	defer asked.Wait()
 	for {
-		c, err := l.AcceptUnix()
+		c, err := acceptNext(l, func(err error) { r.Log.Warn("the relay hears no questions for a moment", "err", err) })
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
@@ -120,11 +125,11 @@ func (r *Relay) serve(l *net.UnixListener, c *net.UnixConn) (keep func()) {
 	switch q.Op {
 	case opConnect:
 		var joined func()
-		if joined, err = connect(files, q.Port); err == nil {
+		if joined, err = r.connect(files, q.Port); err == nil {
 			keep = joined
 		}
 	case opListen:
-		a.Listening, err = listening(files[0])
+		a.Listening, err = r.listening(files[0])
 	default:
 		err = fmt.Errorf("there is no operation %q", q.Op)
 	}
@@ -175,6 +180,8 @@ func reason(err error) (reason, detail string) {
 		return reasonEnded, err.Error()
 	case errors.Is(err, errNobody):
 		return reasonRefused, err.Error()
+	case errors.Is(err, errFull):
+		return reasonFull, err.Error()
 	}
 	return reasonFault, err.Error()
 }
@@ -274,6 +281,8 @@ func (cl Client) ask(ctx context.Context, q request, files ...int) (answer, erro
 			continue
 		case a.Reason == reasonRefused:
 			return a, errNobody
+		case a.Reason == reasonFull:
+			return a, errFull
 		case a.Reason == reasonEnded:
 			return a, os.ErrProcessDone
 		case a.Reason != "":

@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		os.Exit(ended(playPodman()))
 	case "container":
 		os.Exit(ended(playContainer()))
+	case "starved":
+		os.Exit(ended(playStarved()))
 	case "relay", "entered":
 		os.Exit(ended(playRelay(os.Getenv(role) == "entered")))
 	}
@@ -156,6 +158,51 @@ func playRelay(entered bool) error {
 		Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	return r.Serve(l.(*net.UnixListener))
+}
+
+// playStarved is a relay that has no file left to open when it is asked
+// something, and has one a moment later.
+func playStarved() error {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: os.Args[1], Net: "unix"})
+	if err != nil {
+		return err
+	}
+	c, err := net.DialUnix("unix", nil, l.Addr().(*net.UnixAddr))
+	if err != nil {
+		return err
+	}
+
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = 64
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	var taken []int
+	for fd, err := unix.Dup(0); err == nil; fd, err = unix.Dup(0) {
+		taken = append(taken, fd)
+	}
+
+	served := make(chan error, 1)
+	go func() {
+		r := &relay.Relay{Entered: true, Log: slog.New(slog.NewTextHandler(os.Stdout, nil))}
+		served <- r.Serve(l)
+	}()
+	time.Sleep(100 * time.Millisecond) // it finds none
+	for _, fd := range taken {
+		_ = unix.Close(fd)
+	}
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, "no question"); err != nil {
+		return err
+	}
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("the relay does not hear: %w", err)
+	}
+	_ = l.Close()
+	return <-served
 }
 
 // world is a container and a relay, both of the same unprivileged user.
@@ -514,6 +561,60 @@ func TestPreviews_sockets(t *testing.T) {
 	for id, port := range map[string]int{"../" + one[3:]: 3000, "": 3000, one: 0, two: 70000} {
 		if upstream, err := p.Preview(t.Context(), id, port); err == nil {
 			t.Errorf("%q, %d: %q", id, port, upstream)
+		}
+	}
+}
+
+// TestRelay_Serve/starved: a relay that has no more files to open goes on once it
+// has.
+func TestRelay_Serve_starved(t *testing.T) {
+	dir, err := os.MkdirTemp("", "relay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", filepath.Join(dir, "s"))
+	cmd.Env = append(os.Environ(), role+"=starved")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "too many open files") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestPreviews_full: a workspace has only so many connections, and one that ends makes room.
+func TestPreviews_full(t *testing.T) {
+	w := newWorld(t)
+	first, _ := w.container(t)
+	defer first.Close()
+	w.relay(t)
+	c := &containers{}
+	c.Store(one, first)
+	p := w.previews(t, c)
+
+	answers := func() (*net.UnixConn, bool) {
+		stream := dial(t, p, one, 3001)
+		line, err := bufio.NewReader(stream).ReadString('\n')
+		return stream, err == nil && line == "application at 127.0.0.1\n"
+	}
+	var open []*net.UnixConn
+	for len(open) < 300 {
+		stream, ok := answers()
+		if !ok {
+			break
+		}
+		open = append(open, stream)
+	}
+	if len(open) != 256 {
+		t.Fatalf("%d connections are open", len(open))
+	}
+
+	_ = open[0].Close()
+	for begin := time.Now(); ; {
+		if _, ok := answers(); ok {
+			return
+		}
+		if time.Since(begin) > time.Minute {
+			t.Fatal("an end makes no room")
 		}
 	}
 }
