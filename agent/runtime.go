@@ -200,6 +200,9 @@ type Previews interface {
 	// Listening returns what listens for TCP connections in the workspace, which
 	// must run ([CodeConflict] otherwise), ordered by port.
 	Listening(ctx context.Context, id string) ([]Listener, error)
+	// Forget releases what is kept for a workspace: its container has ended, or it
+	// is gone. It waits for nothing; Preview begins anew.
+	Forget(id string)
 }
 
 // IDEHealth tells whether the IDE behind an address answers.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
@@ -183,4 +185,64 @@ func BenchmarkControlPlane_CreateToRunning(b *testing.B) {
 		}
 		b.StartTimer()
 	}
+}
+
+// forgetful tells which previews were released.
+type forgetful struct {
+	agent.Previews
+	mu        sync.Mutex
+	forgotten map[string]int
+}
+
+func (f *forgetful) Forget(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forgotten[id]++
+}
+
+// taken returns whether a workspace's previews were released since the last
+// question.
+func (f *forgetful) taken(id string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.forgotten[id]
+	delete(f.forgotten, id)
+	return n > 0
+}
+
+// TestControlPlane_Previews_forgotten: what is kept for previews is released when
+// a workspace's container ends, asked to or not, and when it is deleted; that of
+// one that runs is kept.
+func TestControlPlane_Previews_forgotten(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		f := &forgetful{Previews: w.rt, forgotten: map[string]int{}}
+		p := w.live(t, func(c *controlplane.Config) { c.Previews = f })
+		ws, other := p.created("one"), p.created("other")
+		_, _ = f.taken(ws.ID), f.taken(other.ID)
+
+		_, err := p.AddPort(t.Context(), ws.ID, agent.NewPort{Port: 3000})
+		must(t, err)
+		if f.taken(ws.ID) {
+			t.Error("released while it runs")
+		}
+		w.rt.Kill(ws.ID)
+		synctest.Wait()
+		p.wait(ws.ID, agent.StatusRunning)
+		if !f.taken(ws.ID) {
+			t.Error("kept after the container ended by itself")
+		}
+
+		p.stopped(ws.ID)
+		if !f.taken(ws.ID) {
+			t.Error("kept after the stop")
+		}
+		must(t, p.DeleteWorkspace(t.Context(), ws.ID))
+		p.waitGone(ws.ID)
+		if !f.taken(ws.ID) {
+			t.Error("kept after the deletion")
+		}
+		if f.taken(other.ID) {
+			t.Error("another's were released")
+		}
+	})
 }

@@ -21,6 +21,8 @@ type writer struct {
 	routes *routeTable
 	events *hub
 
+	previews agent.Previews // whose sockets and handles are released with their workspace
+
 	writing  chan struct{}   // held by whoever writes the store
 	sleepers []chan struct{} // each receives when there may be a job to do; fixed before the first update
 }
@@ -28,7 +30,7 @@ type writer struct {
 func newWriter(cfg Config, life string) *writer {
 	return &writer{
 		store: cfg.Store, clock: cfg.Now, random: cfg.Random,
-		routes: newRouteTable(), events: newHub(life, cfg.Log),
+		routes: newRouteTable(), events: newHub(life, cfg.Log), previews: cfg.Previews,
 		writing: make(chan struct{}, 1),
 	}
 }
@@ -70,6 +72,7 @@ func (w *writer) update(ctx context.Context, f func(*change) error) error {
 	}
 
 	w.routes.change(ch.apply)
+	w.forgetPreviews(ch.events)
 	w.events.publish(ch.now, ch.events)
 	for _, f := range ch.then {
 		f()
@@ -78,6 +81,16 @@ func (w *writer) update(ctx context.Context, f func(*change) error) error {
 		w.wakeAll()
 	}
 	return nil
+}
+
+// forgetPreviews releases those of workspaces that do not run any more. Nothing
+// leads to them by now, so none begins anew.
+func (w *writer) forgetPreviews(events []agent.Event) {
+	for _, e := range events {
+		if e.Kind == agent.EventDeleted || e.Workspace != nil && e.Workspace.Status != agent.StatusRunning {
+			w.previews.Forget(e.WorkspaceID)
+		}
+	}
 }
 
 // wakeUp makes the loop look that sleeps on a channel.

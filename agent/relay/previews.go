@@ -204,6 +204,20 @@ func ended(process *os.File) bool {
 	return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
 }
 
+// Forget implements [agent.Previews]. Connections that were handed over stay.
+func (p *Previews) Forget(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range p.doors[id] {
+		_ = d.Close()
+	}
+	if process := p.processes[id]; process != nil {
+		_ = process.Close()
+	}
+	delete(p.doors, id)
+	delete(p.processes, id)
+}
+
 // Close takes no more connections. Those that were handed over stay.
 func (p *Previews) Close() {
 	p.mu.Lock()

@@ -618,3 +618,59 @@ func TestPreviews_full(t *testing.T) {
 		}
 	}
 }
+
+// TestPreviews_Forget: of a workspace that was forgotten no socket and no handle
+// is left, another's stay, and it can begin anew.
+func TestPreviews_Forget(t *testing.T) {
+	dir, err := os.MkdirTemp("", "relay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	w := &world{dir: dir, socket: filepath.Join(dir, "relay.sock")}
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	process := os.NewFile(uintptr(fd), "pidfd")
+	defer process.Close()
+	c := &containers{}
+	c.Store(one, process)
+	p := w.previews(t, c)
+	_ = dial(t, p, two, 3000)
+	before := pidfds(t)
+	for port := range 3 {
+		_ = talk(t, dial(t, p, one, 3000+port), "") // there is no relay
+	}
+	if pidfds(t) == before {
+		t.Fatal("no handle is kept, so this test shows nothing")
+	}
+
+	p.Forget(one)
+	p.Forget(one)
+	files, err := os.ReadDir(p.Dir)
+	if err != nil || len(files) != 1 || files[0].Name() != two+"-3000.sock" {
+		t.Errorf("there are %v, %v", files, err)
+	}
+	for begin := time.Now(); pidfds(t) > before; { // what was handed over has copies, for a moment
+		if time.Since(begin) > 10*time.Second {
+			t.Fatalf("%d handles are left, there were %d", pidfds(t), before)
+		}
+	}
+	_ = dial(t, p, one, 3000)
+}
+
+// pidfds counts handles of processes that this test has open.
+func pidfds(t *testing.T) (n int) {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if target, err := os.Readlink("/proc/self/fd/" + f.Name()); err == nil && strings.Contains(target, "pidfd") {
+			n++
+		}
+	}
+	return n
+}

@@ -282,6 +282,9 @@ func (r *Runtime) Listening(_ context.Context, id string) ([]agent.Listener, err
 	return all, nil
 }
 
+// Forget implements [agent.Previews]: nothing is kept.
+func (*Runtime) Forget(string) {}
+
 // Listen says what listens in a workspace beside its IDE, until it stops.
 func (r *Runtime) Listen(id string, all ...agent.Listener) error {
 	r.mu.Lock()
