@@ -85,7 +85,9 @@ type Workspace struct {
 	UpdatedAt     time.Time
 }
 
-// IDEPort is where the IDE of a workspace listens in its container.
+// IDEPort is where the IDE of a workspace listens in its container. No preview
+// leads there: the IDE has an origin of its own. Nothing else of the product's
+// listens in a workspace's network.
 const IDEPort = 8080
 
 // MaxPorts is how many ports a workspace may register.
@@ -158,6 +160,7 @@ type NewPort struct {
 func (n NewPort) Validate() error {
 	var v validation
 	v.check(n.Port >= 1024 && n.Port <= 65535, "port", "must be a number from 1024 to 65535")
+	v.check(n.Port != IDEPort, "port", fmt.Sprintf("must be another: %d is the IDE's own", IDEPort))
 	v.check(plainText(n.Label, maxLabel), "label", fmt.Sprintf("must be text of at most %d characters", maxLabel))
 	return v.err()
 }

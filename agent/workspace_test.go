@@ -140,6 +140,7 @@ func TestNewPort_Validate(t *testing.T) {
 		{agent.NewPort{Port: 1024}, ""},
 		{agent.NewPort{Port: 65535, Label: "web"}, ""},
 		{agent.NewPort{Port: 1023}, "port"},
+		{agent.NewPort{Port: agent.IDEPort}, "port"},
 		{agent.NewPort{Port: 65536, Label: strings.Repeat("x", 101)}, "port label"},
 	} {
 		checkFaults(t, tt.n.Validate(), tt.paths)

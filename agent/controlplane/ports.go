@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/rockpool/rootvm/agent"
@@ -72,6 +73,10 @@ func (c *ControlPlane) Listening(ctx context.Context, workspaceID string) ([]age
 		return nil, notRunning(rec.Name, rec.Status)
 	}
 	all, err := c.cfg.Previews.Listening(ctx, workspaceID)
+	if agent.ErrorCode(err) == agent.CodeInternal && ctx.Err() == nil {
+		return nil, fmt.Errorf("%w (%w)", agent.Errorf(agent.CodeUnavailable,
+			"What listens in the workspace is not known at the moment. A port can be added by its number; ask again in a while."), err)
+	}
 	return slices.DeleteFunc(all, func(l agent.Listener) bool { return l.Port == agent.IDEPort }), err
 }
 

@@ -130,6 +130,8 @@ func (t *routeTable) find(name string, port int) (string, agent.Route, error) {
 		return "", agent.Route{}, agent.Errorf(agent.CodeNotFound, "Workspace %q not found", name)
 	case e.status != agent.StatusRunning:
 		return "", agent.Route{}, notRunning(e.name, e.status)
+	case port == agent.IDEPort: // registered with a former agent
+		return "", agent.Route{}, agent.Errorf(agent.CodeNotFound, "Port %d is the IDE's own, which no preview shows", port)
 	case port != 0 && !e.ports[port]:
 		return "", agent.Route{}, agent.Errorf(agent.CodeNotFound, "Port %d is not registered for workspace %q", port, name)
 	}

@@ -385,7 +385,7 @@ func TestPorts_listening(t *testing.T) {
 
 	p.listenErr = errors.New("the relay is away")
 	page = get(t, p, at)
-	page.want(t, 200, "Open preview")
+	page.want(t, 200, "Open preview", `<h3 id="listening-title">Listening</h3>`, "is not known at the moment")
 	if strings.Contains(page.body, "listens") {
 		t.Error("the page says who listens without knowing it")
 	}
