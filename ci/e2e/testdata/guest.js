@@ -96,5 +96,6 @@ console.log(JSON.stringify({
   Homes: homes,
   ...processes(running),
   Mounts: mounts,
-  Temporary: fs.readdirSync("/opt/rockpool").filter((n) => /tmp|\.new$|backup/.test(n)),
+  // A lock's file stays; what was written under the lock does not.
+  Temporary: fs.readdirSync("/opt/rockpool").filter((n) => /tmp|\.new$|backup/.test(n) && !n.endsWith(".lock")),
 }));
