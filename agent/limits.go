@@ -130,6 +130,8 @@ type MemoryKills struct {
 	Processes int       // while it runs
 	Own       int       // how often the container had used all of its own limit, while it runs
 	Whole     bool      // it has ended, and not by itself: such a process was its first one, or what that waited for
+	Killed    bool      // it has ended because its first process, or what that waited for, was killed, by whomever
+	Ended     time.Time // when that life ended; zero while it runs, and when that is not known
 }
 
 // SharedMemory is the memory that all workspaces have together.
@@ -138,6 +140,7 @@ type SharedMemory struct {
 	Used  int64 // bytes
 
 	Shortages int // how often all of it was used and nothing could be freed
+	Kills     int // processes of workspaces that were ended because memory was used up, also of workspaces that have ended
 }
 
 // MemoryLimiter sets what running containers may use. It is the part of a

@@ -16,33 +16,49 @@ import (
 // file for each.
 const memoryEvery = 2 * time.Second
 
-// memoryRecent is how long after such a process's end the end of its workspace
-// is taken for a consequence.
+// memoryRecent is how long after such a process's end was seen the end of its
+// workspace is taken for a consequence.
 const memoryRecent = 10 * time.Second
 
 // memoryWatch is what was seen of processes that the kernel ended.
 type memoryWatch struct {
+	looking   sync.Mutex // held by whoever looks at all
 	mu        sync.Mutex
 	kills     map[string]agent.MemoryKills // by workspace, at the last look
 	killed    map[string]time.Time         // by workspace: when its last one was seen
-	known     bool                         // shortages was read before
+	known     bool                         // shortages and total were read before
 	shortages int                          // of the memory of all together, at the last look
 	shared    time.Time                    // when they were seen to increase
+
+	// The count of all has those of a container whose own count went with it,
+	// as that of the process whose end was the container's.
+	total     int       // of all, at the last look
+	counted   int       // of those, seen in the count of a workspace
+	unclaimed int       // of those, the most that were not; -1 before the first look
+	surplus   time.Time // when these were seen to increase
 }
 
 // watchMemory looks at running workspaces until ctx ends.
 func (c *ControlPlane) watchMemory(ctx context.Context) {
 	for sleep(ctx, memoryEvery, nil) {
-		c.lookAtShared(ctx)
-		c.view.mu.Lock()
-		ids := slices.Sorted(maps.Keys(c.view.watched))
-		c.view.mu.Unlock()
-		for _, id := range ids {
-			if err := c.lookAtMemory(ctx, id); err != nil && ctx.Err() == nil && agent.ErrorCode(err) != agent.CodeNotFound {
-				c.cfg.Log.Debug("what the kernel ended in a workspace is not known", "workspace", id, "err", err)
-			}
+		c.lookAtAll(ctx)
+	}
+}
+
+// lookAtAll looks at what all workspaces have together, then at each that runs.
+func (c *ControlPlane) lookAtAll(ctx context.Context) {
+	c.memory.looking.Lock()
+	defer c.memory.looking.Unlock()
+	c.lookAtShared(ctx)
+	c.view.mu.Lock()
+	ids := slices.Sorted(maps.Keys(c.view.watched))
+	c.view.mu.Unlock()
+	for _, id := range ids {
+		if err := c.lookAtMemory(ctx, id); err != nil && ctx.Err() == nil && agent.ErrorCode(err) != agent.CodeNotFound {
+			c.cfg.Log.Debug("what the kernel ended in a workspace is not known", "workspace", id, "err", err)
 		}
 	}
+	c.memory.settle(c.now())
 }
 
 // lookAtShared remembers when all workspaces together had used up what they
@@ -52,20 +68,49 @@ func (c *ControlPlane) lookAtShared(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	c.memory.mu.Lock()
-	defer c.memory.mu.Unlock()
-	if c.memory.known && shared.Shortages > c.memory.shortages {
-		c.memory.shared = c.now()
+	m := &c.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.known && shared.Shortages > m.shortages {
+		m.shared = c.now()
 	}
-	c.memory.known, c.memory.shortages = true, shared.Shortages
+	if m.known && shared.Kills < m.total { // the kernel counts anew
+		m.counted, m.unclaimed = 0, 0
+	}
+	if !m.known {
+		m.unclaimed = -1
+	}
+	m.known, m.shortages, m.total = true, shared.Shortages, shared.Kills
 }
 
-// wasShared tells whether it is only a moment since all workspaces together had
-// used up what they have.
-func (c *ControlPlane) wasShared() bool {
-	c.memory.mu.Lock()
-	defer c.memory.mu.Unlock()
-	return !c.memory.shared.IsZero() && c.now().Sub(c.memory.shared).Abs() < memoryRecent
+// settle compares the count of all with those of workspaces, after a look at all
+// of them. Theirs are younger, so they may be ahead for a moment.
+func (m *memoryWatch) settle(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.known {
+		return
+	}
+	unclaimed := max(0, m.total-m.counted)
+	if m.unclaimed >= 0 && unclaimed > m.unclaimed {
+		m.surplus = now
+	}
+	m.unclaimed = max(m.unclaimed, unclaimed)
+}
+
+// since tells whether it was seen only a moment before an end, or after it, that
+// all workspaces together had used up what they have, and that processes were
+// ended whose workspace had no count any more.
+func (m *memoryWatch) since(end time.Time) (shared, surplus bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return isRecent(m.shared, end), isRecent(m.surplus, end)
+}
+
+// isRecent tells whether something was seen at most memoryRecent before an end,
+// or later: what is seen has happened before.
+func isRecent(seen, end time.Time) bool {
+	return !seen.IsZero() && end.Sub(seen) <= memoryRecent
 }
 
 // lookAtMemory notes processes of a workspace that the kernel has ended since
@@ -100,17 +145,27 @@ func (c *ControlPlane) lookAtMemory(ctx context.Context, id string) error {
 }
 
 // shortageOf says whether a workspace that has ended was ended because memory
-// was used up: the zero value when it was not, or when that is not known.
+// was used up: the zero value when it was not, or when that is not known. The end
+// counts, not when it is learned of, which may be much later on a machine that is
+// short of memory.
 func (c *ControlPlane) shortageOf(ctx context.Context, rec agent.Record) agent.Shortage {
 	kills, err := c.cfg.Observer.MemoryKills(ctx, rec.ID)
-	if err != nil || !kills.Whole {
+	if err != nil || !kills.Whole && !kills.Killed {
 		return agent.Shortage{}
 	}
-	if at, known := c.memory.lastKill(rec.ID); known && c.now().Sub(at).Abs() > memoryRecent {
-		return agent.Shortage{} // that was a process that it had outlived
+	c.lookAtAll(ctx)
+	end := kills.Ended
+	if end.IsZero() {
+		end = c.now()
 	}
-	c.lookAtShared(ctx)
-	shared := c.wasShared()
+	shared, surplus := c.memory.since(end)
+	at, known := c.memory.lastKill(rec.ID)
+	switch {
+	case surplus, known && isRecent(at, end): // the kernel's count says so
+	case kills.Whole && !known: // the runtime does, and nothing speaks against it
+	default:
+		return agent.Shortage{} // a process that it had outlived, or none at all
+	}
 	c.cfg.Log.Warn("a workspace was ended because memory was used up", "workspace", rec.ID, "shared", shared)
 	return agent.Shortage{Message: shortageText(c.capacity(ctx), rec, true, shared), At: c.now()}
 }
@@ -136,7 +191,10 @@ func (m *memoryWatch) swap(id string, now agent.MemoryKills) (last agent.MemoryK
 		m.kills, m.killed = map[string]agent.MemoryKills{}, map[string]time.Time{}
 	}
 	last, known = m.kills[id]
-	if last.Since != now.Since {
+	if last.Since == now.Since {
+		m.counted += max(0, now.Processes-last.Processes)
+	} else {
+		m.counted += now.Processes
 		delete(m.killed, id)
 	}
 	m.kills[id] = now

@@ -2,6 +2,7 @@ package controlplane_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -148,3 +149,63 @@ func TestShortage_outlived(t *testing.T) {
 		}
 	})
 }
+
+// TestShortage_unseen: a workspace that the kernel ended says so also when the
+// runtime did not see why, because the group with the count was gone, and when its
+// end is learned of late; one that something else killed does not, also soon after
+// another was starved.
+func TestShortage_unseen(t *testing.T) {
+	for name, tt := range map[string]struct {
+		before bool          // a process of it was ended a while before
+		late   time.Duration // until the end is learned of
+	}{
+		"at once":                {},
+		"late":                   {late: 30 * time.Second},
+		"after a process":        {before: true},
+		"after a process, late":  {before: true, late: 30 * time.Second},
+		"very late, by the look": {before: true, late: 5 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				p := w.live(t)
+				one := p.created("one")
+				time.Sleep(time.Minute)
+				if tt.before {
+					p.rt.Starve(one.ID, stub.Starvation{})
+					time.Sleep(memoryLong)
+				}
+				learned := time.Now().Add(tt.late)
+				w.hooks.set(func(ctx context.Context, c stub.Call) error {
+					if c.Op == stub.OpList && time.Now().Before(learned) {
+						return errors.New("the runtime is busy")
+					}
+					return ctx.Err()
+				})
+				p.rt.Starve(one.ID, stub.Starvation{Whole: true, Unseen: true})
+				const want = "The workspace ended because it used more than its 4.0 GiB of memory."
+				eventually(t, "it is told", func() bool { return p.shortage(one.ID).Message == want })
+				p.wait(one.ID, agent.StatusRunning)
+			})
+		})
+	}
+
+	t.Run("killed by another hand", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, w *world) {
+			p := w.live(t)
+			one, two := p.created("one"), p.created("two")
+			time.Sleep(time.Minute)
+			p.rt.Starve(two.ID, stub.Starvation{})
+			eventually(t, "the other is told", func() bool { return p.shortage(two.ID).Message != "" })
+			w.hooks.set(slowStarts)
+			p.rt.Murder(one.ID)
+			eventually(t, "it is started again", func() bool { return p.status(one.ID) == agent.StatusCreating })
+			if got := p.shortage(one.ID); got != (agent.Shortage{}) {
+				t.Errorf("it says %+v", got)
+			}
+		})
+	})
+}
+
+// memoryLong is longer than the end of a process says something of the end of its
+// workspace.
+const memoryLong = 30 * time.Second

@@ -28,7 +28,18 @@ type orphaned struct {
 	state string
 	pid   int
 	asked []string
+
+	*monitor // one that lives, and tells when it is waited for
 }
+
+// monitor is what a container's monitor tells Podman at its end.
+type monitor struct {
+	oom  bool
+	code int
+}
+
+// began is when containers of these tests began. They last a minute.
+var began = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 
 func (o *orphaned) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.mu.Lock()
@@ -47,7 +58,14 @@ func (o *orphaned) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(r.URL.Path, "/volumes/json"):
 		fmt.Fprint(w, `[]`)
 	case action == "json":
-		fmt.Fprintf(w, `{"Config":{"Labels":{%q:%q,%q:"example/app"}},"State":{"Status":%q,"Pid":%d}}`, labelID, id, labelImage, o.state, o.pid)
+		state := fmt.Sprintf(`"Status":%q,"Pid":%d,"StartedAt":%q`, o.state, o.pid, began.Format(time.RFC3339))
+		if o.monitor != nil && o.state == "exited" {
+			state += fmt.Sprintf(`,"FinishedAt":%q,"OOMKilled":%t,"ExitCode":%d`, began.Add(time.Minute).Format(time.RFC3339), o.oom, o.code)
+		}
+		fmt.Fprintf(w, `{"Config":{"Labels":{%q:%q,%q:"example/app"}},"State":{%s}}`, labelID, id, labelImage, state)
+	case action == "wait" && o.monitor != nil:
+		o.state, o.pid = "exited", 0
+		fmt.Fprint(w, o.code)
 	case action == "wait":
 		refuse("no exit code for the container")
 	case action == "stop":

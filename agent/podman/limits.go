@@ -14,6 +14,7 @@ import (
 	"github.com/containers/podman/v5/pkg/bindings/containers"
 	entities "github.com/containers/podman/v5/pkg/domain/entities/types"
 	runtimespec "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/guest"
@@ -69,7 +70,12 @@ func (e *Engine) SharedMemory(context.Context) (agent.SharedMemory, error) {
 	if err != nil {
 		return s, fmt.Errorf("podman: memory of all workspaces: %w", err)
 	}
-	s.Used, s.Shortages = max(0, used-cache), int(shortages)
+	// Those of every group below it, also of groups that are gone.
+	kills, err := read("memory.events", "oom_kill")
+	if err != nil {
+		return s, fmt.Errorf("podman: memory of all workspaces: %w", err)
+	}
+	s.Used, s.Shortages, s.Kills = max(0, used-cache), int(shortages), int(kills)
 	return s, nil
 }
 
@@ -79,8 +85,15 @@ type life struct {
 	group string
 }
 
+// exitKilled is the exit code of what was ended by SIGKILL, as shells have it and
+// as the first process of a container says of what it waited for.
+const exitKilled = 128 + int32(unix.SIGKILL)
+
 // MemoryKills implements [agent.Observer]. Podman is asked once for each life
-// of a container, and when it has ended.
+// of a container, and when it has ended; then it is waited for until it knows of
+// the end, for before it does not say why. Its monitor reads the kernel's counter
+// when the group may be gone already, so what it did not see may be so all the
+// same: Killed says that.
 func (e *Engine) MemoryKills(ctx context.Context, id string) (agent.MemoryKills, error) {
 	e.mu.Lock()
 	known, ok := e.lives[id]
@@ -96,6 +109,10 @@ func (e *Engine) MemoryKills(ctx context.Context, id string) (agent.MemoryKills,
 	var ended agent.MemoryKills
 	err := e.call(ctx, "memory", func(ctx context.Context) error {
 		c, err := inspect(ctx, id)
+		if err == nil && takenForRunning(c.State.Status) && hasGone(c.State.Pid) {
+			e.awaitMonitor(ctx, id)
+			c, err = inspect(ctx, id)
+		}
 		if err != nil {
 			return err
 		}
@@ -103,7 +120,10 @@ func (e *Engine) MemoryKills(ctx context.Context, id string) (agent.MemoryKills,
 			now = life{c.State.StartedAt, strings.Trim(c.State.CgroupPath, "/")}
 			return nil
 		}
-		ended = agent.MemoryKills{Since: c.State.StartedAt, Whole: c.State.OOMKilled && c.State.ExitCode != 0}
+		ended = agent.MemoryKills{
+			Since: c.State.StartedAt, Ended: c.State.FinishedAt,
+			Whole: c.State.OOMKilled && c.State.ExitCode != 0, Killed: c.State.ExitCode == exitKilled,
+		}
 		return nil
 	})
 	e.mu.Lock()

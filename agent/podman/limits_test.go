@@ -28,7 +28,7 @@ func TestEngine_SharedMemory(t *testing.T) {
 		slice + "memory.events.local": groupFile("low 0\nhigh 0\nmax 4\noom 2\noom_kill 0\n"),
 	}
 	e.Cgroups = files
-	if got, err := e.SharedMemory(t.Context()); err != nil || got != (agent.SharedMemory{Limit: 3 << 30, Used: 700, Shortages: 2}) {
+	if got, err := e.SharedMemory(t.Context()); err != nil || got != (agent.SharedMemory{Limit: 3 << 30, Used: 700, Shortages: 2, Kills: 5}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	files[slice+"memory.events.local"] = groupFile("low 0\n")
@@ -54,5 +54,32 @@ func TestEngine_MemoryKills(t *testing.T) {
 	}
 	if len(e.lives) != 0 {
 		t.Errorf("a life that is over is remembered: %+v", e.lives)
+	}
+}
+
+// TestEngine_MemoryKills/ended: of a container whose first process has just ended
+// Podman is asked why once it knows of that, which it learns a moment later.
+func TestEngine_MemoryKills_ended(t *testing.T) {
+	for name, tt := range map[string]struct {
+		oom  bool
+		code int
+		want agent.MemoryKills
+	}{
+		"seen":               {true, 137, agent.MemoryKills{Whole: true, Killed: true}},
+		"not by its monitor": {false, 137, agent.MemoryKills{Killed: true}},
+		"by itself":          {false, 1, agent.MemoryKills{}},
+		"after a process":    {true, 0, agent.MemoryKills{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, o, end := orphan(t)
+			e.Cgroups = fstest.MapFS{}
+			o.monitor = &monitor{oom: tt.oom, code: tt.code}
+			end()
+			tt.want.Since, tt.want.Ended = began, began.Add(time.Minute)
+			got, err := e.MemoryKills(t.Context(), id)
+			if err != nil || !got.Since.Equal(tt.want.Since) || !got.Ended.Equal(tt.want.Ended) || got.Whole != tt.want.Whole || got.Killed != tt.want.Killed {
+				t.Errorf("%+v, %v, want %+v", got, err, tt.want)
+			}
+		})
 	}
 }

@@ -40,19 +40,29 @@ func (e *Engine) Wait(ctx context.Context, id string) error {
 		return fmt.Errorf("podman: wait: %w", err)
 	}
 
-	// The container's monitor tells Podman a moment later, unless one of both was
-	// killed. That the container has ended is known all the same.
 	patient, cancel := context.WithTimeout(ctx, monitorPatience)
 	defer cancel()
 	err = e.call(patient, "wait", func(ctx context.Context) error {
-		ended := []string{define.ContainerStateStopped.String(), define.ContainerStateExited.String()}
-		_, err := containers.Wait(ctx, containerName(id), new(containers.WaitOptions).WithConditions(ended))
-		return err
+		e.awaitMonitor(ctx, id)
+		return nil
 	})
-	if err != nil && !isNotFound(err) && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil {
 		e.Log.Debug("podman was not told of a container's end", "workspace", id, "err", err)
 	}
 	return context.Cause(ctx)
+}
+
+// awaitMonitor waits until Podman knows of the end of a container whose first
+// process has ended. Its monitor tells Podman a moment later, unless one of both
+// was killed. That the container has ended is known all the same.
+func (e *Engine) awaitMonitor(ctx context.Context, id string) {
+	patient, cancel := context.WithTimeout(ctx, monitorPatience)
+	defer cancel()
+	ended := []string{define.ContainerStateStopped.String(), define.ContainerStateExited.String()}
+	_, err := containers.Wait(patient, containerName(id), new(containers.WaitOptions).WithConditions(ended))
+	if err != nil && !isNotFound(err) && ctx.Err() == nil {
+		e.Log.Debug("podman was not told of a container's end", "workspace", id, "err", err)
+	}
 }
 
 // monitorPatience is how long Podman may need to learn of a container's end.

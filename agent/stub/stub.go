@@ -67,6 +67,7 @@ type Runtime struct {
 	homes      map[string]map[string][]byte // volumes: files by absolute path
 	servers    map[string]server
 	shortages  int           // of the memory of all containers together
+	kills      int           // of processes of all containers
 	ended      chan struct{} // closed when a container ends, and made anew
 }
 
@@ -483,7 +484,7 @@ func (r *Runtime) SetMemory(ctx context.Context, id string, limit int64) error {
 func (r *Runtime) SharedMemory(context.Context) (agent.SharedMemory, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := agent.SharedMemory{Limit: SharedMemory, Shortages: r.shortages}
+	s := agent.SharedMemory{Limit: SharedMemory, Shortages: r.shortages, Kills: r.kills}
 	for _, c := range r.containers {
 		if c.Running {
 			s.Used += usedMemory
@@ -500,7 +501,11 @@ func (r *Runtime) MemoryKills(_ context.Context, id string) (agent.MemoryKills, 
 	if err != nil {
 		return agent.MemoryKills{}, err
 	}
-	return c.Kills, nil
+	k := c.Kills
+	if !c.Running { // the counters went with the container's group
+		k.Processes, k.Own = 0, 0
+	}
+	return k, nil
 }
 
 // Outlive ends a container for a reason of its own, after the kernel had ended a
@@ -509,7 +514,7 @@ func (r *Runtime) Outlive(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.containers[id]; c != nil {
-		c.Kills.Whole = c.Kills.Processes > 0
+		c.Kills.Whole, c.Kills.Ended = c.Kills.Processes > 0, time.Now()
 		r.halt(c)
 	}
 }
@@ -517,6 +522,7 @@ func (r *Runtime) Outlive(id string) {
 // Starvation is what the kernel ended because memory was used up.
 type Starvation struct {
 	Whole  bool // the container, not only a process of it
+	Unseen bool // with Whole: the runtime does not say why, only that it was killed
 	Shared bool // the memory of all containers was used up, not that of one
 }
 
@@ -530,13 +536,24 @@ func (r *Runtime) Starve(id string, s Starvation) {
 		return
 	}
 	c.Kills.Processes++
+	r.kills++
 	if s.Shared {
 		r.shortages++
 	} else {
 		c.Kills.Own++
 	}
 	if s.Whole {
-		c.Kills.Whole = true
+		c.Kills.Whole, c.Kills.Killed, c.Kills.Ended = !s.Unseen, true, time.Now()
+		r.halt(c)
+	}
+}
+
+// Murder ends a container as "kill -9" of what its first process waits for does.
+func (r *Runtime) Murder(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.containers[id]; c != nil {
+		c.Kills.Killed, c.Kills.Ended = true, time.Now()
 		r.halt(c)
 	}
 }
