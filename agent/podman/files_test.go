@@ -44,6 +44,8 @@ type service struct {
 	labels  map[string]string // of the container
 	started time.Time         // the container's present life
 	starts  int               // how often it was started
+	exec    func() (code int) // what a program does, with the files, that is run
+	code    int               // of the last one
 }
 
 // maxAnswer is what the agent may at most take of one answer, in bytes: the
@@ -80,7 +82,16 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch action := path.Base(r.URL.Path); {
 	case action == "json":
-		fmt.Fprintf(w, `{"Config":{"Labels":{%q:%q,%q:%q}},"State":{"Status":"running","StartedAt":%q}}`, labelID, id, labelImage, s.labels[labelImage], s.started.Format(time.RFC3339Nano))
+		fmt.Fprintf(w, `{"ExitCode":%d,"Config":{"Labels":{%q:%q,%q:%q}},"State":{"Status":"running","StartedAt":%q}}`, s.code, labelID, id, labelImage, s.labels[labelImage], s.started.Format(time.RFC3339Nano))
+		return
+	case action == "exec":
+		fmt.Fprint(w, `{"Id":"session"}`)
+		return
+	case action == "start" && strings.Contains(r.URL.Path, "/exec/"):
+		s.code = s.exec()
+		s.attach(w)
+		return
+	case action == "remove":
 		return
 	case action == "stop", action == "start":
 		if action == "start" {
@@ -119,6 +130,19 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusInternalServerError, s.fail)
 	default:
 		s.archive(w, name, e)
+	}
+}
+
+// attach is a program's connection, at which nothing is said.
+func (s *service) attach(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"); err != nil {
+		s.t.Error(err)
 	}
 }
 
