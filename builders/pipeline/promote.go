@@ -147,9 +147,8 @@ func move(from, to string) error {
 }
 
 // linkOver lets the name to, whatever it named, name the file from in one step.
-// Of a directory it makes another with the same files, and then there is a moment
-// without any under the name: from is whole all the time, and the manifest names
-// that. Where links are impossible it is a copy.
+// Of a directory it makes another with the same files. Where links are impossible
+// it is a copy.
 func linkOver(from, to string) error {
 	between := filepath.Join(filepath.Dir(to), "."+filepath.Base(to)+"0") // as [builders.UnfinishedFiles]
 	if err := os.RemoveAll(between); err != nil {
@@ -160,9 +159,7 @@ func linkOver(from, to string) error {
 	}
 
 	if isDirectory(from) || isDirectory(to) {
-		if err := os.RemoveAll(to); err != nil {
-			return err
-		}
+		return builders.ReplaceDirectory(between, to)
 	}
 	if err := os.Rename(between, to); err != nil {
 		return err
@@ -194,8 +191,7 @@ func isDirectory(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// copyOver replaces a file by a durable copy of another in one step, or a
-// directory with a moment between, as [linkOver] does.
+// copyOver replaces a file or directory by a durable copy of another in one step.
 func copyOver(from, to string) error {
 	if isDirectory(from) {
 		return copyDirectoryOver(from, to)
@@ -222,10 +218,7 @@ func copyDirectoryOver(from, to string) error {
 	if err := syncAll(between); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(to); err != nil {
-		return err
-	}
-	return os.Rename(between, to)
+	return builders.ReplaceDirectory(between, to)
 }
 
 // syncAll makes a file, or a directory and all in it, durable.

@@ -41,17 +41,14 @@ func createDirectory(path string) (*pendingDirectory, error) {
 	return d, nil
 }
 
-// finish gives the directory its name. One that had the name before is removed.
+// finish gives the directory its name, in one step. One that had the name before
+// is removed.
 func (d *pendingDirectory) finish() error {
-	old := filepath.Join(filepath.Dir(d.path), "."+filepath.Base(d.path)+"0old")
-	if err := os.Rename(d.path, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.Rename(d.tmp, d.path); err != nil {
+	if err := builders.ReplaceDirectory(d.tmp, d.path); err != nil {
 		return err
 	}
 	d.tmp = ""
-	return os.RemoveAll(old)
+	return nil
 }
 
 // cleanup removes the directory if it has not got its name.
