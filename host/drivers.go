@@ -128,7 +128,8 @@ func firmware(tools *bootstrap.Tools, architecture string) (code, variables stri
 // tools returns the pinned tools tree, from the cache or fetched: it has what
 // the user is told of.
 func (a *App) tools(ctx context.Context, what string) (*bootstrap.Tools, error) {
-	fetcher := bootstrap.NewFetcher(a.Settings.CacheDir, a.Settings.Mirrors, bootstrap.Lines(5, func(line string) { a.printLine("  %s", line) }))
+	cache := bootstrap.Cache{Dir: a.Settings.CacheDir, Say: func(line string) { a.printLine("  %s", line) }}
+	fetcher := bootstrap.NewFetcher(cache, a.Settings.Mirrors, 5)
 	if _, ok := fetcher.CachedTools(); !ok {
 		a.printLine("fetching %s from Debian's archive, once", what)
 	}

@@ -31,7 +31,7 @@ import (
 //	tmp/                     what is being made
 type Cache struct {
 	Dir string
-	Say func(string) // tells a person what was found damaged; nil: nobody
+	Say func(string) // tells a person what was found damaged, and what is fetched from elsewhere; nil: nobody
 }
 
 // Store keeps what builders make, below store/.
@@ -64,9 +64,14 @@ type Fetcher struct {
 }
 
 // NewFetcher is the fetcher that builders use: without mirrors it takes the
-// build host's own, and progress says how far it is.
-func NewFetcher(cache string, mirrors []string, progress func(done, total int64, name string)) *Fetcher {
-	return &Fetcher{Cache: Cache{Dir: cache}, Mirrors: mirrors, FindMirrors: DefaultMirrors, FindSnapshots: DefaultSnapshots, Progress: progress}
+// build host's own. What the cache's Say is told is also how far it is, for every
+// one of parts.
+func NewFetcher(cache Cache, mirrors []string, parts int64) *Fetcher {
+	f := &Fetcher{Cache: cache, Mirrors: mirrors, FindMirrors: DefaultMirrors, FindSnapshots: DefaultSnapshots}
+	if cache.Say != nil {
+		f.Progress = Lines(parts, cache.Say)
+	}
+	return f
 }
 
 // Lines makes of a Fetcher's progress a line for every one of parts done.

@@ -45,9 +45,7 @@ func (p *Pipeline) cache(out io.Writer) bootstrap.Cache {
 
 // fetcher brings Debian packages into the cache and says its progress on out.
 func (p *Pipeline) fetcher(out io.Writer) *bootstrap.Fetcher {
-	f := bootstrap.NewFetcher(p.CacheDir, p.Mirrors, bootstrap.Lines(5, func(line string) { fmt.Fprintln(out, " ", line) }))
-	f.Cache = p.cache(out)
-	return f
+	return bootstrap.NewFetcher(p.cache(out), p.Mirrors, 5)
 }
 
 // Tools returns the tools tree. It fetches only what the cache lacks.
@@ -183,7 +181,7 @@ func (p *Pipeline) checkSpace() error { return bootstrap.SpaceForBuild(p.CacheDi
 // this process is killed and Packer is not, the cache stays locked until Packer
 // has ended too.
 func (p *Pipeline) lock(ctx context.Context) (*os.File, error) {
-	return bootstrap.Cache{Dir: p.CacheDir}.Lock(ctx, func() { p.printLine("waiting for another build that uses %s", p.CacheDir) })
+	return p.cache(p.Out).Lock(ctx, func() { p.printLine("waiting for another build that uses %s", p.CacheDir) })
 }
 
 // bootstrap makes the cache hold the root file system that Packer starts from.

@@ -63,7 +63,7 @@ func (p *QCOW2) PostProcess(ctx context.Context, ui packersdk.Ui, in packersdk.A
 	raw, manifestPath := in.Files()[0], in.Files()[1]
 	out := filepath.Join(filepath.Dir(raw), in.Id()+".qcow2")
 
-	fetcher := &bootstrap.Fetcher{Cache: bootstrap.Cache{Dir: p.config.CacheDirectory}}
+	fetcher := &bootstrap.Fetcher{Cache: bootstrap.Cache{Dir: p.config.CacheDirectory, Say: ui.Say}}
 	tools, err := fetcher.Tools(ctx)
 	if err != nil {
 		return nil, false, false, err

@@ -59,7 +59,7 @@ func (r *run) fetch(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	r.packages = packages
-	r.fetcher = bootstrap.NewFetcher(r.config.CacheDirectory, r.config.Mirrors, bootstrap.Lines(10, r.ui.Say))
+	r.fetcher = bootstrap.NewFetcher(bootstrap.Cache{Dir: r.config.CacheDirectory, Say: r.ui.Say}, r.config.Mirrors, 10)
 	return false, r.fetcher.Fetch(ctx, packages)
 }
 

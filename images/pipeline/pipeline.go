@@ -41,8 +41,18 @@ type Pipeline struct {
 
 func (p *Pipeline) printLine(format string, args ...any) { fmt.Fprintf(p.Out, format+"\n", args...) }
 
+// cache says on out what of it is damaged, and what is fetched from elsewhere.
+func (p *Pipeline) cache(out io.Writer) bootstrap.Cache {
+	return bootstrap.Cache{Dir: p.CacheDir, Say: func(line string) { fmt.Fprintln(out, " ", line) }}
+}
+
+// fetcher brings Debian packages into the cache and says its progress on out.
+func (p *Pipeline) fetcher(out io.Writer) *bootstrap.Fetcher {
+	return bootstrap.NewFetcher(p.cache(out), p.Mirrors, 5)
+}
+
 func (p *Pipeline) lock(ctx context.Context) (*os.File, error) {
-	return bootstrap.Cache{Dir: p.CacheDir}.Lock(ctx, func() { p.printLine("waiting for another build that uses %s", p.CacheDir) })
+	return p.cache(p.Out).Lock(ctx, func() { p.printLine("waiting for another build that uses %s", p.CacheDir) })
 }
 
 // Build makes the workspace image into dist/ and returns its manifest. When
@@ -189,12 +199,12 @@ func (b *build) request() images.Request {
 // contexts installs the npm locks for each platform and names what the steps
 // mount then.
 func (b *build) contexts(ctx context.Context, r *images.Request) (cached bool, err error) {
-	tools, err := bootstrap.NewFetcher(b.CacheDir, b.Mirrors, progress(b.Out)).Tools(ctx)
+	tools, err := b.fetcher(b.Out).Tools(ctx)
 	if err != nil {
 		return false, err
 	}
 	modules := bootstrap.NodeModules{
-		Cache: bootstrap.Cache{Dir: b.CacheDir}, Source: b.Source, Installer: images.NodeLock, Tools: tools, Out: b.Out,
+		Cache: b.cache(b.Out), Source: b.Source, Installer: images.NodeLock, Tools: tools, Out: b.Out,
 	}
 
 	cached = true
@@ -224,7 +234,7 @@ func (b *build) bases(ctx context.Context, out io.Writer, made map[string]images
 		return true, nil
 	}
 
-	fetcher := bootstrap.NewFetcher(b.CacheDir, b.Mirrors, progress(out))
+	fetcher := b.fetcher(out)
 	cached = true
 	for _, platform := range b.spec.Platforms {
 		packages := b.packages[platform]
@@ -236,11 +246,6 @@ func (b *build) bases(ctx context.Context, out io.Writer, made map[string]images
 		cached = cached && had
 	}
 	return cached, nil
-}
-
-// progress prints a line for every fifth part of what is fetched.
-func progress(out io.Writer) func(done, total int64, name string) {
-	return bootstrap.Lines(5, func(line string) { fmt.Fprintln(out, " ", line) })
 }
 
 // rootfsAt is where the Root VM's image has the workspace's root file system:

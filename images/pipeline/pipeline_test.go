@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/store"
 	"github.com/rockpool/rootvm/builders/userns"
 	"github.com/rockpool/rootvm/images"
 )
@@ -149,4 +152,49 @@ func TestBuild_Bill(t *testing.T) {
 			t.Errorf("BASE=%s: the comment is %q", base, bill.Comment)
 		}
 	}
+}
+
+// TestBuild_Says: what a build of the workspace image finds damaged in the cache,
+// and that it turns to the snapshot archive, is told.
+func TestBuild_Says(t *testing.T) {
+	mirror := httptest.NewServer(http.NotFoundHandler()) // it has moved on
+	defer mirror.Close()
+	const movedOn = "  the mirrors have moved on since the package lock was made"
+	moved := func(t *testing.T) (*build, *strings.Builder) {
+		var out strings.Builder
+		b := ofCheckout(t, "")
+		b.Mirrors, b.Out = []string{mirror.URL + "/debian", mirror.URL + "/archive/debian"}, &out
+		return b, &out
+	}
+
+	t.Run("base", func(t *testing.T) {
+		b, out := moved(t)
+		if _, err := b.bases(t.Context(), out, map[string]images.Base{}); err == nil || !strings.Contains(out.String(), movedOn) {
+			t.Errorf("error %v, it said %q", err, out)
+		}
+	})
+	t.Run("tools", func(t *testing.T) {
+		b, out := moved(t)
+		r := b.request()
+		if _, err := b.contexts(t.Context(), &r); err == nil || !strings.Contains(out.String(), movedOn) {
+			t.Errorf("error %v, it said %q", err, out)
+		}
+	})
+	t.Run("damage", func(t *testing.T) {
+		b, out := moved(t)
+		recipe := store.Recipe{Step: "npm", Inputs: []store.Input{{Name: "lock", Digest: "1"}}}
+		made := func(_ context.Context, dir string) error {
+			return os.WriteFile(filepath.Join(dir, "file"), []byte("whole"), 0o644)
+		}
+		dir, _, err := b.cache(out).Store().Make(t.Context(), recipe, made)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "file"), []byte("damaged"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := b.cache(out).Store().Make(t.Context(), recipe, made); err != nil || !strings.Contains(out.String(), "  npm in the cache is damaged and is made again") {
+			t.Errorf("error %v, it said %q", err, out)
+		}
+	})
 }
