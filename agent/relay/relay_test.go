@@ -556,7 +556,7 @@ func TestPreviews_sockets(t *testing.T) {
 	if info, err := os.Stat(p.Dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("others may enter: %v, %v", info.Mode(), err)
 	}
-	_ = dial(t, p, one, 3000) // it opens again
+	_ = talk(t, dial(t, p, one, 3000), "") // it opens again
 
 	for id, port := range map[string]int{"../" + one[3:]: 3000, "": 3000, one: 0, two: 70000} {
 		if upstream, err := p.Preview(t.Context(), id, port); err == nil {
@@ -637,7 +637,7 @@ func TestPreviews_Forget(t *testing.T) {
 	c := &containers{}
 	c.Store(one, process)
 	p := w.previews(t, c)
-	_ = dial(t, p, two, 3000)
+	_ = talk(t, dial(t, p, two, 3000), "")
 	before := pidfds(t)
 	for port := range 3 {
 		_ = talk(t, dial(t, p, one, 3000+port), "") // there is no relay
@@ -657,7 +657,8 @@ func TestPreviews_Forget(t *testing.T) {
 			t.Fatalf("%d handles are left, there were %d", pidfds(t), before)
 		}
 	}
-	_ = dial(t, p, one, 3000)
+	_ = talk(t, dial(t, p, one, 3000), "")
+	p.Forget(one)
 }
 
 // pidfds counts handles of processes that this test has open.
