@@ -14,13 +14,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rockpool/rootvm/agent/oneline"
 	"github.com/rockpool/rootvm/guest"
 )
 
@@ -28,7 +28,7 @@ import (
 // over the network does better, and the way of a call takes its time, too.
 const minJump = 2 * time.Second
 
-// maxLine bounds a request and an answer, in bytes.
+// maxLine bounds a request, in bytes.
 const maxLine = 256
 
 // Setter sets the clock. All fields must be set; [System] has the machine's.
@@ -58,12 +58,7 @@ func (s Setter) Answer(in io.Reader, out io.Writer) error {
 	if err == nil {
 		err = s.follow(t)
 	}
-	answer := "ok"
-	if err != nil {
-		answer = "error: " + strings.Join(strings.Fields(err.Error()), " ")
-	}
-	_, werr := fmt.Fprintln(out, answer)
-	return errors.Join(err, werr)
+	return oneline.Answer(out, "ok", err)
 }
 
 func readTime(r io.Reader) (time.Time, error) {
@@ -106,23 +101,8 @@ type Client struct{ Socket string }
 func (c Client) Follow(ctx context.Context, host time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", c.Socket)
-	if err != nil {
+	if _, err := oneline.Ask(ctx, c.Socket, fmt.Sprintln(host.UnixNano())); err != nil {
 		return fmt.Errorf("follow the host's clock: %w", err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-
-	if _, err := fmt.Fprintln(conn, host.UnixNano()); err != nil {
-		return fmt.Errorf("follow the host's clock: %w", err)
-	}
-	line, err := bufio.NewReader(io.LimitReader(conn, maxLine)).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("follow the host's clock: %w", errors.Join(err, context.Cause(ctx)))
-	}
-	if line = strings.TrimSuffix(line, "\n"); line != "ok" {
-		return fmt.Errorf("follow the host's clock: %s", strings.TrimPrefix(line, "error: "))
 	}
 	return nil
 }

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/rockpool/rootvm/agent/oneline"
 	"github.com/rockpool/rootvm/guest"
 )
 
@@ -42,28 +42,13 @@ type Client struct{ Socket string }
 // Refuse has these networks refused to workspaces, and no longer those that it
 // was called with before.
 func (c Client) Refuse(ctx context.Context, networks []netip.Prefix) error {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", c.Socket)
-	if err != nil {
-		return fmt.Errorf("tell the host's networks: %w", err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-
 	var list strings.Builder
 	for _, p := range networks {
 		fmt.Fprintln(&list, p)
 	}
 	list.WriteByte('\n') // the end
-	if _, err := io.WriteString(conn, list.String()); err != nil {
+	if _, err := oneline.Ask(ctx, c.Socket, list.String()); err != nil {
 		return fmt.Errorf("tell the host's networks: %w", err)
-	}
-	line, err := bufio.NewReader(io.LimitReader(conn, 1024)).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("tell the host's networks: %w", errors.Join(err, context.Cause(ctx)))
-	}
-	if line = strings.TrimSuffix(line, "\n"); line != "ok" {
-		return fmt.Errorf("tell the host's networks: %s", strings.TrimPrefix(line, "error: "))
 	}
 	return nil
 }

@@ -2,7 +2,8 @@
 // reach, as root. Three things make it: the rules of the image, which a person
 // may have edited, the networks of the host, and the exceptions of the user's
 // own in [guest.ExceptionsDir]. It owns the table that the rules name, the list
-// of networks and the copies of what was accepted last. It imports only guest.
+// of networks and the copies of what was accepted last. It imports only guest and
+// agent/oneline.
 //
 // The host's networks come from two places: from the configuration disk, which
 // only root can read, and from the agent, which heard of a change. The agent is
@@ -29,6 +30,7 @@ import (
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/rockpool/rootvm/agent/oneline"
 	"github.com/rockpool/rootvm/guest"
 )
 
@@ -160,12 +162,7 @@ func (f *Filter) Answer(ctx context.Context, in io.Reader, out io.Writer) error 
 	if err == nil {
 		err = f.update(ctx, list)
 	}
-	answer := "ok"
-	if err != nil {
-		answer = "error: " + strings.Join(strings.Fields(err.Error()), " ")
-	}
-	_, werr := fmt.Fprintln(out, answer)
-	return errors.Join(err, werr)
+	return oneline.Answer(out, "ok", err)
 }
 
 // update puts networks in the place of those that were there, and touches
