@@ -33,14 +33,24 @@ const maxLine = 256
 
 // Setter sets the clock. All fields must be set; [System] has the machine's.
 type Setter struct {
-	Now func() time.Time
-	Set func(time.Time) error
-	Log func(format string, args ...any) // a line about each time that was set
+	Now     func() time.Time
+	Running func() time.Duration // since the machine started; goes on while its clock is set
+	Set     func(time.Time) error
+	Log     func(format string, args ...any) // a line about each time that was set
 }
 
 // System is the machine's own clock.
 func System(log func(format string, args ...any)) Setter {
-	return Setter{Now: time.Now, Set: setRealtime, Log: log}
+	return Setter{Now: time.Now, Running: running, Set: setRealtime, Log: log}
+}
+
+// running is how long this machine has been running, 0 when that is not known.
+func running() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
 }
 
 func setRealtime(t time.Time) error {
@@ -51,30 +61,38 @@ func setRealtime(t time.Time) error {
 	return nil
 }
 
-// Answer reads a time, a line with the nanoseconds since 1970, sets the clock
-// when it jumps by that, and writes "ok", or "error: " and why not, as a line.
+// Answer reads a time, a line with the nanoseconds since 1970 and those that the
+// machine had been running then, sets the clock when it jumps by what the time is
+// by now, and answers "ok", or why not. Until root's program runs, a busy machine
+// may take its time.
 func (s Setter) Answer(in io.Reader, out io.Writer) error {
-	t, err := readTime(in)
-	if err == nil {
-		err = s.follow(t)
+	t, at, err := readTime(in)
+	waited := s.Running() - at
+	switch {
+	case err != nil:
+	case waited < 0 || waited > answerTime:
+		err = fmt.Errorf("the request is %s old", waited)
+	default:
+		err = s.follow(t.Add(waited))
 	}
 	return oneline.Answer(out, "ok", err)
 }
 
-func readTime(r io.Reader) (time.Time, error) {
+func readTime(r io.Reader) (t time.Time, running time.Duration, err error) {
 	line, err := bufio.NewReader(io.LimitReader(r, maxLine)).ReadString('\n')
 	if err != nil {
-		return time.Time{}, errors.New("the request is no time")
+		return time.Time{}, 0, errors.New("the request is no time")
 	}
-	n, err := strconv.ParseInt(strings.TrimSuffix(line, "\n"), 10, 64)
-	if err != nil {
-		return time.Time{}, errors.New("the request is no time")
+	told, at, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	n, err := strconv.ParseInt(told, 10, 64)
+	ran, ranErr := strconv.ParseInt(at, 10, 64)
+	if err != nil || ranErr != nil {
+		return time.Time{}, 0, errors.New("the request is no time")
 	}
-	t := time.Unix(0, n)
-	if !guest.ValidClock(t) {
-		return time.Time{}, fmt.Errorf("the time %s is not one of a host that knows its own", t.UTC().Format(time.RFC3339))
+	if t = time.Unix(0, n); !guest.ValidClock(t) {
+		return time.Time{}, 0, fmt.Errorf("the time %s is not one of a host that knows its own", t.UTC().Format(time.RFC3339))
 	}
-	return t, nil
+	return t, time.Duration(ran), nil
 }
 
 // follow sets the clock, unless it is as good as right.
@@ -101,7 +119,7 @@ type Client struct{ Socket string }
 func (c Client) Follow(ctx context.Context, host time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	if _, err := oneline.Ask(ctx, c.Socket, fmt.Sprintln(host.UnixNano())); err != nil {
+	if _, err := oneline.Ask(ctx, c.Socket, fmt.Sprintln(host.UnixNano(), running().Nanoseconds())); err != nil {
 		return fmt.Errorf("follow the host's clock: %w", err)
 	}
 	return nil

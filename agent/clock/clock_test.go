@@ -13,6 +13,9 @@ import (
 	"github.com/rockpool/rootvm/agent/clock"
 )
 
+// ran is how long the machines of these tests have been running.
+const ran = 5 * time.Minute
+
 var now = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 
 // machine is one whose clock can be looked at.
@@ -24,7 +27,8 @@ type machine struct {
 
 func (m *machine) setter() clock.Setter {
 	return clock.Setter{
-		Now: func() time.Time { return m.time },
+		Now:     func() time.Time { return m.time },
+		Running: func() time.Duration { return ran },
 		Set: func(t time.Time) error {
 			if m.fault == nil {
 				m.time = t
@@ -38,7 +42,10 @@ func (m *machine) setter() clock.Setter {
 // TestSetter_Answer: jumps in either direction are followed and said, a clock
 // that is as good as right stays, and what is no time of a host is refused.
 func TestSetter_Answer(t *testing.T) {
-	at := func(t time.Time) string { return fmt.Sprintln(t.UnixNano()) }
+	after := func(t time.Time, running time.Duration) string {
+		return fmt.Sprintln(t.UnixNano(), running.Nanoseconds())
+	}
+	at := func(t time.Time) string { return after(t, ran) }
 	for name, tt := range map[string]struct {
 		request string
 		want    time.Time
@@ -46,6 +53,11 @@ func TestSetter_Answer(t *testing.T) {
 	}{
 		"slept":          {at(now.Add(8 * time.Hour)), now.Add(8 * time.Hour), "ok"},
 		"set back":       {at(now.Add(-24 * time.Hour)), now.Add(-24 * time.Hour), "ok"},
+		"slept, busy":    {after(now.Add(8*time.Hour), ran-7*time.Second), now.Add(8*time.Hour + 7*time.Second), "ok"},
+		"right, busy":    {after(now.Add(-7*time.Second), ran-7*time.Second), now, "ok"},
+		"too old":        {after(now.Add(8*time.Hour), ran-time.Minute), now, "error: the request is 1m0s old"},
+		"of tomorrow":    {after(now.Add(8*time.Hour), ran+time.Minute), now, "error: the request is -1m0s old"},
+		"alone":          {fmt.Sprintln(now.Add(8 * time.Hour).UnixNano()), now, "error: the request is no time"},
 		"right":          {at(now.Add(1900 * time.Millisecond)), now, "ok"},
 		"right, behind":  {at(now.Add(-1900 * time.Millisecond)), now, "ok"},
 		"before us":      {at(time.Date(2019, 1, 1, 0, 0, 0, 0, time.UTC)), now, "error: "},
@@ -88,13 +100,15 @@ func TestClient_Follow(t *testing.T) {
 			if err != nil {
 				return
 			}
-			_ = m.setter().Answer(conn, conn) // the answer says it
+			s := m.setter()
+			s.Running = clock.System(nil).Running // the client runs on this machine
+			_ = s.Answer(conn, conn)              // the answer says it
 			_ = conn.Close()
 		}
 	}()
 
 	c := clock.Client{Socket: socket}
-	if err := c.Follow(t.Context(), now.Add(time.Hour)); err != nil || !m.time.Equal(now.Add(time.Hour)) {
+	if err := c.Follow(t.Context(), now.Add(time.Hour)); err != nil || m.time.Sub(now.Add(time.Hour)).Abs() > time.Minute {
 		t.Errorf("error %v, the clock says %s", err, m.time)
 	}
 	m.fault = errors.New("set the clock: operation not permitted")
