@@ -77,6 +77,9 @@ func (a *App) Load(around Surroundings, given func(flag string) bool, groups ...
 	for _, g := range groups {
 		faults = append(faults, a.List(g).FromEnv(around.Getenv, given))
 	}
+	if home, err := around.HomeDir(); err == nil { // who needs it says that there is none
+		a.Settings.userHome = home
+	}
 	place := settings.Directory{Getenv: around.Getenv, HomeDir: around.HomeDir}
 	faults = append(faults, place.Cache(&a.Settings.CacheDir), place.State(&a.Settings.StateDir))
 	return errors.Join(faults...)
@@ -107,7 +110,7 @@ func (a *App) instances() vm.Host {
 // launcher is the launcher with the driver for an instance.
 func (a *App) launcher(ctx context.Context, config vm.Config) (vm.Host, error) {
 	h := a.instances()
-	driver, err := defaultDriver().configure(ctx, a, config)
+	driver, err := a.driver().configure(ctx, a, config)
 	h.Driver = driver
 	return h, err
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
 	"github.com/rockpool/rootvm/vm"
 	"github.com/rockpool/rootvm/vm/qemu"
+	"github.com/rockpool/rootvm/vm/tart"
 )
 
 // machineDriver is a driver as this program offers it.
@@ -21,19 +23,49 @@ type machineDriver struct {
 	configure func(ctx context.Context, a *App, config vm.Config) (vm.Driver, error)
 }
 
-// machineDrivers lists the drivers, the default first.
+// machineDrivers lists the drivers, the default of this system first.
 func machineDrivers() []machineDriver {
-	return []machineDriver{{
+	all := []machineDriver{{
 		open: func() vm.Driver { return new(qemu.Driver) },
 		configure: func(ctx context.Context, a *App, config vm.Config) (vm.Driver, error) {
 			programs, err := a.qemuPrograms(ctx, config)
 			return &qemu.Driver{Programs: programs, Cache: a.Settings.CacheDir}, err
 		},
+	}, {
+		open:      func() vm.Driver { return new(tart.Driver) },
+		configure: func(_ context.Context, a *App, _ vm.Config) (vm.Driver, error) { return a.tartDriver() },
 	}}
+	if runtime.GOOS == "darwin" {
+		slices.Reverse(all)
+	}
+	return all
 }
 
-// defaultDriver is the one that new instances are started with.
-func defaultDriver() machineDriver { return machineDrivers()[0] }
+// driverNames are the names of the drivers, the default of this system first.
+func driverNames() []string {
+	var names []string
+	for _, d := range machineDrivers() {
+		names = append(names, d.open().Name())
+	}
+	return names
+}
+
+// driver is the one that instances are started with.
+func (a *App) driver() machineDriver {
+	all := machineDrivers()
+	for _, d := range all {
+		if d.open().Name() == a.Settings.Driver {
+			return d
+		}
+	}
+	return all[0]
+}
+
+// tartDriver is the driver for this host's Tart.
+func (a *App) tartDriver() (vm.Driver, error) {
+	program, err := tart.Detect(a.Settings.Tart.Home, a.Settings.userHome)
+	return &tart.Driver{Program: program, VM: a.Settings.Tart.VM, Softnet: a.Settings.Tart.Softnet, SoftnetExpose: a.Settings.Tart.SoftnetExpose}, err
+}
 
 // accepted lists the values of a setting that some driver accepts, each once.
 func accepted(of func(vm.Capabilities) []string) []string {

@@ -33,7 +33,7 @@ func (a *App) image(ctx context.Context) (vm.Image, string, error) {
 		if err != nil {
 			return vm.Image{}, "", err
 		}
-		image, err := built.asImage(a.Program.Command("", "rootvm", "build"))
+		image, err := built.asImage(a.diskFormat(), a.Program.Command("", "rootvm", "build"))
 		return image, built.manifest.Architecture, err
 	}
 
@@ -85,14 +85,13 @@ func openImage(path string) (imageFiles, error) {
 }
 
 // diskFormat is the format of the disks that instances are made from.
-func diskFormat() string { return defaultDriver().open().Capabilities().ImageFormat }
+func (a *App) diskFormat() string { return a.driver().open().Capabilities().ImageFormat }
 
-// asImage names the files of the image. renew is the command that makes the
+// asImage names the files of the image, whose disk has a format. renew is the command that makes the
 // image anew, for messages.
-func (f imageFiles) asImage(renew string) (vm.Image, error) {
+func (f imageFiles) asImage(disk, renew string) (vm.Image, error) {
 	m := f.manifest
 	image := vm.Image{CommandLine: m.CommandLine, Suite: m.Suite, Renew: renew}
-	disk := diskFormat()
 	for format, path := range map[string]*string{disk: &image.Disk, "kernel": &image.Kernel, "initrd": &image.Initrd} {
 		artifact, ok := m.Artifact(format)
 		if !ok {
@@ -120,7 +119,7 @@ func (a *App) storedImage(ctx context.Context, path string) (vm.Image, string, e
 		return vm.Image{}, "", err
 	}
 	renew := a.command("up", "--image", "DIR")
-	image, err := given.asImage(renew)
+	image, err := given.asImage(a.diskFormat(), renew)
 	if err != nil {
 		return image, "", err
 	}
@@ -133,7 +132,7 @@ func (a *App) storedImage(ctx context.Context, path string) (vm.Image, string, e
 	if err != nil {
 		return image, "", fmt.Errorf("copy the image of %s: %w", path, err)
 	}
-	image, err = copied.asImage(renew)
+	image, err = copied.asImage(a.diskFormat(), renew)
 	return image, given.manifest.Architecture, err
 }
 
@@ -200,7 +199,7 @@ func (s imageStore) copy(ctx context.Context, given imageFiles, to string) error
 	kept.Artifacts = nil
 	for _, artifact := range given.manifest.Artifacts {
 		switch artifact.Format {
-		case diskFormat(), "kernel", "initrd":
+		case s.app.diskFormat(), "kernel", "initrd":
 		default:
 			continue // nothing that an instance needs
 		}

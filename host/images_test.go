@@ -228,7 +228,7 @@ func TestImages_Pruned(t *testing.T) {
 }
 
 func TestImages_OfIncompleteManifest(t *testing.T) {
-	_, err := imageFiles{dir: "dist"}.asImage("go tool mage rootvm:build")
+	_, err := imageFiles{dir: "dist"}.asImage("qcow2", "go tool mage rootvm:build")
 	if err == nil || !strings.Contains(err.Error(), "rootvm:build") {
 		t.Errorf("error = %v", err)
 	}

@@ -130,7 +130,7 @@ func (a *App) unapplied(now vm.Config) (refused, ignored []string, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		image, err := given.asImage("")
+		image, err := given.asImage(a.diskFormat(), "")
 		if err != nil {
 			return nil, nil, err
 		}

@@ -12,9 +12,11 @@ import (
 
 // Settings is what a user may set of the host's side. README.md lists them.
 type Settings struct {
-	VM         vm.Config     // without its Image
-	Image      string        // directory or manifest of an image
-	QEMU       string        // which QEMU to run
+	VM         vm.Config // without its Image
+	Image      string    // directory or manifest of an image
+	Driver     string    // what runs the machine; empty is this system's default
+	QEMU       string    // which QEMU to run
+	Tart       TartSettings
 	Mirrors    []string      // Debian archives to fetch it from, tried in order; none: the host's own
 	StartLimit time.Duration // for a start, until the guest serves
 	StopLimit  time.Duration // for all of a stop
@@ -25,7 +27,16 @@ type Settings struct {
 
 	portsChosen bool // some port of VM was set
 
-	base string // what relative paths are taken from
+	base     string // what relative paths are taken from
+	userHome string // the user's home directory
+}
+
+// TartSettings are what a user may set of Tart.
+type TartSettings struct {
+	Home          string // TART_HOME, where its VMs lie; empty is Tart's default
+	VM            string // its name of the VM; empty is the instance's
+	Softnet       bool   // softnet in the place of the NAT
+	SoftnetExpose string // ports that softnet opens to the LAN
 }
 
 // newSettings returns the defaults. Relative paths are taken from base.
@@ -61,7 +72,12 @@ func (s *Settings) starting() settings.List {
 		{Env: "SHARE", Flag: "share", Usage: "how to share it; none ends the sharing", Value: settings.Choice(&s.VM.Share, accepted(func(can vm.Capabilities) []string { return can.Shares })...)},
 		{Env: "BOOT", Flag: "boot", Usage: "how to boot", Value: settings.Choice(&s.VM.Boot, accepted(func(can vm.Capabilities) []string { return can.Boots })...)},
 		{Env: "ACCEL", Flag: "accel", Usage: "virtualization or emulation", Value: settings.Choice(&s.VM.Accel, accepted(func(can vm.Capabilities) []string { return can.Accels })...)},
+		{Env: "ROCKPOOL_DRIVER", Flag: "driver", Usage: "what runs the VM", Value: settings.Choice(&s.Driver, driverNames()...)},
 		s.qemu(),
+		{Env: "TART_HOME", Value: settings.Path(&s.Tart.Home, s.base)},
+		{Env: "TART_VM_NAME", Flag: "tart-vm", Usage: "Tart's name of the VM; the instance's by default", Value: settings.Text(&s.Tart.VM)},
+		{Env: "TART_SOFTNET", Flag: "softnet", Usage: "Tart's softnet in the place of its NAT; it needs privileges", Value: settings.Bool(&s.Tart.Softnet)},
+		{Env: "TART_SOFTNET_EXPOSE", Flag: "softnet-expose", Usage: "TCP ports that softnet opens to other machines, such as 8080:8080", Value: settings.Text(&s.Tart.SoftnetExpose)},
 		{Env: "TAKE_OVER", Flag: "take-over", Usage: "start an instance that belongs to another checkout, with this one's image", Value: settings.Bool(&s.TakeOver)},
 		{Env: "MIRROR", Value: settings.Words(&s.Mirrors)},
 		{Env: "SSH_WAIT_TIMEOUT", Flag: "wait", Usage: "how many seconds to wait until it serves", Value: settings.Seconds(&s.StartLimit)},

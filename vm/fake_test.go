@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -65,6 +66,7 @@ type fakeMachine struct {
 	process Process
 	guest   map[int]string
 	events  chan Event
+	asked   atomic.Bool // to end
 }
 
 func newFakeMachine(p Process, guest map[int]string) *fakeMachine {
@@ -72,7 +74,11 @@ func newFakeMachine(p Process, guest map[int]string) *fakeMachine {
 	done := p.Done()
 	go func() {
 		<-done
-		m.events <- Event{Kind: Exited}
+		end := Event{Kind: Exited}
+		if !m.asked.Load() {
+			end.Message = "the fake was killed"
+		}
+		m.events <- end
 		close(m.events)
 	}()
 	return m
@@ -86,6 +92,7 @@ func (m *fakeMachine) Channel(context.Context) (io.ReadWriteCloser, error) {
 }
 
 func (m *fakeMachine) Stop(context.Context, StopMethod) error {
+	m.asked.Store(true)
 	return m.process.Signal(syscall.SIGKILL)
 }
 

@@ -27,9 +27,11 @@ const (
 const (
 	Auto = "auto"
 
-	ShareVirtiofs = "virtiofs"
-	Share9P       = "9p"
-	ShareNone     = "none"
+	ShareVirtiofs  = "virtiofs"
+	Share9P        = "9p"
+	ShareAutomount = "automount" // virtiofs, as a folder of the one tag that macOS has for all shares
+	ShareDirect    = "direct"    // virtiofs, under a tag of its own
+	ShareNone      = "none"
 
 	BootKernel = "kernel" // kernel and initrd given by the launcher: the fastest
 	BootBIOS   = "bios"
@@ -41,7 +43,7 @@ const (
 
 // Image is the built disk an instance boots. The files are only read.
 type Image struct {
-	Disk        string `json:"disk"`             // qcow2 file
+	Disk        string `json:"disk"`             // in the driver's ImageFormat: a qcow2 file; for Tart a VM's directory, or a registry's reference
 	SHA256      string `json:"sha256"`           // of Disk, from the manifest: the image's identity
 	Kernel      string `json:"kernel,omitempty"` // needed for BootKernel
 	Initrd      string `json:"initrd,omitempty"`

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
-	"github.com/shirou/gopsutil/v4/disk"
 
 	"github.com/rockpool/rootvm/vm"
 )
@@ -165,71 +164,6 @@ func (d *Driver) img(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:len(argv):len(argv)], args...)...)
 	cmd.Env = append(os.Environ(), d.Programs.Env...)
 	return cmd.CombinedOutput()
-}
-
-// dataDisk makes the data disk once. A larger size grows it; it is never made
-// smaller nor written to.
-func dataDisk(path string, size int64) (note string, err error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", newSparse(path, size)
-	}
-	if err != nil {
-		return "", fmt.Errorf("data disk: %w", err)
-	}
-	switch {
-	case info.Size() > size:
-		return fmt.Sprintf("the data disk keeps its %s: it is never made smaller", vm.Bytes(info.Size())), nil
-	case info.Size() < size:
-		if err := os.Truncate(path, size); err != nil {
-			return "", fmt.Errorf("grow the data disk: %w", err)
-		}
-		return fmt.Sprintf("the data disk grows from %s to %s", vm.Bytes(info.Size()), vm.Bytes(size)), nil
-	}
-	return "", nil
-}
-
-// newSparse makes a file of that size which has no content yet. It appears
-// under its name only when it is complete: what lies there is never made again.
-func newSparse(path string, size int64) error {
-	f, err := renameio.NewPendingFile(path, inPlace(path)...)
-	if err != nil {
-		return fmt.Errorf("make the data disk: %w", err)
-	}
-	defer f.Cleanup()
-	err = f.Truncate(size)
-	if err == nil {
-		err = f.CloseAtomicallyReplace()
-	}
-	if err != nil {
-		return fmt.Errorf("make the data disk of %s: %w", vm.Bytes(size), err)
-	}
-	return nil
-}
-
-// Room that an instance needs on its file system to start, and to be at ease.
-const (
-	minRoom  = 512 * vm.MiB
-	goodRoom = 4 * vm.GiB
-)
-
-// room checks the free space where the instance lives.
-func room(dir string) (note string, err error) {
-	usage, err := disk.Usage(dir)
-	if err != nil {
-		return "", fmt.Errorf("free space of %s: %w", dir, err)
-	}
-	return judgeRoom(dir, int64(usage.Free))
-}
-
-func judgeRoom(dir string, free int64) (note string, err error) {
-	switch {
-	case free < minRoom:
-		return "", fmt.Errorf("only %s are free on the file system of %s, %s are needed: free some space", vm.Bytes(free), dir, vm.Bytes(minRoom))
-	case free < goodRoom:
-		return fmt.Sprintf("only %s are free on the file system of %s: the VM's disks grow as they are used", vm.Bytes(free), dir), nil
-	}
-	return "", nil
 }
 
 // firmwareVars gives the instance its own copy of the UEFI variables.

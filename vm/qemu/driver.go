@@ -48,7 +48,7 @@ func (d *Driver) Prepare(ctx context.Context, inst vm.Instance) (vm.Plan, error)
 	if len(d.Programs.QEMU) == 0 || len(d.Programs.QEMUImg) == 0 {
 		return plan, errors.New("QEMU is missing: install qemu-system-x86 (or -arm) and qemu-utils")
 	}
-	roomNote, err := room(inst.Dir)
+	roomNote, err := vm.Room(inst.Dir)
 	if err != nil {
 		return plan, err
 	}
@@ -95,7 +95,7 @@ func (d *Driver) options(ctx context.Context, inst vm.Instance, note func(string
 	o.Disks = append(o.Disks, Disk{File: root, Format: "qcow2", Serial: guest.RootDiskSerial, Boot: c.Boot != vm.BootKernel})
 
 	if c.DataSize > 0 {
-		dataNote, err := dataDisk(inst.Path(dataFile), c.DataSize)
+		dataNote, err := vm.DataDisk(inst.Path(dataFile), c.DataSize)
 		if err != nil {
 			return o, err
 		}

@@ -1,28 +1,26 @@
-package qemu
+package vm
 
 import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"github.com/rockpool/rootvm/vm"
 )
 
 // TestNewSparse_failed leaves nothing that the next start would take for a data
 // disk.
 func TestNewSparse_failed(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, dataFile)
+	path := filepath.Join(dir, "data.raw")
 	if err := newSparse(path, -1); err == nil { // as with a size that the file system refuses
 		t.Error("a disk of -1 bytes was made")
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	if err := newSparse(path, vm.GiB); err != nil {
+	if err := newSparse(path, GiB); err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Stat(path); err != nil || info.Size() != vm.GiB || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(path); err != nil || info.Size() != GiB || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
 }
