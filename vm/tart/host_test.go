@@ -260,6 +260,9 @@ func TestDriver_Root(t *testing.T) {
 	f.Config.DiskSize = 2<<20 + 1
 	f.start()
 	f.stop()
+	if console := f.read(filepath.Join(f.Host.Dir, "one", "serial.log")); !strings.Contains(console, "Power down") {
+		t.Errorf("the power was cut: %s", console)
+	}
 	if info, err := os.Stat(f.vm("disk.img")); err != nil || info.Size() != 2<<20+512 {
 		t.Errorf("the root disk: %v, %v", info, err)
 	}
