@@ -1,9 +1,6 @@
 package bootstrap
 
 import (
-	"context"
-	"fmt"
-	"path/filepath"
 	"runtime"
 )
 
@@ -20,19 +17,6 @@ func (c Cache) CachedTools() (*Tools, bool) {
 	}
 	t, err := newTools(dir)
 	return t, err == nil
-}
-
-// CachedRootfs returns the archive that [Fetcher.RootfsArchive] makes, when the
-// cache has it, or else only where it would be. It fetches and makes nothing.
-func (c Cache) CachedRootfs(ctx context.Context, l *PackageLock) (a Archive, ok bool, err error) {
-	key, err := RootfsKey(ctx, l)
-	if err != nil {
-		return a, false, fmt.Errorf("bootstrap %s %s: %w", l.Suite, l.Architecture, err)
-	}
-	a.File = filepath.Join(c.Dir, "rootfs", key+".tar")
-	var missing error
-	a.SHA256, missing = archived(a.File)
-	return a, missing == nil, nil
 }
 
 // ToolVersions tells the versions of the tools tree's packages that shape an

@@ -26,8 +26,8 @@ import (
 // time.
 //
 //	debs/<sha256>            package files
-//	store/                   tools trees and npm trees, see package store
-//	rootfs/<digest>.tar      bootstrapped root file systems
+//	store/                   tools trees, npm trees and root file systems, see package store
+//	rootfs/                  where root file systems are bootstrapped
 //	tmp/                     what is being made
 type Cache struct {
 	Dir string

@@ -13,12 +13,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/store"
 	"github.com/rockpool/rootvm/builders/userns"
 )
 
@@ -33,6 +33,11 @@ var rootfsScript string
 // l.Date. A caller that clamps times to an epoch of its own does so when it
 // archives the finished tree. The lock's packages must have been fetched.
 func (f *Fetcher) Rootfs(ctx context.Context, ns *userns.Namespace, l *PackageLock, dir string) (a Archive, cached bool, err error) {
+	recipe, err := rootfsRecipe(ctx, l)
+	if err != nil {
+		return a, false, err
+	}
+
 	cached = true
 	for range 2 {
 		var made bool
@@ -51,7 +56,7 @@ func (f *Fetcher) Rootfs(ctx context.Context, ns *userns.Namespace, l *PackageLo
 		}
 
 		// Made again, once.
-		if err := os.Remove(a.File); err != nil {
+		if err := f.Store().Remove(recipe, err); err != nil {
 			return a, false, fmt.Errorf("bootstrap: %w", err)
 		}
 	}
@@ -68,45 +73,32 @@ type Archive struct {
 // make, as Rootfs does, and returns it as an archive. It does not read an
 // archive that is there: who extracts it compares its SHA256.
 func (f *Fetcher) RootfsArchive(ctx context.Context, ns *userns.Namespace, l *PackageLock) (a Archive, cached bool, err error) {
-	a, cached, err = f.CachedRootfs(ctx, l)
-	if cached || err != nil {
-		return a, cached, err
-	}
-	parent := filepath.Dir(a.File)
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return a, false, fmt.Errorf("bootstrap: %w", err)
-	}
-
-	unlock, err := builders.LockFile(ctx, strings.TrimSuffix(a.File, ".tar")+".lock")
+	recipe, err := rootfsRecipe(ctx, l)
 	if err != nil {
-		return a, false, fmt.Errorf("bootstrap: %w", err)
+		return a, false, err
 	}
-	defer unlock()
-	if a.SHA256, err = archived(a.File); err == nil {
-		return a, true, nil // another builder was first
-	}
-	if err := removeAbandoned(ns, parent); err != nil {
-		return a, false, fmt.Errorf("bootstrap: %w", err)
-	}
-	if err := f.bootstrap(ctx, ns, l, a.File); err != nil {
+	dir, cached, err := f.Store().Make(ctx, recipe, func(ctx context.Context, dir string) error {
+		return f.bootstrap(ctx, ns, l, recipe, filepath.Join(dir, rootfsArchive))
+	})
+	if err != nil {
 		return a, false, fmt.Errorf("bootstrap %s %s: %w", l.Suite, l.Architecture, err)
 	}
-	if a.SHA256, err = archived(a.File); err != nil {
-		return a, false, fmt.Errorf("bootstrap: %w", err)
-	}
-	if err := pruneArchives(parent, keptArchives); err != nil {
-		return a, false, fmt.Errorf("bootstrap: remove old archives: %w", err)
-	}
-	return a, false, nil
+	a, err = archived(dir)
+	return a, cached, err
 }
 
 // Bootstrap is [Fetcher.RootfsArchive] that fetches the packages first. With
 // the archive in the cache it needs neither packages nor namespaces.
 func (f *Fetcher) Bootstrap(ctx context.Context, l *PackageLock) (a Archive, cached bool, err error) {
-	a, cached, err = f.CachedRootfs(ctx, l)
-	if cached || err != nil {
-		return a, cached, err
+	recipe, err := rootfsRecipe(ctx, l)
+	if err != nil {
+		return a, false, err
 	}
+	if dir, ok := f.Store().Find(recipe); ok {
+		a, err = archived(dir)
+		return a, true, err
+	}
+
 	ns, err := userns.New()
 	if err != nil {
 		return a, false, err
@@ -117,89 +109,54 @@ func (f *Fetcher) Bootstrap(ctx context.Context, l *PackageLock) (a Archive, cac
 	return f.RootfsArchive(ctx, ns, l)
 }
 
-// archived returns the SHA-256 that tarVerified wrote beside file.
-func archived(file string) (string, error) {
-	if _, err := os.Stat(file); err != nil {
-		return "", err
-	}
+// rootfsArchive is the archive of a root file system, a file in the store.
+const rootfsArchive = "root.tar"
+
+// archived returns the archive in dir, whose SHA-256 tarVerified wrote beside it.
+func archived(dir string) (Archive, error) {
+	file := filepath.Join(dir, rootfsArchive)
 	b, err := os.ReadFile(file + ".sha256")
-	return strings.TrimSpace(string(b)), err
-}
-
-// removeAbandoned removes what killed builders left: work directories whose
-// lock nobody holds, and half-written archives.
-func removeAbandoned(ns *userns.Namespace, dir string) error {
-	var left []string
-	for _, pattern := range []string{"*.work", "*.tar.partial", builders.UnfinishedFiles("*.tar")} {
-		files, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil {
-			return err
-		}
-		left = append(left, files...)
-	}
-
-	for _, file := range left {
-		key, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(file), "."), ".")
-		unlock, ok := builders.TryLockFile(filepath.Join(dir, key+".lock"))
-		if !ok {
-			continue // a builder is at work, or it is ours
-		}
-		err := ns.RemoveAll(file)
-		unlock()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// keptArchives is how many root file systems stay in the cache: one for each
-// set, suite and architecture.
-const keptArchives = 8
-
-// pruneArchives removes all but the newest archives of dir. They are made
-// again when they are asked for.
-func pruneArchives(dir string, keep int) error {
-	files, err := filepath.Glob(filepath.Join(dir, "*.tar"))
 	if err != nil {
-		return err
+		return Archive{}, fmt.Errorf("bootstrap: %w", err)
 	}
-	made := map[string]time.Time{}
-	for _, file := range files {
-		if fi, err := os.Stat(file); err == nil {
-			made[file] = fi.ModTime()
+	return Archive{File: file, SHA256: strings.TrimSpace(string(b))}, nil
+}
+
+// rootfsRecipe is what the root file system of a lock is made from.
+func rootfsRecipe(ctx context.Context, l *PackageLock) (store.Recipe, error) {
+	r := store.Recipe{Step: "rootfs-" + l.Set + "-" + l.Suite + "-" + l.Architecture}
+	r.Value("package lock", l.Digest())
+	r.Value("script", rootfsScript)
+	r.Value("archive's format", userns.TarFormat())
+
+	for _, program := range []string{"mmdebstrap", "apt-get", "dpkg", "tar"} {
+		version, err := exec.CommandContext(ctx, program, "--version").Output()
+		if errors.Is(err, exec.ErrNotFound) {
+			return r, fmt.Errorf("bootstrap %s %s: %s is missing: run `sudo apt-get install mmdebstrap`", l.Suite, l.Architecture, program)
+		} else if err != nil {
+			return r, fmt.Errorf("bootstrap %s %s: %s --version: %w", l.Suite, l.Architecture, program, err)
 		}
+		r.Value("the host's "+program, string(version))
 	}
-	slices.SortFunc(files, func(a, b string) int { return made[b].Compare(made[a]) })
-	for _, file := range files[min(keep, len(files)):] {
-		if err := errors.Join(os.RemoveAll(file), os.RemoveAll(file+".sha256")); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r, nil
 }
 
 // RootfsKey digests, in hexadecimal, all that [Fetcher.RootfsArchive] makes the
-// archive from: the lock, how it is bootstrapped and by which mmdebstrap, and
-// how the system is archived.
+// archive from: the lock, how it is bootstrapped and by which programs of the
+// host, and how the system is archived.
 func RootfsKey(ctx context.Context, l *PackageLock) (string, error) {
-	version, err := exec.CommandContext(ctx, "mmdebstrap", "--version").Output()
-	if errors.Is(err, exec.ErrNotFound) {
-		return "", errors.New("mmdebstrap is missing: run `sudo apt-get install mmdebstrap`")
-	} else if err != nil {
-		return "", fmt.Errorf("mmdebstrap --version: %w", err)
-	}
-	sum := sha256.Sum256([]byte(l.Digest() + "\n" + rootfsScript + "\n" + string(version) + strings.Join(userns.TarFormat(), "\n")))
-	return hex.EncodeToString(sum[:16]), nil
+	r, err := rootfsRecipe(ctx, l)
+	return r.Key(), err
 }
 
-// bootstrap makes the archive final, with its checksum beside it.
-func (f *Fetcher) bootstrap(ctx context.Context, ns *userns.Namespace, l *PackageLock, final string) (err error) {
-	workDir := strings.TrimSuffix(final, ".tar") + ".work"
-	if err := ns.RemoveAll(workDir); err != nil { // of a killed builder
+// bootstrap makes the archive final, with its checksum beside it. The caller holds
+// the lock on the recipe's result.
+func (f *Fetcher) bootstrap(ctx context.Context, ns *userns.Namespace, l *PackageLock, r store.Recipe, final string) (err error) {
+	workDir, done, err := f.workDirectory(ctx, ns, r)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, ns.RemoveAll(workDir)) }()
+	defer func() { err = errors.Join(err, ns.RemoveAll(workDir)); done() }()
 	root, repository := filepath.Join(workDir, "root"), filepath.Join(workDir, "repository")
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return err
@@ -219,6 +176,51 @@ func (f *Fetcher) bootstrap(ctx context.Context, ns *userns.Namespace, l *Packag
 		return fmt.Errorf("mmdebstrap: %w:\n%s", err, lastLines(output.String(), 20))
 	}
 	return tarVerified(ctx, ns, root, final, l.Date)
+}
+
+// workDirectory is where a root file system is bootstrapped: in the cache's
+// rootfs/, not in the store, which removes only files of the caller's own. It is
+// the caller's until done is called. What killed builds left there is removed.
+func (f *Fetcher) workDirectory(ctx context.Context, ns *userns.Namespace, r store.Recipe) (dir string, done func(), err error) {
+	parent := filepath.Join(f.Dir, "rootfs")
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return "", nil, err
+	}
+	dir = filepath.Join(parent, r.Key()+workSuffix)
+	unlock, err := builders.LockFile(ctx, lockOf(dir))
+	if err != nil {
+		return "", nil, err
+	}
+	if err := errors.Join(removeAbandoned(ns, parent), ns.RemoveAll(dir)); err != nil {
+		unlock()
+		return "", nil, err
+	}
+	return dir, unlock, nil
+}
+
+const workSuffix = ".work"
+
+func lockOf(workDir string) string { return strings.TrimSuffix(workDir, workSuffix) + ".lock" }
+
+// removeAbandoned removes the work directories that killed builds left: those
+// whose lock nobody holds.
+func removeAbandoned(ns *userns.Namespace, dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, "*"+workSuffix))
+	if err != nil {
+		return err
+	}
+	for _, workDir := range left {
+		unlock, ok := builders.TryLockFile(lockOf(workDir))
+		if !ok {
+			continue // a builder is at work, or it is ours
+		}
+		err := ns.RemoveAll(workDir)
+		unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // repository makes a flat repository of the lock and the cached files.

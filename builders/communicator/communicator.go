@@ -1,6 +1,6 @@
 // Package communicator is Packer's way into a root file system: [Communicator]
-// runs provisioners in it, and [Layers] remembers what their commands did. It
-// owns the store of layers that it is given a directory for.
+// runs provisioners in it, and [Layers] remembers what their commands did, in a
+// store of results that it is given.
 package communicator
 
 import (

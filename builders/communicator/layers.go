@@ -11,17 +11,18 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/store"
 	"github.com/rockpool/rootvm/builders/userns"
 )
 
@@ -29,20 +30,18 @@ import (
 var removeScript string
 
 const (
-	layersFormat    = "rockpool layers 2" // changes when a stored layer would be wrong
-	keptChains      = 8                   // builds whose layers are kept
-	youngLayer      = time.Hour           // a layer of another build under way is not pruned
-	maxLayerOutput  = 8 << 20             // bytes; a command that says more is not cached
-	layerMeta       = "layer.json"
-	layerChanges    = "changes.tar"
-	chainsDirectory = "chains"
+	layersFormat   = "rockpool layers 3" // changes when a stored layer would be wrong
+	maxLayerOutput = 8 << 20             // bytes; a command that says more is not cached
+	layerMeta      = "layer.json"
+	layerChanges   = "changes.tar"
 )
 
-// Layers is a [Communicator] with a memory. The root file system's base, every upload
-// and every command make a chain of digests. A command whose chain was seen
-// before is not run: the changes it made are laid into the root file system
-// and its output is said again. What follows the first difference runs for
-// real. Uploads always happen; they are cheap.
+// Layers is a [Communicator] with a memory. The root file system's base, every
+// upload and every command so far are the inputs of what a command makes, its
+// layer, in a store of results. A command whose layer is there is not run: the
+// changes it made are laid into the root file system and its output is said
+// again. What follows the first difference runs for real. Uploads always happen;
+// they are cheap.
 //
 // A command that failed is not remembered, and neither is anything after it.
 // The names Packer's shell provisioner makes up for its scripts
@@ -53,12 +52,11 @@ const (
 // Its methods may be called at the same time and are done one after another.
 type Layers struct {
 	inner *Communicator
-	dir   string // of the store: <digest>/ per layer, chains/
-	chain string // file that lists the layers of this build
+	store store.Store
 
 	mu     sync.Mutex
-	key    string   // digest of the chain so far
-	keys   []string // of the layers of this build
+	made   store.Recipe   // what happened so far; its step is not set
+	names  map[string]int // how many inputs of the recipe have a name
 	hits   int
 	misses int
 	off    bool    // a command failed: nothing is remembered any more
@@ -67,21 +65,42 @@ type Layers struct {
 
 var _ packersdk.Communicator = (*Layers)(nil)
 
-// NewLayers opens the store of layers in dir, which builds may share. base is the
-// digest of what the root file system holds now, all of it: of the archive that
-// it was extracted from, not of what that was made from. Layers of builds longer ago
-// than the last few are pruned.
-func NewLayers(root *userns.Root, dir, base string) (*Layers, error) {
-	if err := os.MkdirAll(filepath.Join(dir, chainsDirectory), 0o755); err != nil {
-		return nil, fmt.Errorf("open layers: %w", err)
+// NewLayers keeps layers in st, which builds may share. base is the digest of what
+// the root file system holds now, all of it: of the archive that it was extracted
+// from, not of what that was made from.
+func NewLayers(root *userns.Root, st store.Store, base string) *Layers {
+	l := &Layers{inner: New(root), store: st, names: map[string]int{}}
+	l.note("root file system", base)
+	l.note("environment of commands", append([]string{layersFormat}, root.Surroundings()...)...)
+	return l
+}
+
+// note adds what happened to the inputs of all layers from here on.
+func (l *Layers) note(name string, parts ...string) {
+	l.names[name]++
+	if n := l.names[name]; n > 1 {
+		name = fmt.Sprintf("%s (%d)", name, n)
 	}
-	if err := pruneLayers(dir, keptChains, time.Now()); err != nil {
-		return nil, fmt.Errorf("prune layers: %w", err)
+	l.made.Value(name, fmt.Sprintf("%q", parts))
+}
+
+// recipe is what a command makes after all that happened so far, it included.
+func (l *Layers) recipe(command string) store.Recipe {
+	return store.Recipe{Step: stepOf(command), Inputs: slices.Clone(l.made.Inputs)}
+}
+
+var noStep = regexp.MustCompile(`[^a-zA-Z0-9._]+`)
+
+// stepOf names a command for people who ask the store why it ran, such as
+// "layer-bash-50-rockpool.sh" for "bash /tmp/50-rockpool.sh /tmp/templates": by its
+// first words, of paths the last part.
+func stepOf(command string) string {
+	words := strings.Fields(command)
+	name := "layer"
+	for _, word := range words[:min(len(words), 2)] {
+		name += "-" + strings.Trim(noStep.ReplaceAllString(path.Base(word), "-"), "-.")
 	}
-	name := fmt.Sprintf("%d-%d", time.Now().UnixNano(), os.Getpid())
-	l := &Layers{inner: New(root), dir: dir, chain: filepath.Join(dir, chainsDirectory, name)}
-	l.key = chainKey("", append([]string{layersFormat, base}, root.Surroundings()...)...)
-	return l, nil
+	return name[:min(len(name), 60)]
 }
 
 // Hits tells how many commands were answered from the store and how many ran.
@@ -89,15 +108,6 @@ func (l *Layers) Hits() (hits, misses int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.hits, l.misses
-}
-
-// chainKey digests what happened after the chain of digest previous.
-func chainKey(previous string, parts ...string) string {
-	h := sha256.New()
-	for _, part := range append([]string{previous}, parts...) {
-		fmt.Fprintf(h, "%d:%s,", len(part), part)
-	}
-	return hex.EncodeToString(h.Sum(nil))
 }
 
 // scriptName matches the names Packer's shell provisioner makes up.
@@ -120,7 +130,7 @@ func (l *Layers) Upload(dst string, src io.Reader, fi *os.FileInfo) error {
 		l.off = true
 		return err
 	}
-	l.key = chainKey(l.key, "upload", dst, mode, name, hex.EncodeToString(h.Sum(nil)))
+	l.note("upload "+dst, dst, mode, name, hex.EncodeToString(h.Sum(nil)))
 	return nil
 }
 
@@ -141,7 +151,7 @@ func (l *Layers) UploadDir(dst, src string, exclude []string) error {
 	if !strings.HasSuffix(src, "/") {
 		base = filepath.Base(src)
 	}
-	l.key = chainKey(l.key, "upload directory", dst, base, hex.EncodeToString(h.Sum(nil)))
+	l.note("upload directory "+path.Join(dst, base), dst, base, hex.EncodeToString(h.Sum(nil)))
 	return nil
 }
 
@@ -168,10 +178,11 @@ func (l *Layers) Start(ctx context.Context, remote *packersdk.RemoteCmd) error {
 		l.off = true
 	}
 
-	l.key = chainKey(l.key, "start", command)
+	l.note("command "+command[:min(len(command), 60)], command)
+	recipe := l.recipe(command)
 
 	if !l.off {
-		done, err := l.replay(ctx, remote)
+		done, err := l.replay(ctx, recipe, remote)
 		if err != nil || done {
 			l.mu.Unlock()
 			return err
@@ -181,25 +192,28 @@ func (l *Layers) Start(ctx context.Context, remote *packersdk.RemoteCmd) error {
 	l.misses++
 	go func() {
 		defer l.mu.Unlock()
-		remote.SetExited(l.run(ctx, command, remote))
+		remote.SetExited(l.run(ctx, recipe, command, remote))
 	}()
 	return nil
 }
 
 // replay answers from the store and tells whether it could.
-func (l *Layers) replay(ctx context.Context, remote *packersdk.RemoteCmd) (bool, error) {
-	stored, err := loadLayer(filepath.Join(l.dir, l.key))
+func (l *Layers) replay(ctx context.Context, recipe store.Recipe, remote *packersdk.RemoteCmd) (bool, error) {
+	dir, ok := l.store.Find(recipe)
+	if !ok {
+		return false, nil
+	}
+	stored, err := loadLayer(dir)
 	if err != nil {
-		return false, nil // absent or damaged: the command runs and replaces it
+		return false, l.store.Remove(recipe, err) // the command runs and makes it again
 	}
 	l.tree = nil
 	if err := l.apply(ctx, stored); err != nil {
 		l.off = true
-		return false, fmt.Errorf("restore the result of a cached command: %w: try again, or delete %s", err, l.dir)
+		return false, fmt.Errorf("restore the result of a cached command: %w: try again, or delete %s", err, dir)
 	}
 
 	l.hits++
-	l.record()
 	for _, o := range stored.Output {
 		w := remote.Stdout
 		if o.Stderr {
@@ -214,7 +228,7 @@ func (l *Layers) replay(ctx context.Context, remote *packersdk.RemoteCmd) (bool,
 }
 
 // run runs the command and, when it succeeds, stores what it did.
-func (l *Layers) run(ctx context.Context, command string, remote *packersdk.RemoteCmd) (status int) {
+func (l *Layers) run(ctx context.Context, recipe store.Recipe, command string, remote *packersdk.RemoteCmd) (status int) {
 	var before listing
 	var err error
 	if !l.off {
@@ -242,7 +256,7 @@ func (l *Layers) run(ctx context.Context, command string, remote *packersdk.Remo
 
 	// A command that worked is not failed by a cache that does not: without
 	// the layer, what comes after cannot be one either.
-	if err := l.store(ctx, before, command, rec); err != nil {
+	if err := l.keep(ctx, recipe, before, command, rec); err != nil {
 		l.off = true
 		rec.complain(remote.Stderr, fmt.Errorf("cannot cache this command: %w", err))
 	}
@@ -283,7 +297,7 @@ func loadLayer(dir string) (*layer, error) {
 	defer f.Close()
 	h := sha256.New()
 	if n, err := io.Copy(h, f); err != nil || n != stored.Size || hex.EncodeToString(h.Sum(nil)) != stored.SHA256 {
-		return nil, fmt.Errorf("layer %s is damaged", dir)
+		return nil, fmt.Errorf("%s has other content", layerChanges)
 	}
 	return stored, nil
 }
@@ -309,8 +323,8 @@ func (l *Layers) apply(ctx context.Context, stored *layer) error {
 	return n.Untar(ctx, l.inner.root.Dir, f)
 }
 
-// store makes a layer of what changed since before.
-func (l *Layers) store(ctx context.Context, before listing, command string, rec *recorder) error {
+// keep makes a layer of what changed since before.
+func (l *Layers) keep(ctx context.Context, recipe store.Recipe, before listing, command string, rec *recorder) error {
 	said, ok := rec.said()
 	if !ok {
 		return fmt.Errorf("it said more than %d MiB", maxLayerOutput>>20)
@@ -321,35 +335,19 @@ func (l *Layers) store(ctx context.Context, before listing, command string, rec 
 	}
 
 	changed, removed := before.compare(after)
-	partial, err := os.MkdirTemp(l.dir, ".partial-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(partial)
-
-	made := layer{Command: command, Removed: removed, Output: said}
-	if made.Size, made.SHA256, err = l.archive(ctx, changed, filepath.Join(partial, layerChanges)); err != nil {
-		return err
-	}
-	b, err := json.Marshal(made)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(partial, layerMeta), b, 0o644); err != nil {
-		return err
-	}
-
-	final := filepath.Join(l.dir, l.key)
-	if _, err := loadLayer(final); err != nil {
-		if err := os.RemoveAll(final); err != nil { // damaged
+	_, _, err = l.store.Make(ctx, recipe, func(ctx context.Context, dir string) error {
+		made := layer{Command: command, Removed: removed, Output: said}
+		var err error
+		if made.Size, made.SHA256, err = l.archive(ctx, changed, filepath.Join(dir, layerChanges)); err != nil {
 			return err
 		}
-		if err := os.Rename(partial, final); err != nil {
+		b, err := json.Marshal(made)
+		if err != nil {
 			return err
 		}
-	}
-	l.record()
-	return nil
+		return os.WriteFile(filepath.Join(dir, layerMeta), b, 0o644)
+	})
+	return err
 }
 
 // archive writes the paths of the tree to file.
@@ -374,7 +372,7 @@ func (l *Layers) archive(ctx context.Context, paths []string, file string) (size
 		}
 	}
 
-	return int64(*count), hex.EncodeToString(h.Sum(nil)), errors.Join(f.Sync(), f.Close())
+	return int64(*count), hex.EncodeToString(h.Sum(nil)), f.Close()
 }
 
 type counter int64
@@ -382,13 +380,6 @@ type counter int64
 func (c *counter) Write(p []byte) (int, error) {
 	*c += counter(len(p))
 	return len(p), nil
-}
-
-// record notes the layer of the current key as used by this build. It is only
-// for pruning: that it cannot be noted is no harm.
-func (l *Layers) record() {
-	l.keys = append(l.keys, l.key)
-	_ = builders.WriteFile(l.chain, []byte(strings.Join(l.keys, "\n")+"\n"))
 }
 
 // listing is a tree: from path, "./" first, to what shows that it changed.
@@ -503,46 +494,4 @@ func (r *recorder) complain(w io.Writer, err error) {
 	if w != nil {
 		fmt.Fprintln(w, err)
 	}
-}
-
-// pruneLayers removes what none of the newest keep chains uses, except what is
-// so young that a build under way may just have made it.
-func pruneLayers(dir string, keep int, now time.Time) error {
-	chains, err := os.ReadDir(filepath.Join(dir, chainsDirectory))
-	if err != nil {
-		return err
-	}
-	// Their names begin with the time, of the same number of digits.
-	slices.SortFunc(chains, func(a, b os.DirEntry) int { return strings.Compare(b.Name(), a.Name()) })
-
-	used := map[string]bool{}
-	for i, chain := range chains {
-		file := filepath.Join(dir, chainsDirectory, chain.Name())
-		if i >= keep {
-			_ = os.Remove(file)
-			continue
-		}
-		b, err := os.ReadFile(file)
-		if err != nil {
-			continue // removed by another build
-		}
-		for key := range strings.Lines(string(b)) {
-			used[strings.TrimSpace(key)] = true
-		}
-	}
-
-	layers, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, d := range layers {
-		fi, err := d.Info()
-		if err != nil || used[d.Name()] || d.Name() == chainsDirectory || now.Sub(fi.ModTime()) < youngLayer {
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(dir, d.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -13,16 +13,20 @@ import (
 	"time"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/rockpool/rootvm/builders/store"
 )
 
 // build is what a test's build does to a root file system: lines are commands,
 // except "upload CONTENT", which uploads /root/in.
-func build(t *testing.T, r testRoot, store, base string, steps ...string) (l *Layers, said []string) {
+func build(t *testing.T, r testRoot, dir, base string, steps ...string) (l *Layers, said []string) {
 	t.Helper()
-	l, err := NewLayers(r.Root, store, base)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l = NewLayers(r.Root, store.Store{Dir: dir}, base)
+	return l, buildOn(t, l, steps...)
+}
+
+func buildOn(t *testing.T, l *Layers, steps ...string) (said []string) {
+	t.Helper()
 	for _, step := range steps {
 		if content, ok := strings.CutPrefix(step, "upload "); ok {
 			if err := l.Upload("/root/in", strings.NewReader(content), nil); err != nil {
@@ -33,7 +37,7 @@ func build(t *testing.T, r testRoot, store, base string, steps ...string) (l *La
 		stdout, stderr, status := sh(t, l, step)
 		said = append(said, stdout+"|"+stderr+"|"+strconv.Itoa(status))
 	}
-	return l, said
+	return said
 }
 
 // copyOf is another root file system of the same content.
@@ -75,8 +79,8 @@ c"; rm /etc/passwd 2>/dev/null || true; mv /root/in /root/moved`,
 func TestLayers_Start_Hit(t *testing.T) {
 	base := rootFS(t)
 	first, second := copyOf(t, base), copyOf(t, base)
-	store := filepath.Join(t.TempDir(), "layers")
-	l, said := build(t, first, store, "base", steps...)
+	dir := filepath.Join(t.TempDir(), "layers")
+	l, said := build(t, first, dir, "base", steps...)
 	if hits, misses := l.Hits(); hits != 0 || misses != 3 {
 		t.Errorf("first build: %d hits, %d misses", hits, misses)
 	}
@@ -84,7 +88,7 @@ func TestLayers_Start_Hit(t *testing.T) {
 		t.Errorf("first build said %q, want %q", said, want)
 	}
 
-	l, again := build(t, second, store, "base", steps...)
+	l, again := build(t, second, dir, "base", steps...)
 	if hits, misses := l.Hits(); hits != 3 || misses != 0 {
 		t.Errorf("second build: %d hits, %d misses", hits, misses)
 	}
@@ -100,8 +104,8 @@ func TestLayers_Start_Hit(t *testing.T) {
 
 func TestLayers_Start_Miss(t *testing.T) {
 	base := rootFS(t)
-	store := filepath.Join(t.TempDir(), "layers")
-	build(t, copyOf(t, base), store, "base", steps...)
+	dir := filepath.Join(t.TempDir(), "layers")
+	build(t, copyOf(t, base), dir, "base", steps...)
 	for name, tc := range map[string]struct {
 		base         string
 		change       func([]string)
@@ -116,7 +120,7 @@ func TestLayers_Start_Miss(t *testing.T) {
 			changed := slices.Clone(steps)
 			tc.change(changed)
 			cached := copyOf(t, base)
-			l, _ := build(t, cached, store, tc.base, changed...)
+			l, _ := build(t, cached, dir, tc.base, changed...)
 			if hits, misses := l.Hits(); hits != tc.hits || misses != tc.misses {
 				t.Errorf("%d hits, %d misses; want %d, %d", hits, misses, tc.hits, tc.misses)
 			}
@@ -136,9 +140,9 @@ func TestLayers_Start_Miss(t *testing.T) {
 
 func TestLayers_Start_Failure(t *testing.T) {
 	base := rootFS(t)
-	store := filepath.Join(t.TempDir(), "layers")
+	dir := filepath.Join(t.TempDir(), "layers")
 	for range 2 {
-		l, said := build(t, copyOf(t, base), store, "base", "echo a", "echo b; exit 3", "echo c")
+		l, said := build(t, copyOf(t, base), dir, "base", "echo a", "echo b; exit 3", "echo c")
 		if want := []string{"a\n||0", "b\n||3", "c\n||0"}; !slices.Equal(said, want) {
 			t.Errorf("said %q, want %q", said, want)
 		}
@@ -150,12 +154,9 @@ func TestLayers_Start_Failure(t *testing.T) {
 
 func TestLayers_Start_ScriptNames(t *testing.T) {
 	base := rootFS(t)
-	store := filepath.Join(t.TempDir(), "layers")
+	dir := filepath.Join(t.TempDir(), "layers")
 	for i, name := range []string{"/tmp/script_1234.sh", "/tmp/script_77.sh"} {
-		l, err := NewLayers(copyOf(t, base).Root, store, "base")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := NewLayers(copyOf(t, base).Root, store.Store{Dir: dir}, "base")
 		if err := l.Upload(name, strings.NewReader("#!/bin/sh\necho ran\n"), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -179,34 +180,65 @@ func TestLayers_Start_ScriptNames(t *testing.T) {
 
 func TestLayers_Start_Damaged(t *testing.T) {
 	base := rootFS(t)
-	store := filepath.Join(t.TempDir(), "layers")
-	build(t, copyOf(t, base), store, "base", steps...)
-	archives, err := filepath.Glob(filepath.Join(store, "*", layerChanges))
+	dir := filepath.Join(t.TempDir(), "layers")
+	build(t, copyOf(t, base), dir, "base", steps...)
+	archives, err := filepath.Glob(filepath.Join(dir, "*", "*", "files", layerChanges))
 	if err != nil || len(archives) != 3 {
 		t.Fatalf("%v, %v", archives, err)
 	}
 
-	for _, file := range archives {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, b[:len(b)/2], 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	for _, damage := range []struct {
+		name string
+		of   func(content []byte) []byte
+	}{
+		{"Truncated", func(b []byte) []byte { return b[:len(b)/2] }},
+		{"Poisoned", func(b []byte) []byte { b = bytes.Clone(b); b[len(b)/2] ^= 1; return b }},
+	} {
+		t.Run(damage.name, func(t *testing.T) {
+			for _, file := range archives {
+				b, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(file, damage.of(b), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
 
-	for want := range 2 { // the first of these builds repairs the store for the second
-		l, _ := build(t, copyOf(t, base), store, "base", steps...)
-		if hits, _ := l.Hits(); hits != 3*want {
-			t.Errorf("%d hits, want %d", hits, 3*want)
-		}
+			var named []string
+			for want := range 2 { // the first of these builds repairs the store for the second
+				st := store.Store{Dir: dir, Say: func(line string) { named = append(named, line) }}
+				l := NewLayers(copyOf(t, base).Root, st, "base")
+				buildOn(t, l, steps...)
+				if hits, _ := l.Hits(); hits != 3*want {
+					t.Errorf("%d hits, want %d", hits, 3*want)
+				}
+			}
+			if len(named) != 3 || !strings.Contains(named[0], "layer-cat-in in the cache is damaged and is made again: "+layerChanges) {
+				t.Errorf("the damage is named as %q", named)
+			}
+		})
+	}
+}
+
+// TestLayers_Why: the store says what of a build made a command run again.
+func TestLayers_Why(t *testing.T) {
+	base, st := rootFS(t), store.Store{Dir: t.TempDir()}
+	for _, content := range []string{"one", "other"} {
+		build(t, copyOf(t, base), st.Dir, "base", "upload "+content, "cat /root/in")
+	}
+	_, _, differences, err := st.Why("layer-cat-in")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(differences) != 1 || differences[0].Input != "upload /root/in" {
+		t.Errorf("the differences are %+v", differences)
 	}
 }
 
 func TestLayers_UploadDir(t *testing.T) {
 	base := rootFS(t)
-	store, src := filepath.Join(t.TempDir(), "layers"), t.TempDir()
+	dir, src := filepath.Join(t.TempDir(), "layers"), t.TempDir()
 	file := filepath.Join(src, "f")
 	for i, tc := range []struct {
 		content string
@@ -218,10 +250,7 @@ func TestLayers_UploadDir(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		l, err := NewLayers(copyOf(t, base).Root, store, "base")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := NewLayers(copyOf(t, base).Root, store.Store{Dir: dir}, "base")
 		if err := l.UploadDir("/srv", src+"/", nil); err != nil {
 			t.Fatal(err)
 		}
@@ -236,12 +265,9 @@ func TestLayers_UploadDir(t *testing.T) {
 
 func TestLayers_Start_Stdin(t *testing.T) {
 	base := rootFS(t)
-	store := filepath.Join(t.TempDir(), "layers")
+	dir := filepath.Join(t.TempDir(), "layers")
 	for _, fed := range []string{"x", "y"} {
-		l, err := NewLayers(copyOf(t, base).Root, store, "base")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := NewLayers(copyOf(t, base).Root, store.Store{Dir: dir}, "base")
 		var out bytes.Buffer
 		cmd := &packersdk.RemoteCmd{Command: "cat", Stdin: strings.NewReader(fed), Stdout: &out}
 		if err := l.Start(t.Context(), cmd); err != nil {
@@ -256,7 +282,7 @@ func TestLayers_Start_Stdin(t *testing.T) {
 // TestLayers_Umask: a checkout of another umask makes the same layers and files.
 func TestLayers_Umask(t *testing.T) {
 	r := rootFS(t)
-	other, store := copyOf(t, r), t.TempDir()
+	other, dir := copyOf(t, r), t.TempDir()
 	var trees [2]string
 	for n, root := range []testRoot{r, other} {
 		src := filepath.Join(t.TempDir(), "tree")
@@ -269,10 +295,7 @@ func TestLayers_Umask(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		l, err := NewLayers(root.Root, store, "base")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := NewLayers(root.Root, store.Store{Dir: dir}, "base")
 		if err := errors.Join(l.UploadDir("/srv", src, nil), l.Upload("/srv/one", strings.NewReader("y"), &fi)); err != nil {
 			t.Fatal(err)
 		}
@@ -290,16 +313,16 @@ func TestLayers_Umask(t *testing.T) {
 // of one that has none.
 func TestLayers_Times(t *testing.T) {
 	r := rootFS(t)
-	warm, cold, store := copyOf(t, r), copyOf(t, r), t.TempDir()
+	warm, cold, dir := copyOf(t, r), copyOf(t, r), t.TempDir()
 	base := time.Now().Add(-time.Hour) // before all that commands write
 	if err := errors.Join(r.Namespace.SetTimes(t.Context(), warm.Dir, time.Unix(0, 0), base), r.Namespace.SetTimes(t.Context(), cold.Dir, time.Unix(0, 0), base)); err != nil {
 		t.Fatal(err)
 	}
-	build(t, copyOf(t, warm), store, "base", steps...)
+	build(t, copyOf(t, warm), dir, "base", steps...)
 	time.Sleep(1100 * time.Millisecond)
 	epoch := time.Now() // as of a commit after that build
 
-	build(t, warm, store, "base", steps...)
+	build(t, warm, dir, "base", steps...)
 	time.Sleep(1100 * time.Millisecond)
 	build(t, cold, t.TempDir(), "base", steps...)
 	var archives [2][]byte
@@ -324,44 +347,5 @@ func TestListing_Compare(t *testing.T) {
 	}
 	if want := []string{"./gone", "./turned"}; !slices.Equal(removed, want) {
 		t.Errorf("removed %q, want %q", removed, want)
-	}
-}
-
-func TestPruneLayers(t *testing.T) {
-	dir, now := t.TempDir(), time.Now()
-	write := func(name, content string) {
-		file := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644)); err != nil {
-			t.Fatal(err)
-		}
-	}
-
-	write("chains/100-1", "old\nshared\n")
-	write("chains/200-1", "shared\nnew\n")
-	for _, name := range []string{"old", "shared", "new", ".partial-1", "young"} {
-		write(name+"/"+layerMeta, "{}")
-		if name != "young" {
-			if err := os.Chtimes(filepath.Join(dir, name), now, now.Add(-2*youngLayer)); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-
-	if err := pruneLayers(dir, 1, now); err != nil {
-		t.Fatal(err)
-	}
-	left, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	for i := range left {
-		left[i] = filepath.Base(left[i])
-	}
-	if want := []string{"chains", "new", "shared", "young"}; !slices.Equal(left, want) {
-		t.Errorf("left %q, want %q", left, want)
-	}
-	if _, err := os.Stat(filepath.Join(dir, ".partial-1")); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("what a killed build left is still there")
 	}
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/store"
 )
 
 const (
@@ -49,7 +52,7 @@ func (p *Pipeline) PruneCache(ctx context.Context) error {
 		return err
 	}
 	defer cacheLock.Close()
-	removed, err := p.cache(p.Out).Store().Prune(p.CacheSize, cacheAge)
+	removed, err := p.prune()
 	var size int64
 	for _, e := range removed {
 		size += e.Size
@@ -57,6 +60,36 @@ func (p *Pipeline) PruneCache(ctx context.Context) error {
 	}
 	p.printLine("%.1f MB were removed", float64(size)/1e6)
 	return err
+}
+
+// prune removes what the store need not keep, and what earlier releases kept
+// beside it.
+func (p *Pipeline) prune() (removed []store.Entry, err error) {
+	removed, err = p.cache(p.Out).Store().Prune(p.CacheSize, cacheAge)
+	return removed, errors.Join(err, p.removeRetired(time.Now()))
+}
+
+// retired are the places in the cache of root file systems, layers and tools that
+// earlier releases kept, as patterns.
+var retired = []string{"layers", "tools", "rootfs/*.tar", "rootfs/*.tar.sha256", "workspace/rootfs"}
+
+// removeRetired removes from the cache what an earlier release kept there, unless
+// one made it in the last day: a checkout of it may be in use.
+func (p *Pipeline) removeRetired(now time.Time) error {
+	var faults []error
+	for _, pattern := range retired {
+		left, err := filepath.Glob(filepath.Join(p.CacheDir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range left {
+			if info, err := os.Lstat(path); err != nil || now.Sub(info.ModTime()) < 24*time.Hour {
+				continue
+			}
+			faults = append(faults, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // WhyCache prints of which inputs the last two results of a step differ.

@@ -121,7 +121,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 	if err != nil {
 		return none, err
 	}
-	if _, err := p.cache(p.Out).Store().Prune(p.CacheSize, cacheAge); err != nil {
+	if _, err := p.prune(); err != nil {
 		p.printLine("the cache could not be pruned: %v", err)
 	}
 	p.printLine("built %s in %.0f s", p.Spec.Name(), time.Since(start).Seconds())

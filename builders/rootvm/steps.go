@@ -74,8 +74,8 @@ func (r *run) bootstrap(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	r.layers, err = communicator.NewLayers(r.ns.Chroot(r.root()), filepath.Join(r.config.CacheDirectory, "layers"), base.SHA256)
-	return cached, err
+	r.layers = communicator.NewLayers(r.ns.Chroot(r.root()), r.fetcher.Store(), base.SHA256)
+	return cached, nil
 }
 
 // provision lets Packer run the template's provisioners. The SDK's own

@@ -56,8 +56,8 @@ func (r *Recipe) Files(name, path string) error {
 	return nil
 }
 
-// key names the result, in hexadecimal.
-func (r Recipe) key() string {
+// Key names the result, in hexadecimal.
+func (r Recipe) Key() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n%s\n", format, r.Step)
 	for _, in := range r.Inputs {
@@ -113,20 +113,41 @@ func (s Store) Find(r Recipe) (dir string, ok bool) {
 	return filepath.Join(entry, filesName), s.sound(r, entry)
 }
 
-func (s Store) entry(r Recipe) string { return filepath.Join(s.Dir, r.Step, r.key()) }
+func (s Store) entry(r Recipe) string { return filepath.Join(s.Dir, r.Step, r.Key()) }
 
-// sound reports whether the entry is there and as its record says.
+// sound reports whether the entry is there and as its record says. One that is
+// not is removed, so that its damage is said once.
 func (s Store) sound(r Recipe, entry string) bool {
 	err := verify(entry)
-	switch {
-	case err == nil:
+	if err == nil {
 		now := time.Now()
 		_ = os.Chtimes(filepath.Join(entry, usedName), now, now) // for pruning alone
 		return true
-	case !errors.Is(err, os.ErrNotExist) && s.Say != nil:
-		s.Say(fmt.Sprintf("%s in the cache is damaged and is made again: %v", r.Step, err))
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		s.discard(r, entry, err)
 	}
 	return false
+}
+
+// discard says what is wrong with an entry and removes it, unless another build
+// has made it again or does.
+func (s Store) discard(r Recipe, entry string, fault error) {
+	s.sayDamaged(r, fault)
+	unlock, ok := builders.TryLockFile(entry + lockSuffix)
+	if !ok {
+		return
+	}
+	defer unlock()
+	if verify(entry) != nil {
+		_ = removeTree(entry) // what is left of it, make removes or complains of
+	}
+}
+
+func (s Store) sayDamaged(r Recipe, fault error) {
+	if s.Say != nil {
+		s.Say(fmt.Sprintf("%s in the cache is damaged and is made again: %v", r.Step, fault))
+	}
 }
 
 // make fills the entry, whose lock the caller holds.
@@ -152,24 +173,70 @@ func (s Store) make(ctx context.Context, r Recipe, entry string, build func(ctx 
 	if err := writeRecord(partial, r); err != nil {
 		return err
 	}
-	if err := syncAll(partial); err != nil {
+	if err := syncTree(partial); err != nil {
 		return err
 	}
 	if err := os.Rename(partial, entry); err != nil {
 		return err
 	}
-	return syncAll(filepath.Dir(entry))
+	return syncWith(filepath.Dir(entry), (*os.File).Sync)
 }
 
-// syncAll brings the file system of dir to the disk.
-func syncAll(dir string) error {
-	f, err := os.Open(dir)
+// Remove removes a result that its user found damaged, although it is as its
+// record says, and says so. A result that another build is making is left alone.
+func (s Store) Remove(r Recipe, fault error) error {
+	s.sayDamaged(r, fault)
+	entry := s.entry(r)
+	unlock, ok := builders.TryLockFile(entry + lockSuffix)
+	if !ok {
+		return nil
+	}
+	defer unlock()
+	if err := removeTree(entry); err != nil {
+		return fmt.Errorf("remove %s: %w", r.Step, err)
+	}
+	return nil
+}
+
+// fewFiles is up to how many files a result is synced file by file: syncing the
+// file system waits for all that others have written to it, too.
+const fewFiles = 64
+
+// syncTree brings dir and all below it to the disk.
+func syncTree(dir string) error {
+	var paths []string
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && (d.IsDir() || d.Type().IsRegular()) {
+			paths = append(paths, path)
+		}
+		if err == nil && len(paths) > fewFiles {
+			return filepath.SkipAll
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(paths) > fewFiles {
+		return syncWith(dir, syncfs)
+	}
+
+	for _, path := range paths {
+		if err := syncWith(path, (*os.File).Sync); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func syncWith(path string, sync func(*os.File) error) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := syncfs(f); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
+	if err := sync(f); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
 	}
 	return nil
 }

@@ -66,6 +66,28 @@ func TestStore_Make(t *testing.T) {
 	}
 }
 
+// TestStore_Remove: what its user found damaged is said once and made again.
+func TestStore_Remove(t *testing.T) {
+	var said []string
+	s := store.Store{Dir: t.TempDir(), Say: func(line string) { said = append(said, line) }}
+	r := recipe("rootfs", "a")
+	if _, _, err := s.Make(t.Context(), r, tree); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(r, errors.New("root.tar has other content")); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.Find(r); ok {
+		t.Error("it is still there")
+	}
+	if _, cached, err := s.Make(t.Context(), r, tree); err != nil || cached {
+		t.Errorf("cached %v, %v", cached, err)
+	}
+	if want := []string{"rootfs in the cache is damaged and is made again: root.tar has other content"}; !slices.Equal(said, want) {
+		t.Errorf("said %q, want %q", said, want)
+	}
+}
+
 // TestStore_Make_fails: what could not be made is no result, and leaves nothing.
 func TestStore_Make_fails(t *testing.T) {
 	s := store.Store{Dir: t.TempDir()}

@@ -22,7 +22,7 @@ func TestBuild_SameBytes(t *testing.T) {
 	before := readManifest(t, "trixie")
 	cache := t.TempDir()
 	if testing.Short() {
-		shareCache(t, cache, "rootfs")
+		shareCache(t, cache, rootfsResults)
 	} else {
 		shareCache(t, cache)
 	}
@@ -151,16 +151,26 @@ func TestDown_KeepsData(t *testing.T) {
 	}
 }
 
+// rootfsResults are the root file systems in the store of a cache.
+const rootfsResults = "store/rootfs-*"
+
 // shareCache gives a new cache directory the downloads and programs of the
-// usual one, and of the built trees those that are named.
+// tests' cache, and of what else it has built the results at the patterns.
 func shareCache(t testing.TB, dir string, built ...string) {
 	t.Helper()
-	// What is the user's own and never changed in its place is linked.
-	for _, part := range append([]string{"debs", "tools"}, built...) {
-		copyCached(t, dir, part, "--link")
-	}
-	for _, part := range []string{"npm", "packer", "bin"} {
-		copyCached(t, dir, part, "--reflink=auto")
+	copyCached(t, dir, "debs", "--link") // the user's own, and never changed in its place
+	for _, pattern := range append([]string{"npm", "packer", "bin", "store/tools", "store/npm", "store/packer"}, built...) {
+		found, err := filepath.Glob(filepath.Join(cacheDir(t), pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range found {
+			part, err := filepath.Rel(cacheDir(t), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copyCached(t, dir, part, "--reflink=auto")
+		}
 	}
 }
 
@@ -169,6 +179,9 @@ func copyCached(t testing.TB, dir, part, how string) {
 	from, to := filepath.Join(cacheDir(t), part), filepath.Join(dir, part)
 	if _, err := os.Stat(from); err != nil {
 		return
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	if exec.Command("cp", "-a", how, from, to).Run() == nil {
 		return

@@ -272,7 +272,7 @@ func TestWorkspaceImage_SameDigest(t *testing.T) {
 	}
 
 	cache := t.TempDir()
-	shareCache(t, cache, "rootfs")
+	shareCache(t, cache, rootfsResults)
 	cold := builds.with("FORCE=1", "ROCKPOOL_CACHE="+cache)
 	defer cold.mage(t, "workspace:clean")
 	for _, stage := range []string{"[2/3] STEP 4/4", "compressing"} {

@@ -13,11 +13,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/store"
 	"github.com/rockpool/rootvm/builders/toolchain"
 	"github.com/rockpool/rootvm/builders/userns"
 	"github.com/rockpool/rootvm/guest"
@@ -262,20 +262,27 @@ func (p *Pipeline) Rootfs(ctx context.Context, m Manifest, architecture string) 
 		return "", "", fmt.Errorf("the workspace image is not of %s: set WORKSPACE_PLATFORMS to it", platform)
 	}
 	digest = m.Images[i].Digest
-	dir := filepath.Join(p.CacheDir, "workspace", "rootfs")
-	file = filepath.Join(dir, strings.TrimPrefix(digest, "sha256:")+".tar")
-	if _, err := os.Stat(file); err == nil {
-		return file, digest, nil
-	}
-
-	// One archive is kept. Earlier releases called its directory "carried".
-	for _, old := range []string{dir, filepath.Join(p.CacheDir, "workspace", "carried")} {
-		if err := os.RemoveAll(old); err != nil {
-			return "", "", err
-		}
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	recipe, err := p.rootfsRecipe(digest)
+	if err != nil {
 		return "", "", err
 	}
-	return file, digest, p.writeRootfs(ctx, m, architecture, file)
+
+	dir, _, err := p.cache(p.Out).Store().Make(ctx, recipe, func(ctx context.Context, dir string) error {
+		return p.writeRootfs(ctx, m, architecture, filepath.Join(dir, rootfsArchive))
+	})
+	return filepath.Join(dir, rootfsArchive), digest, err
+}
+
+// rootfsArchive is the archive of a root file system, a file in the store.
+const rootfsArchive = "root.tar"
+
+// rootfsRecipe is what the archive of the root file system of an image is made
+// from.
+func (p *Pipeline) rootfsRecipe(digest string) (store.Recipe, error) {
+	r := store.Recipe{Step: "workspace-rootfs"}
+	r.Value("workspace image", digest)
+	r.Value("place in the Root VM", rootfsAt)
+	writer, err := builders.DigestSources(filepath.Join(p.Source, "images", "rootfs"))
+	r.Value("what writes it", writer)
+	return r, err
 }
