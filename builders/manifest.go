@@ -39,7 +39,8 @@ type Step struct {
 }
 
 // Manifest is the record of a build. Its Artifacts, Packages and RootUUID are
-// a function of the inputs; Steps and Tools tell of the machine that built it.
+// a function of the inputs; Steps, Tools and CompilerDigest tell of the machine that
+// built it.
 type Manifest struct {
 	Name            string            `json:"name"`
 	Suite           string            `json:"suite"`
@@ -48,9 +49,10 @@ type Manifest struct {
 	SourceDateEpoch int64             `json:"sourceDateEpoch"`
 	Revision        string            `json:"revision,omitempty"` // git commit of the sources, "-dirty" when changed
 	RootUUID        string            `json:"rootUUID"`
-	CommandLine     string            `json:"commandLine"`            // of the kernel, for launchers that load it themselves
-	SourceDigest    string            `json:"sourceDigest,omitempty"` // settings and sources of the checkout, before anything is compiled
-	InputDigest     string            `json:"inputDigest"`            // everything the image was made from
+	CommandLine     string            `json:"commandLine"`              // of the kernel, for launchers that load it themselves
+	SourceDigest    string            `json:"sourceDigest,omitempty"`   // settings and sources of the checkout, before anything is compiled
+	CompilerDigest  string            `json:"compilerDigest,omitempty"` // of the host's, which compiled what the image has
+	InputDigest     string            `json:"inputDigest"`              // everything the image was made from
 	LockDigest      string            `json:"lockDigest"`
 	Tools           map[string]string `json:"tools"` // name → version
 	Packages        []Package         `json:"packages"`

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/rockpool/rootvm/builders"
+	"github.com/rockpool/rootvm/builders/toolchain"
 )
 
 // dist is a file of the finished image.
@@ -50,25 +51,54 @@ func (p *Pipeline) Older(ctx context.Context, m builders.Manifest) string {
 	return "the image is not of the checkout's files as they are now, or not of the same settings: `go tool mage rootvm:build` updates it"
 }
 
+// origin is what an image is made from, as far as it is known before anything is
+// compiled.
+type origin struct {
+	revision  string // of the checkout
+	sources   string // digest of the settings and of the checkout's files
+	compilers string // digest of the host's, of its Go and C
+}
+
+func (p *Pipeline) origin(ctx context.Context) (o origin, err error) {
+	o.revision = p.revision(ctx)
+	if o.sources, err = p.sourceDigest(); err != nil {
+		return o, err
+	}
+	o.compilers, err = toolchain.Compilers(ctx, p.Source)
+	return o, err
+}
+
+// sameOrigin reports whether the image in dist/ is made from o and the workspace
+// image is current, which is asked only then: nothing has to be compiled to find
+// that there is nothing to do.
+func (p *Pipeline) sameOrigin(ctx context.Context, o origin, workspace func(context.Context) (current bool, err error)) (m builders.Manifest, same bool) {
+	m, ok := p.Manifest()
+	if !ok || p.Force || m.SourceDigest != o.sources || m.CompilerDigest != o.compilers {
+		return m, false
+	}
+	current, err := workspace(ctx)
+	return m, err == nil && current
+}
+
 // confirm records that an image which a build found to be up to date is that of
 // the checkout as it is now.
-func (p *Pipeline) confirm(m builders.Manifest, revision, sources string) (builders.Manifest, error) {
-	if m.Revision == revision && m.SourceDigest == sources {
+func (p *Pipeline) confirm(m builders.Manifest, o origin) (builders.Manifest, error) {
+	if m.Revision == o.revision && m.SourceDigest == o.sources && m.CompilerDigest == o.compilers {
 		return m, nil
 	}
-	m.Revision, m.SourceDigest = revision, sources
+	m.Revision, m.SourceDigest, m.CompilerDigest = o.revision, o.sources, o.compilers
 	return m, m.Write(p.dist(".manifest.json"))
 }
 
 // promote brings the finished files into dist/: the old image is there, or the
 // new one, at whatever moment it is cut off.
-func (p *Pipeline) promote(out string, before []builders.Step, sources string) (builders.Manifest, error) {
+func (p *Pipeline) promote(out string, before []builders.Step, o origin) (builders.Manifest, error) {
 	m, err := builders.ReadManifest(filepath.Join(out, p.Spec.Name()+".manifest.json"))
 	if err != nil {
 		return m, err
 	}
 	m.Steps = slices.Concat(before, m.Steps)
-	m.SourceDigest = sources
+	m.SourceDigest, m.CompilerDigest = o.sources, o.compilers
 	if err := p.promotion().run(out, m); err != nil {
 		return m, fmt.Errorf("put the image into dist: %w", err)
 	}

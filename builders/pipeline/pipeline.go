@@ -71,12 +71,15 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 
 	// Both are asked for before anything is compiled: what changes meanwhile
 	// makes the image older.
-	revision := p.revision(ctx)
-	sources, err := p.sourceDigest()
+	from, err := p.origin(ctx)
 	if err != nil {
 		return none, err
 	}
-	if m, ok := p.Manifest(); !ok || m.SourceDigest != sources || p.Force {
+	if m, same := p.sameOrigin(ctx, from, p.Workspaces().Current); same {
+		p.printLine("%s", p.upToDate())
+		return p.confirm(m, from)
+	}
+	if m, ok := p.Manifest(); !ok || m.SourceDigest != from.sources || p.Force {
 		if err := p.checkSpace(); err != nil {
 			return none, err
 		}
@@ -98,8 +101,8 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 		return none, err
 	}
 	if m, ok := p.Manifest(); ok && m.InputDigest == parts.inputs && !p.Force {
-		p.printLine("%s is up to date: nothing that goes into it has changed", p.Spec.Name())
-		return p.confirm(m, revision, sources)
+		p.printLine("%s", p.upToDate())
+		return p.confirm(m, from)
 	}
 	if err := p.checkSpace(); err != nil { // another compiler makes another image of the same sources
 		return none, err
@@ -109,7 +112,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 		return none, err
 	}
 
-	parts.revision = revision
+	parts.revision = from.revision
 	out, err := p.runPacker(ctx, cacheLock, packer, parts)
 	if err != nil {
 		return none, err
@@ -117,7 +120,7 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 	if err := p.addBill(ctx, out, parts.workspaceDigest); err != nil {
 		return none, fmt.Errorf("bill of materials: %w", err)
 	}
-	m, err := p.promote(out, watch.Steps, sources)
+	m, err := p.promote(out, watch.Steps, from)
 	if err != nil {
 		return none, err
 	}
@@ -126,6 +129,10 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 	}
 	p.printLine("built %s in %.0f s", p.Spec.Name(), time.Since(start).Seconds())
 	return m, nil
+}
+
+func (p *Pipeline) upToDate() string {
+	return p.Spec.Name() + " is up to date: nothing that goes into it has changed"
 }
 
 // makeParts makes what Packer puts into the image, waits for Packer itself, and

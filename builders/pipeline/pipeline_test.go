@@ -64,7 +64,7 @@ func TestPipeline_Promote(t *testing.T) {
 		t.Error("an empty dist has a manifest")
 	}
 	for _, content := range []string{"first", "second"} {
-		if _, err := p.promote(finished(t, p, content), []builders.Step{{Name: "before"}}, "sources"); err != nil {
+		if _, err := p.promote(finished(t, p, content), []builders.Step{{Name: "before"}}, origin{sources: "sources"}); err != nil {
 			t.Fatal(err)
 		}
 		m, ok := p.Manifest()
@@ -80,7 +80,7 @@ func TestPipeline_Promote(t *testing.T) {
 
 func TestPipeline_ManifestOfTruncatedImage(t *testing.T) {
 	p, _ := pipeline(t)
-	if _, err := p.promote(finished(t, p, "x"), nil, ""); err != nil {
+	if _, err := p.promote(finished(t, p, "x"), nil, origin{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(p.dist(".qcow2"), 1); err != nil {
@@ -294,11 +294,11 @@ func TestPipeline_Older(t *testing.T) {
 	checkout(t, p)
 	build := func() builders.Manifest { // as far as this matters
 		t.Helper()
-		sources, err := p.sourceDigest()
+		now, err := p.origin(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := p.confirm(builders.Manifest{}, p.revision(t.Context()), sources)
+		m, err := p.confirm(builders.Manifest{}, now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -359,22 +359,60 @@ func TestPipeline_Older(t *testing.T) {
 func TestPipeline_confirm(t *testing.T) {
 	p, _ := pipeline(t)
 	checkout(t, p)
-	if _, err := p.promote(finished(t, p, "x"), nil, "the sources before"); err != nil {
+	if _, err := p.promote(finished(t, p, "x"), nil, origin{sources: "the sources before"}); err != nil {
 		t.Fatal(err)
 	}
 	m, _ := p.Manifest()
 	if p.Older(t.Context(), m) == "" {
 		t.Fatal("is not older")
 	}
-	sources, err := p.sourceDigest()
+	now, err := p.origin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.confirm(m, p.revision(t.Context()), sources); err != nil {
+	if _, err := p.confirm(m, now); err != nil {
 		t.Fatal(err)
 	}
 	if m, ok := p.Manifest(); !ok || p.Older(t.Context(), m) != "" || m.InputDigest != "x" {
 		t.Errorf("%+v, %v", m, ok)
+	}
+}
+
+// TestPipeline_sameOrigin: a build has nothing to do only when all that shapes the
+// image is as it was, and the image and the workspace image are there.
+func TestPipeline_sameOrigin(t *testing.T) {
+	p, _ := pipeline(t)
+	made := origin{sources: "a", compilers: "b"}
+	if _, err := p.promote(finished(t, p, "x"), nil, made); err != nil {
+		t.Fatal(err)
+	}
+	current := func(context.Context) (bool, error) { return true, nil }
+
+	if m, same := p.sameOrigin(t.Context(), made, current); !same || m.InputDigest != "x" {
+		t.Errorf("nothing changed: %v, %+v", same, m)
+	}
+	for name, o := range map[string]origin{"sources": {sources: "A", compilers: "b"}, "compilers": {sources: "a", compilers: "B"}} {
+		if _, same := p.sameOrigin(t.Context(), o, current); same {
+			t.Errorf("other %s go unnoticed", name)
+		}
+	}
+	if _, same := p.sameOrigin(t.Context(), made, func(context.Context) (bool, error) { return false, nil }); same {
+		t.Error("another workspace image goes unnoticed")
+	}
+	if _, same := p.sameOrigin(t.Context(), made, func(context.Context) (bool, error) { return true, errors.New("no lock") }); same {
+		t.Error("an unknown workspace image counts as current")
+	}
+
+	p.Force = true
+	if _, same := p.sameOrigin(t.Context(), made, current); same {
+		t.Error("FORCE finds nothing to do")
+	}
+	p.Force = false
+	if err := os.Truncate(p.dist(".qcow2"), 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, same := p.sameOrigin(t.Context(), made, current); same {
+		t.Error("a truncated image counts as whole")
 	}
 }
 
@@ -407,7 +445,7 @@ func TestPipeline_Checks_space(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.promote(finished(t, p, "x"), nil, sources); err != nil {
+	if _, err := p.promote(finished(t, p, "x"), nil, origin{sources: sources}); err != nil {
 		t.Fatal(err)
 	}
 	if got := said(); !strings.HasPrefix(got, "nothing to build") {

@@ -40,7 +40,7 @@ func TestPromotion_CutOff(t *testing.T) {
 	seen := map[string]bool{}
 	for n := 0; ; n++ {
 		p, _ := pipeline(t)
-		if _, err := p.promote(finished(t, p, "old"), nil, ""); err != nil {
+		if _, err := p.promote(finished(t, p, "old"), nil, origin{}); err != nil {
 			t.Fatal(err)
 		}
 		running, err := os.Open(p.dist(".qcow2"))
@@ -81,7 +81,7 @@ func TestPromotion_CutOff(t *testing.T) {
 			t.Errorf("settled after %q: the %s image became the %s one", last, holds, got)
 		}
 		settled(t, p, last)
-		if _, err := p.promote(finished(t, p, "third"), nil, ""); err != nil {
+		if _, err := p.promote(finished(t, p, "third"), nil, origin{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := wholeImage(t, p); got != "third" {

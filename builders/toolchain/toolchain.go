@@ -78,6 +78,35 @@ func Build(ctx context.Context, dir, pkg, file string, options Options, out io.W
 	return nil
 }
 
+// shaping are the settings of Go's by which the same sources compile to other
+// programs, and its version.
+var shaping = []string{
+	"GOVERSION", "GOFLAGS", "GOEXPERIMENT", "GOAMD64", "GOARM64", "GOFIPS140", "CC",
+	"CGO_CFLAGS", "CGO_CPPFLAGS", "CGO_LDFLAGS",
+}
+
+// Compilers digests, in hexadecimal, what compiles the checkout in dir: Go and the
+// C compiler, by what they say of themselves, and their settings.
+func Compilers(ctx context.Context, dir string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"env"}, shaping...)...)
+	cmd.Dir = dir
+	env, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go env: %w", err)
+	}
+
+	settings := strings.Split(string(env), "\n")
+	compiler := strings.Fields(settings[slices.Index(shaping, "CC")])
+	if len(compiler) == 0 {
+		return builders.DigestOf(string(env)), nil
+	}
+	version, err := exec.CommandContext(ctx, compiler[0], "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("%s --version: %w", compiler[0], err)
+	}
+	return builders.DigestOf(string(env), string(version)), nil
+}
+
 // HostArchitecture is Debian's name for the host's architecture, which Go shares
 // for the two that are supported.
 func HostArchitecture() string { return runtime.GOARCH }

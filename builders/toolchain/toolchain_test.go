@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -62,4 +63,43 @@ func TestRevision(t *testing.T) {
 	check("a tracked file elsewhere", true, false)
 	write("part/file", "two")
 	check("a tracked file", true, true)
+}
+
+// TestCompilers: another C compiler, or another setting of Go's, is another one.
+func TestCompilers(t *testing.T) {
+	cc := filepath.Join(t.TempDir(), "cc")
+	write := func(version string) {
+		t.Helper()
+		if err := os.WriteFile(cc, []byte("#!/bin/sh\necho "+version+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("cc 1")
+	t.Setenv("CC", cc+" -pipe")
+	digest := func() string {
+		t.Helper()
+		d, err := Compilers(t.Context(), ".")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+
+	first := digest()
+	if again := digest(); again != first {
+		t.Errorf("%s, then %s", first, again)
+	}
+	write("cc 2")
+	second := digest()
+	if second == first {
+		t.Error("another C compiler goes unnoticed")
+	}
+	t.Setenv("GOAMD64", "v3")
+	if digest() == second {
+		t.Error("another setting of Go's goes unnoticed")
+	}
+	t.Setenv("CC", filepath.Join(t.TempDir(), "none"))
+	if _, err := Compilers(t.Context(), "."); err == nil || !strings.Contains(err.Error(), "none --version") {
+		t.Errorf("without a C compiler: %v", err)
+	}
 }

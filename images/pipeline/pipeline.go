@@ -80,6 +80,17 @@ func (p *Pipeline) BuildLocked(ctx context.Context, cacheLock *os.File) (Manifes
 	return b.run(ctx, cacheLock)
 }
 
+// Current reports whether dist/ holds the image that a build would make, so that
+// Build has nothing to do.
+func (p *Pipeline) Current(ctx context.Context) (bool, error) {
+	b, err := p.plan(ctx)
+	if err != nil {
+		return false, err
+	}
+	_, ok := b.manifest()
+	return ok, nil
+}
+
 // Clean removes the storage of layers, files of the user's subordinate ids
 // included.
 func (p *Pipeline) Clean(ctx context.Context) error {
