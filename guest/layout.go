@@ -61,6 +61,7 @@ const (
 
 	AgentProgram     = "/usr/local/bin/rockpool-agent"
 	AgentSocket      = AgentRunDir + "/agent.sock"
+	ChannelSocket    = AgentRunDir + "/channel.sock" // the channel, from who hears the host on vsock
 	DatabaseFile     = StateDir + "/rockpool.db"
 	PasswordFile     = StateDir + "/dashboard-password"     // made on the first boot unless a hash was given
 	PasswordHashFile = SetupRunDir + "/password-hash"       // of the dashboard's password, for the agent

@@ -26,6 +26,7 @@ var files embed.FS
 type Params struct {
 	User           string // who runs the agent, Caddy and the containers
 	UID            int    // of User
+	Admin          string // the SSH user
 	Agent          string // path of rockpool-agent
 	RunDir         string // of the agent, holds its socket
 	StateDir       string // database, logs, password
@@ -56,6 +57,7 @@ func Defaults() Params {
 	return Params{
 		User:           guest.ServiceUser,
 		UID:            guest.ServiceID,
+		Admin:          guest.AdminUser,
 		Agent:          guest.AgentProgram,
 		RunDir:         guest.AgentRunDir,
 		StateDir:       guest.StateDir,
@@ -112,6 +114,7 @@ var targets = []struct {
 	enabled        bool // started at boot by its own [Install] section
 }{
 	{"rockpool-setup.service", "/etc/systemd/system/rockpool-setup.service", 0o644, true},
+	{"rockpool-streams.service", "/etc/systemd/system/rockpool-streams.service", 0o644, false},
 	{"rockpool-share.service", "/etc/systemd/system/rockpool-share.service", 0o644, true},
 	{"rockpool-agent.service", "/etc/systemd/system/rockpool-agent.service", 0o644, true},
 	{"rockpool-caddy.service", "/etc/systemd/system/rockpool-caddy.service", 0o644, true},

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -91,6 +92,39 @@ func (p *Port) Run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// ServeConnections serves the channel on each connection that comes in at l, as
+// on an open port, until ctx ends or l is closed. There the host reaches the
+// guest by connections, one after the other.
+func (p *Port) ServeConnections(ctx context.Context, l net.Listener) error {
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("channel: %w", err)
+		}
+		of := *p // what was asked on one connection is not answered on another
+		of.askedTime = time.Time{}
+		serving.Go(func() { of.serve(ctx, connection{conn}) })
+	}
+}
+
+// connection is a port whose end is one: nobody takes it up again.
+type connection struct{ net.Conn }
+
+// Read implements [io.Reader].
+func (c connection) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, io.EOF) {
+		err = net.ErrClosed
+	}
+	return n, err
 }
 
 func openDevice(path string) (io.ReadWriteCloser, error) {

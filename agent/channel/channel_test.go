@@ -251,3 +251,41 @@ func FuzzDecodeCall(f *testing.F) {
 		}
 	})
 }
+
+// TestPort_ServeConnections: each connection is a channel of its own, which ends
+// when the host ends it.
+func TestPort_ServeConnections(t *testing.T) {
+	record := &agent.BootRecord{}
+	record.Add(agent.BootEvent{Ready: true, At: 20 * time.Second})
+	p := &Port{Version: "1.2", Record: record, Retry: time.Millisecond, Log: slog.New(slog.DiscardHandler)}
+	l, err := net.Listen("unix", t.TempDir()+"/channel.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- p.ServeConnections(ctx, l) }()
+
+	const ready = `{"event":"ready","seconds":20,"version":"1.2"}`
+	for range 2 {
+		conn, err := net.Dial("unix", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(conn)
+		expect(t, r, ready)
+		say(t, conn, `{"request":"status"}`)
+		expect(t, r, ready)
+		if err := conn.(*net.UnixConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil {
+			t.Errorf("after the end: %q, %v", rest, err)
+		}
+		conn.Close()
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}

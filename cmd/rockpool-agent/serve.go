@@ -238,6 +238,23 @@ func (d *daemonParts) watchBoot(ctx context.Context, wg *sync.WaitGroup) {
 		w.Run(ctx)
 	})
 	wg.Go(func() { port.Run(ctx) })
+	d.serveStreams(ctx, wg, port)
+}
+
+// serveStreams serves the channel also where the host reaches the guest by
+// streams, whose socket is beside the agent's.
+func (d *daemonParts) serveStreams(ctx context.Context, wg *sync.WaitGroup, port *channel.Port) {
+	path := filepath.Join(filepath.Dir(d.o.socket), filepath.Base(guest.ChannelSocket))
+	l, err := http.Listen(ctx, path)
+	if err != nil {
+		d.log.Warn("the channel is not served by streams", "err", err)
+		return
+	}
+	wg.Go(func() {
+		if err := port.ServeConnections(ctx, l); err != nil {
+			d.log.Warn("the channel is not served by streams any more", "err", err)
+		}
+	})
 }
 
 // shutdownTime bounds how long workspaces may take to stop before the machine
