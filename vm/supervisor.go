@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/rockpool/rootvm/vm/watch"
 )
 
 // SuperviseOptions are the supervisor's dependencies.
@@ -83,6 +85,7 @@ type supervisor struct {
 	ownEvents     chan Event         // events of the supervisor's own
 	forwards      *forwarder         // nil when the machine forwards its ports by itself
 	serialRead    atomic.Int64       // how far the serial log was read
+	files         *watch.Watcher     // of the shared directory; nil without one
 	ending        <-chan os.Signal   // nil when this process has another purpose
 }
 
@@ -252,7 +255,10 @@ func (s *supervisor) run(ctx context.Context) error {
 
 	go s.control(ctx, s.listener)
 	s.guest = newChannel(s.machine)
+	s.watchFiles(ctx)
 	go s.guest.run(ctx)
+	count := time.NewTicker(filesInterval)
+	defer count.Stop()
 	look := time.NewTicker(networksInterval)
 	defer look.Stop()
 	go s.guest.watchNetworks(ctx, hostNetworks, look.C)
@@ -278,6 +284,10 @@ func (s *supervisor) run(ctx context.Context) error {
 			s.subscribe(ctx, d)
 		case e := <-s.guest.events:
 			s.takeMessage(e)
+		case <-count.C:
+			if !s.countFiles() {
+				continue
+			}
 		case line := <-crashes:
 			s.recordCrash(line)
 		case rung := <-s.rungs:

@@ -246,7 +246,7 @@ func FuzzDecodeCall(f *testing.F) {
 	f.Add([]byte(`{"request":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		call, err := DecodeCall(b)
-		if err == nil && call.Request != guest.RequestStatus && call.Request != guest.RequestShutdown && call.Request != guest.RequestNetworks && call.Request != guest.RequestClock {
+		if err == nil && call.Request != guest.RequestStatus && call.Request != guest.RequestShutdown && call.Request != guest.RequestNetworks && call.Request != guest.RequestClock && call.Request != guest.RequestFiles {
 			t.Errorf("%q is %q", b, call.Request)
 		}
 	})

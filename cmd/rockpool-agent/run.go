@@ -78,7 +78,7 @@ func (p *program) root() *cobra.Command {
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(
 		p.serveCommand(), p.setupCommand(), p.mountShareCommand(), p.consoleCommand(), p.wsCommand(), p.doctorCommand(),
-		p.backupCommand(), p.restoreCommand(), p.slotCommand(), p.relayCommand(), p.firewallCommand(), p.networksCommand(), p.clockCommand(), p.versionCommand(),
+		p.backupCommand(), p.restoreCommand(), p.slotCommand(), p.relayCommand(), p.firewallCommand(), p.networksCommand(), p.clockCommand(), p.replayCommand(), p.versionCommand(),
 	)
 	return root
 }

@@ -1,0 +1,118 @@
+package replay_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rockpool/rootvm/agent/replay"
+	"github.com/rockpool/rootvm/vm/watch"
+)
+
+// write writes a file on one side.
+func write(t testing.TB, content string, path ...string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(path...), []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// do fails the test for any error.
+func do(t testing.TB, errs ...error) {
+	t.Helper()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// know has the guest's kernel learn of everything, as a program there would.
+func know(t testing.TB, dir string) {
+	t.Helper()
+	do(t, filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			_, err = os.ReadFile(p)
+		}
+		return err
+	}))
+}
+
+// join watches the host's side of a share and replays on the guest's, over
+// lines of JSON as in the product.
+func join(t testing.TB, s share, own *replay.Own) *watch.Watcher {
+	t.Helper()
+	w := watch.New(watch.Options{Dir: s.host, Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); w.Run(ctx) }()
+	ours, theirs := net.Pipe()
+	go converse(ctx, ours, w.Stream())
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = replay.Serve(ctx, theirs, theirs, &replay.Replayer{Dir: s.guest, Own: own})
+	}()
+	t.Cleanup(func() { cancel(); _ = ours.Close(); <-ended; <-served })
+	settle(t, w)
+	return w
+}
+
+// settle waits until the guest has answered everything that the watcher saw.
+func settle(t testing.TB, w *watch.Watcher) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for quiet := 0; quiet < 10; {
+		time.Sleep(20 * time.Millisecond)
+		if r := w.Report(); r.Waiting == 0 && r.Directories > 0 {
+			quiet++
+		} else {
+			quiet = 0
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still waiting: %+v", w.Report())
+		}
+	}
+}
+
+func TestReplayer_Replay(t *testing.T) {
+	s := mountShare(t)
+	do(t, os.MkdirAll(filepath.Join(s.host, "a/b"), 0o755))
+	for _, f := range []string{"a/modified", "a/deleted", "a/b/replaced", "a/renamed"} {
+		write(t, "before", s.host, f)
+	}
+	know(t, s.guest)
+	r := listen(t, s.guest)
+	w := join(t, s, nil)
+
+	write(t, "after, longer", s.host, "a/modified")
+	do(t, os.Remove(filepath.Join(s.host, "a/deleted")))
+	write(t, "after", s.host, "a/b/.new")
+	do(t, os.Rename(filepath.Join(s.host, "a/b/.new"), filepath.Join(s.host, "a/b/replaced")),
+		os.Rename(filepath.Join(s.host, "a/renamed"), filepath.Join(s.host, "moved")),
+		os.Mkdir(filepath.Join(s.host, "a/c"), 0o755))
+	write(t, "new", s.host, "a/c/new")
+	settle(t, w)
+
+	r.saw(t, "a/modified", unix.IN_MODIFY)
+	r.saw(t, "a/b/replaced", unix.IN_MODIFY|unix.IN_DELETE_SELF) // the file that was at the path, and the new one
+	r.saw(t, "moved", unix.IN_MODIFY)
+	r.saw(t, "a", unix.IN_ATTRIB|unix.IN_ISDIR) // of what was deleted in it
+	r.saw(t, "a/deleted", unix.IN_DELETE_SELF)
+	r.saw(t, "a/c", unix.IN_ATTRIB|unix.IN_ISDIR)
+	for path, want := range map[string]string{"a/modified": "after, longer", "a/b/replaced": "after", "a/c/new": "new", "moved": "before"} {
+		b, err := os.ReadFile(filepath.Join(s.guest, path))
+		if err != nil || string(b) != want {
+			t.Errorf("%s: %q, %v", path, b, err)
+		}
+	}
+	if report := w.Report(); report.Fault != "" || report.Trouble != "" {
+		t.Errorf("%+v", report)
+	}
+}
