@@ -195,6 +195,9 @@ func (b *batch) touchDir(dir string) error {
 		if err != nil {
 			return err
 		}
+		if b.r.touched != nil {
+			b.r.touched(dir)
+		}
 		return sayAttributes(fd, st)
 	}
 }

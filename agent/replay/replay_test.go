@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,29 +45,68 @@ func know(t testing.TB, dir string) {
 	}))
 }
 
-// join watches the host's side of a share and replays on the guest's, over
-// lines of JSON as in the product.
-func join(t testing.TB, s share, own *replay.Own) *watch.Watcher {
+// joined is a share whose two sides are joined over lines of JSON, as in the
+// product.
+type joined struct {
+	share
+	watcher *watch.Watcher
+	own     *replay.Own
+	mu      sync.Mutex
+	touched map[string]int // by path: how often its events were raised
+	hangUp  func()
+}
+
+// join watches the host's side of a share and replays on the guest's.
+func join(t testing.TB, s share, own *replay.Own) *joined {
 	t.Helper()
-	w := watch.New(watch.Options{Dir: s.host, Log: slog.New(slog.DiscardHandler)})
+	j := &joined{share: s, own: own, touched: map[string]int{}}
+	j.watcher = watch.New(watch.Options{Dir: s.host, Log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	go func() { defer close(ended); w.Run(ctx) }()
+	go func() { defer close(ended); j.watcher.Run(ctx) }()
+	j.connect(t)
+	t.Cleanup(func() { cancel(); j.hangUp(); <-ended })
+	j.settle(t)
+	return j
+}
+
+// connect starts both ends of a connection, of which the guest's knows nothing
+// of those before.
+func (j *joined) connect(t testing.TB) {
+	t.Helper()
 	ours, theirs := net.Pipe()
-	go converse(ctx, ours, w.Stream())
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = replay.Serve(ctx, theirs, theirs, &replay.Replayer{Dir: s.guest, Own: own})
-	}()
-	t.Cleanup(func() { cancel(); _ = ours.Close(); <-ended; <-served })
-	settle(t, w)
-	return w
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { converse(ctx, ours, j.watcher.Stream()) })
+	wg.Go(func() {
+		r := (&replay.Replayer{Dir: j.guest, Own: j.own}).Touched(func(p string) {
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			j.touched[p]++
+		})
+		_ = replay.Serve(ctx, theirs, theirs, r)
+	})
+	j.hangUp = func() { cancel(); _ = ours.Close(); wg.Wait() }
+}
+
+// count is how often the events of a path were raised.
+func (j *joined) count(path string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.touched[path]
+}
+
+// forget begins counting anew.
+func (j *joined) forget() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	clear(j.touched)
 }
 
 // settle waits until the guest has answered everything that the watcher saw.
-func settle(t testing.TB, w *watch.Watcher) {
+func (j *joined) settle(t testing.TB) {
 	t.Helper()
+	w := j.watcher
 	deadline := time.Now().Add(time.Minute)
 	for quiet := 0; quiet < 10; {
 		time.Sleep(20 * time.Millisecond)
@@ -89,7 +129,7 @@ func TestReplayer_Replay(t *testing.T) {
 	}
 	know(t, s.guest)
 	r := listen(t, s.guest)
-	w := join(t, s, nil)
+	j := join(t, s, nil)
 
 	write(t, "after, longer", s.host, "a/modified")
 	do(t, os.Remove(filepath.Join(s.host, "a/deleted")))
@@ -98,7 +138,7 @@ func TestReplayer_Replay(t *testing.T) {
 		os.Rename(filepath.Join(s.host, "a/renamed"), filepath.Join(s.host, "moved")),
 		os.Mkdir(filepath.Join(s.host, "a/c"), 0o755))
 	write(t, "new", s.host, "a/c/new")
-	settle(t, w)
+	j.settle(t)
 
 	r.saw(t, "a/modified", unix.IN_MODIFY)
 	r.saw(t, "a/b/replaced", unix.IN_MODIFY|unix.IN_DELETE_SELF) // the file that was at the path, and the new one
@@ -112,7 +152,7 @@ func TestReplayer_Replay(t *testing.T) {
 			t.Errorf("%s: %q, %v", path, b, err)
 		}
 	}
-	if report := w.Report(); report.Fault != "" || report.Trouble != "" {
+	if report := j.watcher.Report(); report.Fault != "" || report.Trouble != "" {
 		t.Errorf("%+v", report)
 	}
 }

@@ -24,7 +24,7 @@ func alwaysIgnored(name string) bool { return name == ".git" || name == "node_mo
 
 // pattern is one line of such a file.
 type pattern struct {
-	match  *regexp.Regexp // of the path relative to the file's directory
+	match  *regexp.Regexp // of the path relative to the file's directory, bytewise
 	negate bool
 }
 
@@ -119,24 +119,23 @@ func translate(glob string) (string, bool) {
 			if i+1 == len(glob) {
 				return "", false
 			}
-			b.WriteString(regexp.QuoteMeta(nextRune(glob[i+1:])))
-			i += 1 + len(nextRune(glob[i+1:]))
+			b.WriteString(regexp.QuoteMeta(bytewise(glob[i+1 : i+2])))
+			i += 2
 		default:
-			literal := nextRune(rest)
-			b.WriteString(regexp.QuoteMeta(literal))
-			i += len(literal)
+			b.WriteString(regexp.QuoteMeta(bytewise(rest[:1])))
+			i++
 		}
 	}
 	return b.String(), true
 }
 
-func nextRune(s string) string {
-	for i := range s {
-		if i > 0 {
-			return s[:i]
-		}
+// bytewise has a character for each byte, since git's patterns match bytes.
+func bytewise(s string) string {
+	characters := make([]rune, len(s))
+	for i := range len(s) {
+		characters[i] = rune(s[i])
 	}
-	return s
+	return string(characters)
 }
 
 // translateClass translates a bracket expression, and returns its length, 0 for
@@ -168,7 +167,7 @@ func translateClass(s string) (string, int) {
 		case c == '[' || c == ']' || c == '^' || c == '\\':
 			b.WriteByte('\\')
 		}
-		b.WriteByte(s[i])
+		b.WriteString(bytewise(s[i : i+1]))
 		i++
 	}
 	return "", 0
@@ -177,6 +176,7 @@ func translateClass(s string) (string, int) {
 // ignoredBy returns whether the patterns of one directory leave out the
 // directory at rel below it, and whether any of them speaks of it.
 func ignoredBy(patterns []pattern, rel string) (ignored, known bool) {
+	rel = bytewise(rel)
 	for _, p := range patterns {
 		if p.match.MatchString(rel) {
 			ignored, known = !p.negate, true
