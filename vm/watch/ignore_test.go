@@ -26,7 +26,7 @@ func TestIgnored_AsGit(t *testing.T) {
 		return strings.Join(list, "/")
 	}
 
-	for range 60 {
+	for range 25 {
 		dir := t.TempDir()
 		var lines []string
 		for range 1 + r.IntN(4) {

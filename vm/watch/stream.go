@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"slices"
@@ -21,7 +20,7 @@ const (
 	// settle is how long a path that was told a moment ago has to be quiet before
 	// it is told again, and busyInterval how long that may take.
 	settle       = 40 * time.Millisecond
-	busyInterval = time.Second
+	busyInterval = 1500 * time.Millisecond
 	// memory is how long a path that was told counts as told a moment ago.
 	memory = 2 * time.Second
 	// replayGrace is how long after its answer a replay may still be seen here.
@@ -43,7 +42,6 @@ const changeOverhead = 110
 // item is a path that is to be told.
 type item struct {
 	change guest.FileChange
-	order  uint64    // the first one goes first
 	first  time.Time // of what is not told yet
 	last   time.Time
 	open   bool // it is being written
@@ -93,9 +91,10 @@ type Stream struct {
 	caughtUp bool // since the watcher began
 	seq      uint64
 	unsent   map[string]*item
-	order    uint64
+	queue    []*item // of unsent, the first one goes first; others in it are not waiting any more
 	sent     []sentBatch
 	tells    map[string]tell
+	forgetAt time.Time
 	next     time.Time // when the next batch may go
 	through  int64
 	counters Counters
@@ -178,25 +177,28 @@ func (s *Stream) take() (*guest.FileBatch, time.Duration) {
 // due returns what a batch can take of what is due, or when something will be.
 func (s *Stream) due(now time.Time) ([]*item, time.Duration) {
 	var list []*item
-	wait := answerPatience
-	for _, it := range s.unsent {
-		at, busy := s.dueAt(it)
+	wait, size := answerPatience, 0
+	kept := s.queue[:0]
+	for i, it := range s.queue {
+		if s.unsent[it.change.Path] != it { // it was sent
+			continue
+		}
+		kept = append(kept, it)
+		at, busy := s.dueAt(it, now)
 		if after := at.Sub(now); after > 0 {
 			wait = min(wait, after)
 			continue
 		}
+		size += changeOverhead + jsonLength(it.change.Path)
+		if size > guest.MaxFileBatchBytes && len(list) > 0 { // the rest is for the next batch
+			kept = append(kept, s.queue[i+1:]...)
+			break
+		}
 		it.change.Busy = busy
 		list = append(list, it)
 	}
-	slices.SortFunc(list, func(a, b *item) int { return cmp.Compare(a.order, b.order) })
-
-	size := 0
-	for i, it := range list {
-		size += changeOverhead + jsonLength(it.change.Path)
-		if size > guest.MaxFileBatchBytes && i > 0 {
-			return list[:i], wait
-		}
-	}
+	clear(s.queue[len(kept):])
+	s.queue = kept
 	return list, wait
 }
 
@@ -213,9 +215,9 @@ func jsonLength(s string) int {
 
 // dueAt says when a path is to be told. A change after quiet goes at once,
 // those that follow wait for the next quiet, but not for ever.
-func (s *Stream) dueAt(it *item) (at time.Time, busy bool) {
+func (s *Stream) dueAt(it *item, now time.Time) (at time.Time, busy bool) {
 	t, told := s.tells[it.change.Path]
-	if !told {
+	if !told || now.Sub(t.at) > memory {
 		if it.open {
 			return it.first.Add(openPatience), false
 		}
@@ -240,7 +242,7 @@ func (s *Stream) send(items []*item, now time.Time) *guest.FileBatch {
 		if it.change.Busy { // what its file has at the end is told once more
 			again := *it
 			again.change.Busy = false
-			s.unsent[it.change.Path] = &again
+			s.wait(&again)
 			continue
 		}
 		delete(s.unsent, it.change.Path)
@@ -261,6 +263,10 @@ func (s *Stream) send(items []*item, now time.Time) *guest.FileBatch {
 
 // forget drops what was told longer ago than a moment.
 func (s *Stream) forget(now time.Time) {
+	if now.Before(s.forgetAt) {
+		return
+	}
+	s.forgetAt = now.Add(memory / 2)
 	for path, t := range s.tells {
 		if now.Sub(t.at) > memory {
 			delete(s.tells, path)
@@ -323,14 +329,18 @@ func (s *Stream) resume(a guest.FileAnswer) {
 	if s.greet { // a newer greeting is on its way
 		return
 	}
+	waiting := s.queue
+	s.queue = nil
 	for _, b := range s.sent {
 		for _, it := range b.items {
-			if _, newer := s.unsent[it.change.Path]; !newer {
-				s.unsent[it.change.Path] = it
-			}
 			delete(s.tells, it.change.Path) // the guest was not told
+			if _, newer := s.unsent[it.change.Path]; !newer {
+				again := *it
+				s.wait(&again)
+			}
 		}
 	}
+	s.queue = append(s.queue, waiting...)
 	s.sent, s.seq, s.agreed = nil, a.Seq, true
 
 	if !s.caughtUp && a.Through > 0 {
@@ -350,15 +360,20 @@ func (s *Stream) add(c guest.FileChange, open bool) bool {
 		if len(s.unsent) >= maxPending {
 			return false
 		}
-		s.order++
-		it = &item{order: s.order, first: now}
-		s.unsent[c.Path] = it
+		it = &item{change: c, first: now}
+		s.wait(it)
 	} else if it.change.Op == guest.FileCreated && c.Op == guest.FileModified {
 		c.Op = guest.FileCreated
 	}
 	it.change, it.last, it.open = c, now, open
 	signal(s.wake)
 	return true
+}
+
+// wait has an item wait to be sent.
+func (s *Stream) wait(it *item) {
+	s.unsent[it.change.Path] = it
+	s.queue = append(s.queue, it)
 }
 
 // closed hears that a file was closed after writing, and that it looks as it
@@ -374,7 +389,7 @@ func (s *Stream) closed(path string) (hidden bool) {
 		return false
 	}
 	t, told := s.tells[path]
-	if !told {
+	if !told || s.now().Sub(t.at) > memory {
 		return false
 	}
 	if t.open {
