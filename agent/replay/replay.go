@@ -152,16 +152,20 @@ func (b *batch) touch(fd int, c guest.FileChange, dir string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if b.r.Own != nil && b.r.Own.wrote(st) || c.ModTime != 0 && !c.Dir && st.Mtime.Nano() > c.ModTime && c.Op == guest.FileModified {
+	if b.r.Own != nil && b.r.Own.wrote(st) {
+		return false, nil
+	}
+	if c.Op == guest.FileCreated {
+		b.note(dir)
+	}
+	directory, mtime := st.Mode&unix.S_IFMT == unix.S_IFDIR, st.Mtime.Nano()
+	if !directory && mtime > c.ModTime { // the host has changed it since, and will tell
 		return false, nil
 	}
 	if b.r.touched != nil {
 		b.r.touched(c.Path)
 	}
-	if c.Op == guest.FileCreated {
-		b.note(dir)
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR || c.Busy {
+	if directory || c.Busy || mtime != c.ModTime { // no time is set that the host did not tell
 		return true, sayAttributes(fd, st)
 	}
 	return true, sayModified(fd, st)

@@ -122,6 +122,8 @@ func (w *Watcher) compare(dir, name string, f *folder, d *os.Root, what happened
 			w.drop(full)
 		}
 		w.appeared(full, name, f, is, open)
+	case is.mtime <= was.mtime && w.stream.hasSet(full, is.mtime):
+		w.renew(full, name, f, d)
 	default:
 		if w.tell(guest.FileModified, full, is, open) {
 			f.entries[name] = is

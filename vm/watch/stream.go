@@ -24,7 +24,7 @@ const (
 	// memory is how long a path that was told counts as told a moment ago.
 	memory = 2 * time.Second
 	// replayGrace is how long after its answer a replay may still be seen here.
-	replayGrace = 100 * time.Millisecond
+	replayGrace = 250 * time.Millisecond
 	// answerPatience is how long an answer may take before the host greets again.
 	answerPatience = 30 * time.Second
 )
@@ -52,6 +52,7 @@ type tell struct {
 	at       time.Time
 	answered time.Time // zero: not yet
 	open     bool      // it was being written when it was told
+	mtime    int64     // that was told, the only one that the guest may set
 }
 
 // sentBatch is one that is not answered.
@@ -217,6 +218,9 @@ func jsonLength(s string) int {
 // those that follow wait for the next quiet, but not for ever.
 func (s *Stream) dueAt(it *item, now time.Time) (at time.Time, busy bool) {
 	t, told := s.tells[it.change.Path]
+	if told && t.answered.IsZero() { // the answer wakes who waits
+		return now.Add(answerPatience), false
+	}
 	if !told || now.Sub(t.at) > memory {
 		if it.open {
 			return it.first.Add(openPatience), false
@@ -238,7 +242,7 @@ func (s *Stream) send(items []*item, now time.Time) *guest.FileBatch {
 	batch := &guest.FileBatch{Epoch: s.epoch, Seq: s.seq, Clock: now.UnixNano()}
 	for _, it := range items {
 		batch.Changes = append(batch.Changes, it.change)
-		s.tells[it.change.Path] = tell{at: now, open: it.open}
+		s.tells[it.change.Path] = tell{at: now, open: it.open, mtime: it.change.ModTime}
 		if it.change.Busy { // what its file has at the end is told once more
 			again := *it
 			again.change.Busy = false
@@ -268,7 +272,7 @@ func (s *Stream) forget(now time.Time) {
 	}
 	s.forgetAt = now.Add(memory / 2)
 	for path, t := range s.tells {
-		if now.Sub(t.at) > memory {
+		if now.Sub(t.at) > memory && now.Sub(t.answered) > memory && !t.answered.IsZero() {
 			delete(s.tells, path)
 		}
 	}
@@ -380,7 +384,7 @@ func (s *Stream) wait(it *item) {
 // was told. Nothing is wrong with that, unless the guest was about to raise the
 // event of a change before: then it may have set the time of this one back to
 // what it was, which is reported as true.
-func (s *Stream) closed(path string) (hidden bool) {
+func (s *Stream) closed(path string) (setBack bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if it := s.unsent[path]; it != nil {
@@ -389,7 +393,7 @@ func (s *Stream) closed(path string) (hidden bool) {
 		return false
 	}
 	t, told := s.tells[path]
-	if !told || s.now().Sub(t.at) > memory {
+	if !told {
 		return false
 	}
 	if t.open {
@@ -397,7 +401,22 @@ func (s *Stream) closed(path string) (hidden bool) {
 		s.tells[path] = t
 		return false
 	}
-	return t.answered.IsZero() || s.now().Sub(t.answered) < replayGrace
+	return s.replaying(t, replayGrace)
+}
+
+// hasSet reports whether the guest may have given a file the time that it has:
+// it was told it a moment ago.
+func (s *Stream) hasSet(path string, mtime int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, told := s.tells[path]
+	return told && t.mtime == mtime && s.replaying(t, memory)
+}
+
+// replaying reports whether what the guest does about a tell may be seen now,
+// some time after its answer at the latest.
+func (s *Stream) replaying(t tell, grace time.Duration) bool {
+	return t.answered.IsZero() || s.now().Sub(t.answered) < grace
 }
 
 // Counters are the stream's until now.
