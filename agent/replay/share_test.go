@@ -47,7 +47,10 @@ type node struct {
 	fd int
 }
 
-func (n *node) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+func (n *node) Getattr(ctx context.Context, f fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	if n.fd < 0 { // more files than this process may have open
+		return n.LoopbackNode.Getattr(ctx, f, out)
+	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(n.fd, "", &st, unix.AT_EMPTY_PATH); err != nil {
 		return fs.ToErrno(err)

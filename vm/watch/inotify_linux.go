@@ -173,8 +173,8 @@ func flags(what uint32) happened {
 	switch {
 	case what&unix.IN_CLOSE_WRITE != 0:
 		return closedWrite
-	case what&unix.IN_MODIFY != 0:
-		return isOpen
+	case what&unix.IN_MODIFY != 0, what&(unix.IN_CREATE|unix.IN_ISDIR) == unix.IN_CREATE:
+		return written | isOpen
 	}
 	return 0
 }
@@ -188,6 +188,9 @@ func (n *inotify) keep(at hint, what happened) {
 	}
 	if what&closedWrite != 0 {
 		known &^= isOpen
+		if known&written != 0 {
+			known |= saved
+		}
 	}
 	n.hints[at] = known | what
 }

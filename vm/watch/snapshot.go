@@ -114,7 +114,7 @@ func (w *Watcher) compare(dir, name string, f *folder, d *os.Root, what happened
 	case !known:
 		w.appeared(full, name, f, is, open)
 	case was == is:
-		if what&closedWrite != 0 && !is.dir && w.stream.closed(full) {
+		if !is.dir && w.stream.touched(full, what) {
 			w.renew(full, name, f, d)
 		}
 	case was.dir || is.dir || was.inode != is.inode:

@@ -15,7 +15,9 @@ type hint struct {
 type happened uint8
 
 const (
-	closedWrite happened = 1 << iota // a file was closed that had been open for writing
+	written     happened = 1 << iota // a file was written to, or its time was set
+	closedWrite                      // a file was closed that had been open for writing
+	saved                            // that, after it was written to
 	isOpen                           // a file was written to, and not closed since
 	below                            // anything in all directories below
 	ended                            // the directory is not watched any more

@@ -52,6 +52,7 @@ type tell struct {
 	at       time.Time
 	answered time.Time // zero: not yet
 	open     bool      // it was being written when it was told
+	written  bool      // it was written to since, and not closed
 	mtime    int64     // that was told, the only one that the guest may set
 }
 
@@ -380,28 +381,32 @@ func (s *Stream) wait(it *item) {
 	s.queue = append(s.queue, it)
 }
 
-// closed hears that a file was closed after writing, and that it looks as it
-// was told. Nothing is wrong with that, unless the guest was about to raise the
-// event of a change before: then it may have set the time of this one back to
-// what it was, which is reported as true.
-func (s *Stream) closed(path string) (setBack bool) {
+// touched hears what happened to a file that looks as it was told. Nothing is
+// wrong with that: it is the guest that raises the event, or somebody closed the
+// file late. But one that was written to and closed meanwhile is another, and
+// the guest has set its time back to what it was, which is reported as true.
+func (s *Stream) touched(path string, what happened) (setBack bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if it := s.unsent[path]; it != nil {
-		it.open = false
-		signal(s.wake)
+		if what&closedWrite != 0 {
+			it.open = false
+			signal(s.wake)
+		}
 		return false
 	}
 	t, told := s.tells[path]
 	if !told {
 		return false
 	}
-	if t.open {
+
+	if what&closedWrite != 0 {
+		setBack = !t.open && (what&saved != 0 || t.written) && s.replaying(t, replayGrace)
 		t.open = false
-		s.tells[path] = t
-		return false
 	}
-	return s.replaying(t, replayGrace)
+	t.written = what&isOpen != 0 || t.written && what&closedWrite == 0
+	s.tells[path] = t
+	return setBack
 }
 
 // hasSet reports whether the guest may have given a file the time that it has:

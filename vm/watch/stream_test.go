@@ -163,7 +163,7 @@ func TestStream_Open(t *testing.T) {
 		s := greeted(t)
 		start := time.Now()
 		s.add(modified("closed"), true)
-		s.closed("closed")
+		s.touched("closed", closedWrite)
 		got, b := paths(s)
 		if got == nil || time.Since(start) != 0 {
 			t.Errorf("%q after %v", got, time.Since(start))
@@ -175,31 +175,53 @@ func TestStream_Open(t *testing.T) {
 		if got, _ := paths(s); got == nil || time.Since(start) != openPatience {
 			t.Errorf("%q after %v", got, time.Since(start))
 		}
-		if s.closed("open") {
+		if s.touched("open", written|closedWrite|saved) {
 			t.Error("closing it now is what was to come")
 		}
 	})
 }
 
-// TestStream_Closed: a file that is closed while the guest raises the event of
-// an earlier change was written once more.
-func TestStream_Closed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := greeted(t)
-		s.add(modified("f"), false)
-		_, b := paths(s)
-		if !s.closed("f") {
-			t.Error("not seen while it was not answered")
-		}
-		s.Answer(guest.FileAnswer{Epoch: s.epoch, Seq: b.Seq})
-		if !s.closed("f") {
-			t.Error("not seen a moment after the answer")
-		}
-		time.Sleep(2 * replayGrace)
-		if s.closed("f") || s.closed("other") {
-			t.Error("a file that is closed without a write is taken for written")
-		}
-	})
+// TestStream_SetBack: a file that was written and closed while the guest raises
+// the event of an earlier change is another, though it does not look so.
+func TestStream_SetBack(t *testing.T) {
+	for name, tt := range map[string]struct {
+		seen []happened
+		want bool
+	}{
+		"replay":                 {[]happened{written | isOpen}, false},
+		"closed late":            {[]happened{closedWrite, written | isOpen}, false},
+		"closed late, together":  {[]happened{closedWrite | written | isOpen}, false},
+		"written":                {[]happened{written | closedWrite | saved}, true},
+		"written, then replay":   {[]happened{written | closedWrite | saved | isOpen}, true},
+		"written in two":         {[]happened{written | isOpen, closedWrite}, true},
+		"written in two, replay": {[]happened{written | isOpen, closedWrite | written | isOpen}, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := greeted(t)
+			touched := func() (setBack bool) {
+				for _, what := range tt.seen {
+					setBack = s.touched("f", what) || setBack
+				}
+				return setBack
+			}
+			s.add(modified("f"), false)
+			_, b := paths(s)
+			if got := touched(); got != tt.want {
+				t.Errorf("%s, before the answer: %v", name, got)
+			}
+			s.Answer(guest.FileAnswer{Epoch: s.epoch, Seq: b.Seq})
+			time.Sleep(replayGrace + time.Millisecond)
+			if touched() {
+				t.Errorf("%s: some time after the answer", name)
+			}
+			s.add(modified("f"), true)
+			time.Sleep(openPatience)
+			paths(s)
+			if s.touched("f", closedWrite) || s.touched("other", written|closedWrite|saved) {
+				t.Errorf("%s: a file that was told while it was open is closed", name)
+			}
+		})
+	}
 }
 
 // TestStream_Bounds: paths that wait are bounded, and so is a line.
