@@ -251,3 +251,34 @@ func FuzzDecodeCall(f *testing.F) {
 		}
 	})
 }
+
+// takenFiles notes what it is told.
+type takenFiles chan guest.FileBatch
+
+func (f takenFiles) Take(b guest.FileBatch, say func(guest.FileAnswer)) {
+	f <- b
+	say(guest.FileAnswer{Epoch: b.Epoch, Greeting: true})
+}
+
+// TestPort_Files: the host is asked for a greeting at first, and what is not
+// valid is not passed on.
+func TestPort_Files(t *testing.T) {
+	files := make(takenFiles, 4)
+	ours, theirs := net.Pipe()
+	p := &Port{Record: &agent.BootRecord{}, Retry: time.Millisecond, Log: slog.New(slog.DiscardHandler), Files: files}
+	go p.serve(t.Context(), theirs)
+	defer ours.Close()
+	r := bufio.NewReader(ours)
+	expect(t, r, `{"event":"files","files":{}}`)
+	for _, line := range []string{
+		`{"request":"files"}`,
+		`{"request":"files","files":{"epoch":"a","changes":[{"op":"modified","path":"/etc/passwd"}]}}`,
+		`{"request":"files","files":{"epoch":"a"}}`,
+	} {
+		say(t, ours, line)
+	}
+	expect(t, r, `{"event":"files","files":{"epoch":"a","greeting":true}}`)
+	if b := <-files; b.Epoch != "a" || len(files) > 0 {
+		t.Errorf("%+v and %d more", b, len(files))
+	}
+}
