@@ -40,6 +40,10 @@ type FileChange struct {
 	Size    int64  `json:"size,omitempty"`
 	Dir     bool   `json:"dir,omitempty"`
 
+	// Was is the inode of the file that was at the path before, where there is
+	// another or none by now.
+	Was uint64 `json:"was,omitempty"`
+
 	// Busy says that the file is being written again and again, so that its time
 	// must not be set, not even to what it is.
 	Busy bool `json:"busy,omitempty"`

@@ -21,8 +21,9 @@ type Result struct {
 
 // Replayer raises events in one directory.
 type Replayer struct {
-	Dir string // the shared directory
-	Own *Own   // what programs in the guest write; nil: nothing is known of that
+	Dir     string   // the shared directory
+	Orphans *Orphans // nil: who watches a file itself hears of its end within a second only
+	Own     *Own     // what programs in the guest write; nil: nothing is known of that
 
 	touched func(path string) // for tests: an event is about to be raised
 }
@@ -78,6 +79,9 @@ func (r *Replayer) Replay(changes []guest.FileChange) Result {
 			result.Fault = fmt.Errorf("%s: %w", dir, err)
 		}
 	}
+	if r.Orphans != nil && len(b.was) > 0 {
+		r.Orphans.note(b.was)
+	}
 	return result
 }
 
@@ -87,6 +91,7 @@ type batch struct {
 	root    int
 	parents map[string]bool // directories of which something was created or deleted
 	order   []string
+	was     []uint64 // inodes of files that are gone
 }
 
 // inside keeps a path below the root, without symbolic links and mounts: a
@@ -109,6 +114,9 @@ func (b *batch) raise(c guest.FileChange) (bool, error) {
 	if c.Path == "." {
 		b.note(".")
 		return true, nil
+	}
+	if c.Was != 0 {
+		b.was = append(b.was, c.Was)
 	}
 	dir, name := path.Split(c.Path)
 	dir = path.Clean(dir)

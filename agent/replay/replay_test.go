@@ -79,7 +79,9 @@ func (j *joined) connect(t testing.TB) {
 	var wg sync.WaitGroup
 	wg.Go(func() { converse(ctx, ours, j.watcher.Stream()) })
 	wg.Go(func() {
-		r := (&replay.Replayer{Dir: j.guest, Own: j.own}).Touched(func(p string) {
+		orphans := replay.NewOrphans(j.guest)
+		wg.Go(func() { orphans.Run(ctx) })
+		r := (&replay.Replayer{Dir: j.guest, Own: j.own, Orphans: orphans}).Touched(func(p string) {
 			j.mu.Lock()
 			defer j.mu.Unlock()
 			j.touched[p]++
@@ -154,5 +156,26 @@ func TestReplayer_Replay(t *testing.T) {
 	}
 	if report := j.watcher.Report(); report.Fault != "" || report.Trouble != "" {
 		t.Errorf("%+v", report)
+	}
+}
+
+// TestOrphans: who watches a file itself hears of its end, also when the
+// guest's kernel has not looked at its path for a while.
+func TestOrphans(t *testing.T) {
+	s := mountShare(t)
+	for _, f := range []string{"replaced", "deleted", "stays"} {
+		write(t, "before", s.host, f)
+	}
+	know(t, s.guest)
+	r := listen(t, s.guest)
+	j := join(t, s, nil)
+	time.Sleep(1500 * time.Millisecond) // the kernel asks for the path again
+	write(t, "after", s.host, ".new")
+	do(t, os.Rename(filepath.Join(s.host, ".new"), filepath.Join(s.host, "replaced")), os.Remove(filepath.Join(s.host, "deleted")))
+	j.settle(t)
+	r.saw(t, "replaced", unix.IN_DELETE_SELF)
+	r.saw(t, "deleted", unix.IN_DELETE_SELF)
+	if got := r.all()["stays"]; got != 0 {
+		t.Errorf("%#x of a file that nobody touched", got)
 	}
 }

@@ -19,7 +19,8 @@ func (p *program) replayCommand() *cobra.Command {
 		Short: "as root, for rockpool-replay.socket: raise the events of files that the host changed",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			r := &replay.Replayer{Dir: guest.ShareDir}
+			r := &replay.Replayer{Dir: guest.ShareDir, Orphans: replay.NewOrphans(guest.ShareDir)}
+			go r.Orphans.Run(c.Context())
 			own, err := replay.NewOwn()
 			if err != nil { // programs then hear twice of what they write
 				textLog(streams{out: p.err}).Warn("what programs in the VM write is not known", "err", err)

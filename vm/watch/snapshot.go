@@ -46,6 +46,11 @@ func entryOf(info fs.FileInfo) (entry, bool) {
 // tell has a change told; false when there is no room, so that the snapshot has
 // to stay as it is.
 func (w *Watcher) tell(op guest.FileOp, p string, e entry, open bool) bool {
+	return w.tellOf(op, p, e, 0, open)
+}
+
+// tellOf is tell, with the inode of the file that was at the path before.
+func (w *Watcher) tellOf(op guest.FileOp, p string, e entry, before uint64, open bool) bool {
 	if w.quiet {
 		return true
 	}
@@ -58,7 +63,7 @@ func (w *Watcher) tell(op guest.FileOp, p string, e entry, open bool) bool {
 	if len(p) > guest.MaxPath {
 		return true
 	}
-	c := guest.FileChange{Op: op, Path: p, ModTime: e.mtime, Size: e.size, Dir: e.dir}
+	c := guest.FileChange{Op: op, Path: p, ModTime: e.mtime, Size: e.size, Dir: e.dir, Was: before}
 	if !w.stream.add(c, open) {
 		w.behind = true
 		return false
@@ -112,7 +117,7 @@ func (w *Watcher) compare(dir, name string, f *folder, d *os.Root, what happened
 	case !exists:
 		w.gone(full, name, f, was)
 	case !known:
-		w.appeared(full, name, f, is, open)
+		w.appeared(full, name, f, entry{}, is, open)
 	case was == is:
 		if !is.dir && w.stream.touched(full, what) {
 			w.renew(full, name, f, d)
@@ -121,7 +126,7 @@ func (w *Watcher) compare(dir, name string, f *folder, d *os.Root, what happened
 		if was.dir {
 			w.drop(full)
 		}
-		w.appeared(full, name, f, is, open)
+		w.appeared(full, name, f, was, is, open)
 	case is.mtime <= was.mtime && w.stream.hasSet(full, is.mtime):
 		w.renew(full, name, f, d)
 	default:
@@ -132,8 +137,8 @@ func (w *Watcher) compare(dir, name string, f *folder, d *os.Root, what happened
 }
 
 // appeared takes in what is new at a path, or another one than before.
-func (w *Watcher) appeared(full, name string, f *folder, is entry, open bool) {
-	if !w.tell(guest.FileCreated, full, is, open) {
+func (w *Watcher) appeared(full, name string, f *folder, was, is entry, open bool) {
+	if !w.tellOf(guest.FileCreated, full, is, was.inode, open) {
 		return
 	}
 	f.entries[name] = is
@@ -144,7 +149,7 @@ func (w *Watcher) appeared(full, name string, f *folder, is entry, open bool) {
 
 // gone takes in that there is nothing at a path any more.
 func (w *Watcher) gone(full, name string, f *folder, was entry) {
-	if !w.tell(guest.FileDeleted, full, entry{dir: was.dir}, false) {
+	if !w.tellOf(guest.FileDeleted, full, entry{dir: was.dir}, was.inode, false) {
 		return
 	}
 	delete(f.entries, name)

@@ -37,7 +37,7 @@ const throughSlack = 2 * time.Second
 const maxPending = 32 << 10
 
 // changeOverhead is about what a change takes on the wire beside its path.
-const changeOverhead = 110
+const changeOverhead = 140
 
 // item is a path that is to be told.
 type item struct {
@@ -369,6 +369,9 @@ func (s *Stream) add(c guest.FileChange, open bool) bool {
 		s.wait(it)
 	} else if it.change.Op == guest.FileCreated && c.Op == guest.FileModified {
 		c.Op = guest.FileCreated
+	}
+	if it.change.Was != 0 { // the guest has not heard of what was there meanwhile
+		c.Was = it.change.Was
 	}
 	it.change, it.last, it.open = c, now, open
 	signal(s.wake)
