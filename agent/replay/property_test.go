@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 12, "how many sequences of operations the property tests make")
+	seeds = flag.Int("seeds", 4, "how many sequences of operations the property tests make")
 	seed  = flag.Uint64("seed", 0, "make this one sequence")
 )
 
@@ -25,6 +25,7 @@ var (
 // connections that break, whoever watches in the guest hears of every path
 // that is another in the end; no time is set back, and no content is changed.
 func TestShare_Property(t *testing.T) {
+	t.Parallel()
 	first, n := uint64(1), *seeds
 	if *seed != 0 {
 		first, n = *seed, 1

@@ -98,13 +98,6 @@ func (j *joined) count(path string) int {
 	return j.touched[path]
 }
 
-// forget begins counting anew.
-func (j *joined) forget() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	clear(j.touched)
-}
-
 // settle waits until the guest has answered everything that the watcher saw.
 func (j *joined) settle(t testing.TB) {
 	t.Helper()
@@ -124,6 +117,7 @@ func (j *joined) settle(t testing.TB) {
 }
 
 func TestReplayer_Replay(t *testing.T) {
+	t.Parallel()
 	s := mountShare(t)
 	do(t, os.MkdirAll(filepath.Join(s.host, "a/b"), 0o755))
 	for _, f := range []string{"a/modified", "a/deleted", "a/b/replaced", "a/renamed"} {
@@ -162,6 +156,7 @@ func TestReplayer_Replay(t *testing.T) {
 // TestOrphans: who watches a file itself hears of its end, also when the
 // guest's kernel has not looked at its path for a while.
 func TestOrphans(t *testing.T) {
+	t.Parallel()
 	s := mountShare(t)
 	for _, f := range []string{"replaced", "deleted", "stays"} {
 		write(t, "before", s.host, f)

@@ -12,6 +12,7 @@ import (
 // TestIgnored_AsGit compares what is left out with what git says, for random
 // patterns and directories.
 func TestIgnored_AsGit(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("needs git: ", err)
 	}

@@ -205,6 +205,7 @@ func TestWatcher_Report(t *testing.T) {
 
 // TestWatcher_Gone: the directory, and one below it, disappear and come back.
 func TestWatcher_Gone(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "project")
 	aside := dir + ".aside"
 	f := follow(t, dir, nil)
@@ -225,6 +226,7 @@ func TestWatcher_Gone(t *testing.T) {
 }
 
 func TestWatcher_Ignored(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	f := &follower{dir: dir}
 	f.put(t, ".gitignore", "dist/\n.env\n/gen\n")
@@ -255,7 +257,9 @@ func TestWatcher_Ignored(t *testing.T) {
 
 // TestWatcher_NotText: a name that JSON cannot carry is told by its directory.
 func TestWatcher_NotText(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "a"), 0o755))
 	f := follow(t, dir, nil)
 	f.put(t, "a/\xff\xfe", "x")
 	f.heard(t, "a", guest.FileModified)
@@ -268,6 +272,7 @@ func TestWatcher_NotText(t *testing.T) {
 
 // TestWatcher_Burst: ten thousand files at once, as by git checkout.
 func TestWatcher_Burst(t *testing.T) {
+	t.Parallel()
 	f := follow(t, t.TempDir(), nil)
 	want := map[string]bool{}
 	for i := range 10000 {
