@@ -39,7 +39,7 @@ func TestFileEvents(t *testing.T) {
 func TestFileEvents_9P(t *testing.T) {
 	takesLong(t)
 	i := &instance{name: "rockpool-ninep", ssh: 9222, web: 9280, env: []string{"SHARE=9p"}}
-	t.Cleanup(func() { i.mage(t, "vm:destroy", "--yes") })
+	defer i.mage(t, "vm:destroy", "--yes")
 	fileEvents(t, i.up(t))
 }
 
