@@ -5,6 +5,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // Uptime is how long the machine has been on, or 0.
@@ -32,6 +34,9 @@ func (s State) Table(now time.Time) string {
 			row("file events", "%s", fileEventsLine(*s.FileEvents))
 		}
 		row("ports", "%s", s.Ports)
+		if len(s.EcosystemPorts) > 0 {
+			row("ecosystem", "%s", guest.ForwardList(s.EcosystemPorts))
+		}
 		row("image", "%.12s", s.ImageSHA256)
 		if len(s.Phases) > 0 {
 			row("phases", "%s", phaseLine(s.Phases))

@@ -84,6 +84,8 @@ type supervisor struct {
 	rungs         chan string        // what the ladder does
 	ownEvents     chan Event         // events of the supervisor's own
 	forwards      *forwarder         // nil when the machine forwards its ports by itself
+	ecosystem     *forwarder         // to the guest's loopback; nil without ports
+	tunnel        *tunnel            // of ecosystem
 	serialRead    atomic.Int64       // how far the serial log was read
 	files         *watch.Watcher     // of the shared directory; nil without one
 	ending        <-chan os.Signal   // nil when this process has another purpose
@@ -147,6 +149,7 @@ func (s *supervisor) takeOver(ctx context.Context, o SuperviseOptions) error {
 	}
 	if err != nil {
 		s.closeForwards()
+		s.closeEcosystem()
 		return err
 	}
 
@@ -189,7 +192,7 @@ func (s *supervisor) attach(ctx context.Context, driver Driver, plan Plan) error
 	// What the guest said to the supervisor before stands in the state. A stop
 	// that comes before the guest answers this one still asks it.
 	s.guestSpoke = len(s.state.Phases) > 0 || s.state.Status == Ready
-	s.state.Troubles = slices.DeleteFunc(s.state.Troubles, func(t Trouble) bool { return t.Part == portsPart })
+	s.state.Troubles = slices.DeleteFunc(s.state.Troubles, func(t Trouble) bool { return t.Part == portsPart || t.Part == ecosystemPart })
 	if err := s.listen(driver); err != nil {
 		message := strings.ReplaceAll(err.Error(), "\n", "; ")
 		s.state.Troubles = append(s.state.Troubles, Trouble{portsPart, time.Now(), message, "once it is free, restart the VM: " + plan.RestartCure()})
@@ -197,6 +200,7 @@ func (s *supervisor) attach(ctx context.Context, driver Driver, plan Plan) error
 	if _, ok := s.machine.(Dialer); s.forwards != nil && !ok {
 		return errNoDialer(driver)
 	}
+	s.resumeEcosystem(ctx)
 	return nil
 }
 
@@ -213,7 +217,7 @@ func (s *supervisor) listen(driver Driver) error {
 		return nil
 	}
 	var err error
-	s.forwards, err = listenForwards(s.inst.Config.Ports, s.log)
+	s.forwards, err = listenForwards(s.inst.Config.Ports.Forwards(), s.log)
 	return err
 }
 
@@ -247,6 +251,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	defer cancel()
 	defer s.listener.Close()
 	defer s.closeForwards()
+	defer s.closeEcosystem()
 	defer func() {
 		for _, c := range s.subscribers {
 			close(c)
@@ -326,6 +331,13 @@ func (s *supervisor) publish() {
 }
 
 func (s *supervisor) subscribe(ctx context.Context, d subscription) {
+	if d.Request == "forward" {
+		if err := s.forwardEcosystem(ctx, d.Ports); err != nil {
+			d.refused <- err
+			return
+		}
+	}
+	close(d.refused)
 	s.subscribers = append(s.subscribers, d.states)
 	if d.Request == "stop" {
 		s.stop(ctx, d.request)
