@@ -11,7 +11,7 @@ import (
 
 func TestParseForwards(t *testing.T) {
 	got, err := ParseForwards([]string{"9080-9082", "api=3000", "web=8000:5173"})
-	want := []guest.Forward{{"dev", 9080, 9080}, {"dev", 9081, 9081}, {"dev", 9082, 9082}, {"api", 3000, 3000}, {"web", 8000, 5173}}
+	want := []guest.Forward{{Name: "dev", Host: 9080, Guest: 9080}, {Name: "dev", Host: 9081, Guest: 9081}, {Name: "dev", Host: 9082, Guest: 9082}, {Name: "api", Host: 3000, Guest: 3000}, {Name: "web", Host: 8000, Guest: 5173}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v", got, err)
 	}

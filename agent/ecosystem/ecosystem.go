@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -190,6 +191,9 @@ func (e Ecosystem) Start(ctx context.Context, want guest.Ecosystem) error {
 	return nil
 }
 
+// styles are colours and the like (ECMA-48, SGR), which PM2 writes everywhere.
+var styles = regexp.MustCompile(`\x1b\[[0-9;]*m`)
+
 // failure is why a start failed, in PM2's words where it has some.
 func (e Ecosystem) failure(ctx context.Context, err error) error {
 	id, idErr := e.unit(ctx, "InvocationID")
@@ -197,7 +201,7 @@ func (e Ecosystem) failure(ctx context.Context, err error) error {
 		return err
 	}
 	said, logErr := e.Run(ctx, nil, "journalctl", "--no-pager", "-o", "cat", "-n", "30", "_SYSTEMD_INVOCATION_ID="+id)
-	if text := strings.TrimSpace(string(said)); logErr == nil && text != "" {
+	if text := strings.TrimSpace(string(styles.ReplaceAll(said, nil))); logErr == nil && text != "" {
 		return fmt.Errorf("PM2 did not start it:\n%s", text)
 	}
 	return err

@@ -69,7 +69,7 @@ func (m *machine) run(_ context.Context, _ []string, name string, args ...string
 	case "sudo -n systemctl stop rockpool-ecosystem.service":
 		m.state = "inactive"
 	case "journalctl --no-pager -o cat -n 30 _SYSTEMD_INVOCATION_ID=0123":
-		return []byte("[PM2][ERROR] Script not found: /mnt/rockpool/api.js\n"), nil
+		return []byte("\x1b[31m[PM2][ERROR]\x1b[39m Script not found: /mnt/rockpool/api.js\n"), nil
 	}
 	return nil, nil
 }
@@ -152,7 +152,7 @@ func TestEcosystem_Start_fails(t *testing.T) {
 	m := newMachine(t, "pm2.json")
 	m.fail["sudo -n systemctl start rockpool-ecosystem.service"] = errors.New("exit status 1")
 	err := m.Start(t.Context(), guest.Ecosystem{})
-	if err == nil || !strings.Contains(err.Error(), "Script not found: /mnt/rockpool/api.js") {
+	if err == nil || !strings.Contains(err.Error(), "[PM2][ERROR] Script not found: /mnt/rockpool/api.js") {
 		t.Errorf("got %v", err)
 	}
 	if now, err := m.read(); err != nil || now != nil || m.count("stop "+guest.EcosystemUnit) != 1 {
