@@ -44,7 +44,7 @@ func (a *App) DevStart(ctx context.Context, o DevOptions) error {
 		return err
 	}
 	if inst.Config.ShareDir == "" {
-		return fmt.Errorf("%w: name the project's, `ROCKPOOL_PROJECT=DIR %s`, once it is off", ErrNothingShared, a.command("up"))
+		return fmt.Errorf("%w: stop it with `%s`, then name the project's by ROCKPOOL_PROJECT=DIR", ErrNothingShared, a.command("down"))
 	}
 	for _, name := range []*string{&o.Ecosystem.File, &o.Ecosystem.EnvFile} {
 		if *name, err = inProject(*name, inst.Config.ShareDir); err != nil {
