@@ -115,8 +115,17 @@ func (a *App) DevStop(ctx context.Context) error {
 // DevLogs prints what the processes wrote, or one of them.
 func (a *App) DevLogs(ctx context.Context, process string, o vm.LogOptions) error {
 	args := []string{"logs", "--lines=" + strconv.Itoa(o.Lines)}
+	var stdin io.Reader
 	if o.Follow {
-		args = append(args, "--follow")
+		// Its end is that of this process, also when that is killed.
+		r, w, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		defer w.Close()
+		stdin = r
+		args = append(args, "--follow", "--attached")
 	}
 	if isTerminal(a.Out) && os.Getenv("NO_COLOR") == "" {
 		args = append(args, "--color")
@@ -124,7 +133,7 @@ func (a *App) DevLogs(ctx context.Context, process string, o vm.LogOptions) erro
 	if process != "" {
 		args = append(args, "--", process)
 	}
-	err := a.dev(ctx, a.Out, args...)
+	err := a.devWith(ctx, stdin, a.Out, args...)
 	if o.Follow && ctx.Err() != nil { // the user has seen enough
 		return nil
 	}
@@ -211,8 +220,12 @@ func (a *App) devState(ctx context.Context) (state vm.State, on bool, err error)
 // dev runs a command of the agent's in the guest, which has said by itself what
 // is wrong when it ends with another code than 0.
 func (a *App) dev(ctx context.Context, out io.Writer, args ...string) error {
+	return a.devWith(ctx, nil, out, args...)
+}
+
+func (a *App) devWith(ctx context.Context, in io.Reader, out io.Writer, args ...string) error {
 	command := slices.Concat([]string{guest.AgentProgram, "dev"}, args)
-	code, err := a.instances().SSH(ctx, a.Settings.VM.Name, vm.SSHOptions{Command: command, Stdout: out, Stderr: a.Err})
+	code, err := a.instances().SSH(ctx, a.Settings.VM.Name, vm.SSHOptions{Command: command, Stdin: in, Stdout: out, Stderr: a.Err})
 	if err == nil && code != 0 {
 		err = fmt.Errorf("dev %s failed in the VM (exit code %d)", args[0], code)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"syscall"
@@ -69,6 +70,7 @@ func (p *program) devStatusCommand() *cobra.Command {
 
 func (p *program) devLogsCommand() *cobra.Command {
 	var o ecosystem.LogOptions
+	var attached bool
 	c := &cobra.Command{
 		Use:   "logs [process]",
 		Short: "print what the processes wrote",
@@ -82,14 +84,36 @@ func (p *program) devLogsCommand() *cobra.Command {
 			if len(words) > 0 {
 				o.Process = words[0]
 			}
-			o.Gone = func() bool { return hungUp(p.streams) }
+			o.Gone = p.readerGone(attached)
 			return ecosystem.New().Logs(c.Context(), p.out, o)
 		},
 	}
 	c.Flags().BoolVarP(&o.Follow, "follow", "f", false, "keep printing what is added")
 	c.Flags().IntVarP(&o.Lines, "lines", "n", 50, "print this many of the last lines of each file")
+	c.Flags().BoolVar(&attached, "attached", false, "end with standard input, when following: with who asked, however that one ends")
 	c.Flags().BoolVar(&o.Color, "color", false, "print the name of each process in a colour of its own")
 	return c
+}
+
+// readerGone reports whether nobody reads any more what is followed. The client
+// of SSH on the host may outlive the program that started it; the end of its
+// standard input tells that program's.
+func (p *program) readerGone(attached bool) func() bool {
+	ended := make(chan struct{})
+	if attached {
+		go func() {
+			defer close(ended)
+			_, _ = io.Copy(io.Discard, p.in)
+		}()
+	}
+	return func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return hungUp(p.streams)
+		}
+	}
 }
 
 // hungUp reports whether nobody reads what is printed any more: an SSH

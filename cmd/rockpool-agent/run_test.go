@@ -331,3 +331,37 @@ func TestRun_information(t *testing.T) {
 		}
 	}
 }
+
+// TestReaderGone: who follows logs is told by the end of standard input, and
+// only where that is asked for.
+func TestReaderGone(t *testing.T) {
+	in, end := io.Pipe()
+	p := &program{streams: streams{in: in, out: io.Discard}}
+	attached, detached := p.readerGone(true), p.readerGone(false)
+	if attached() || detached() {
+		t.Error("gone before its end")
+	}
+	end.Close()
+	for limit := time.Now().Add(time.Minute); !attached(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("the end of standard input is not noticed")
+		}
+	}
+	if detached() {
+		t.Error("gone although standard input does not matter")
+	}
+
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	piped := (&program{streams: streams{in: in, out: w}}).readerGone(false)
+	if piped() {
+		t.Error("gone while the pipe is open")
+	}
+	r.Close()
+	if !piped() {
+		t.Error("the end of the pipe's reader is not noticed")
+	}
+}
