@@ -40,8 +40,7 @@ var unpinned = map[string]bool{".git": true, "node_modules": true}
 // did so already or needs not.
 func (p *Pins) follow(root int) error {
 	var st unix.Stat_t
-	var system unix.Statfs_t
-	if err := errors.Join(unix.Fstat(root, &st), unix.Fstatfs(root, &system)); err != nil {
+	if err := unix.Fstat(root, &st); err != nil {
 		return fmt.Errorf("look at the shared directory: %w", err)
 	}
 	p.mu.Lock()
@@ -50,13 +49,31 @@ func (p *Pins) follow(root int) error {
 		return nil
 	}
 
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("look at the shared directory: %w", err)
+	}
 	p.dropAll() // of a mount that is gone
 	p.device = st.Dev
-	if system.Type != unix.V9FS_MAGIC && !p.everywhere {
+	if fileSystem(string(mounts), st.Dev) != "9p" && !p.everywhere {
 		return nil
 	}
 	// Directories first: with them held, at least what changes in them is heard.
 	return errors.Join(p.walk(root, true), p.walk(root, false))
+}
+
+// fileSystem is the kind of file system of a device, by a table in the form of
+// proc_pid_mountinfo(5). What statfs(2) says of 9p is the kind of the host's.
+func fileSystem(mounts string, device uint64) string {
+	number := fmt.Sprintf("%d:%d", unix.Major(device), unix.Minor(device))
+	for line := range strings.Lines(mounts) {
+		mount, system, _ := strings.Cut(line, " - ")
+		if f := strings.Fields(mount); len(f) > 2 && f[2] == number {
+			kind, _, _ := strings.Cut(system, " ")
+			return kind
+		}
+	}
+	return ""
 }
 
 // active reports whether names are held here.

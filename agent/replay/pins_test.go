@@ -77,6 +77,16 @@ func TestPins_max(t *testing.T) {
 	}
 }
 
+func TestFileSystem(t *testing.T) {
+	const mounts = "27 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n" +
+		"288 27 0:42 / /mnt/rockpool rw,nosuid,nodev,relatime shared:150 - 9p rockpool rw,cache=0x5,trans=virtio\n"
+	for device, want := range map[uint64]string{unix.Mkdev(254, 1): "ext4", unix.Mkdev(0, 42): "9p", unix.Mkdev(0, 4): ""} {
+		if got := fileSystem(mounts, device); got != want {
+			t.Errorf("device %d is %q, want %q", device, got, want)
+		}
+	}
+}
+
 // TestPins_elsewhere: nothing is held where the kernel keeps names by itself.
 func TestPins_elsewhere(t *testing.T) {
 	r := pinned(t, 100, "a")
