@@ -30,6 +30,9 @@ type Vm mg.Namespace
 // Ws runs workspaces in the instance.
 type Ws mg.Namespace
 
+// Dev runs processes of the shared project in the VM.
+type Dev mg.Namespace
+
 // Workspace builds the image that workspaces run from.
 type Workspace mg.Namespace
 
@@ -115,6 +118,18 @@ func (Vm) Destroy(ctx context.Context) error { return verbWith(ctx, "vm", "destr
 
 // Ssh opens a shell in the VM or runs a command there: [--] [command].
 func (Vm) Ssh(ctx context.Context) error { return verbWith(ctx, "vm", "ssh") }
+
+// Start runs a PM2 ecosystem file of the shared project in the VM: [--ecosystem FILE] [--env-file FILE] [--port P]... [--take-ports] [--restore].
+func (Dev) Start(ctx context.Context) error { return verbWith(ctx, "dev", "start") }
+
+// Stop ends the project's processes in the VM.
+func (Dev) Stop(ctx context.Context) error { return verb(ctx, "dev", "stop") }
+
+// Logs prints what the project's processes wrote: [-f] [-n lines] [process].
+func (Dev) Logs(ctx context.Context) error { return verbWith(ctx, "dev", "logs") }
+
+// Status prints the project's processes, their restarts and ports: [--json].
+func (Dev) Status(ctx context.Context) error { return verbWith(ctx, "dev", "status") }
 
 // List lists the workspaces: [--json].
 func (Ws) List(ctx context.Context) error { return verbWith(ctx, "ws", "list") }

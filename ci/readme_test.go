@@ -84,7 +84,7 @@ func rockpoolVerbs(t *testing.T) []string {
 	t.Helper()
 	var verbs []string
 	for _, name := range completions(t, "") {
-		if name != "vm" && name != "ws" {
+		if name != "vm" && name != "ws" && name != "dev" {
 			verbs = append(verbs, name)
 			continue
 		}

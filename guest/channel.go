@@ -32,6 +32,7 @@ const (
 	EventStopping Event = "stopping" // the request to shut down was heard
 	EventStopped  Event = "stopped"  // workspaces have stopped and data is on the disk
 	EventClock    Event = "clock"    // the guest asks for the host's time
+	EventFiles    Event = "files"    // of the stream of file events: Files
 )
 
 // Message is one line of the guest.
@@ -42,6 +43,8 @@ type Message struct {
 	Version string   `json:"version,omitempty"` // of the agent
 	Unit    string   `json:"unit,omitempty"`    // a systemd unit
 	Message string   `json:"message,omitempty"` // a sentence for people
+
+	Files *FileAnswer `json:"files,omitempty"`
 }
 
 // Request is what a [Call] asks for.
@@ -53,6 +56,7 @@ const (
 	RequestShutdown Request = "shutdown" // stop workspaces, make data durable, say stopped
 	RequestNetworks Request = "networks" // the host's networks are now those of the call
 	RequestClock    Request = "clock"    // the host's clock has jumped; or, with HostClock, the answer to EventClock
+	RequestFiles    Request = "files"    // raise the events of Files
 )
 
 // Call is one line of the host.
@@ -60,6 +64,8 @@ type Call struct {
 	Request      Request  `json:"request"`
 	HostNetworks []string `json:"hostNetworks,omitempty"` // of RequestNetworks, as in [Config]
 	HostClock    int64    `json:"hostClock,omitempty"`    // of RequestClock, nanoseconds since 1970, 0 when it is not told; see [ValidClock]
+
+	Files *FileBatch `json:"files,omitempty"` // of RequestFiles
 }
 
 // ClockFresh is how long the answer to EventClock may take. One that took longer

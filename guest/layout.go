@@ -72,6 +72,7 @@ const (
 	PreviewsDir      = AgentRunDir + "/previews"            // sockets of previews, for Caddy
 	NetworksSocket   = "/run/rockpool-networks.sock"        // tells the root helper the host's networks
 	ClockSocket      = "/run/rockpool-clock.sock"           // tells the root helper the host's clock
+	ReplaySocket     = "/run/rockpool-replay.sock"          // raises the events of the host's files in ShareDir
 	NetworksFile     = SetupRunDir + "/host-networks"       // what it was told last
 	FirewallFile     = "/etc/rockpool/workspaces.nft"       // what workspaces may reach; may be edited
 	FirewallSource   = "/usr/share/rockpool/workspaces.nft" // the same as the image has it

@@ -62,9 +62,12 @@ func (p Ports) Forwards() []Forward {
 }
 
 // String lists the ports as host→guest.
-func (p Ports) String() string {
+func (p Ports) String() string { return ForwardList(p.Forwards()) }
+
+// ForwardList lists forwards as host→guest.
+func ForwardList(forwards []Forward) string {
 	var list []string
-	for _, f := range p.Forwards() {
+	for _, f := range forwards {
 		list = append(list, fmt.Sprintf("%s 127.0.0.1:%d→%d", f.Name, f.Host, f.Guest))
 	}
 	return strings.Join(list, ", ")

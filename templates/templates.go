@@ -36,6 +36,9 @@ type Params struct {
 	RelaySocket    string // of the way to applications in workspaces
 	NetworksSocket string // of the root helper that is told the host's networks
 	ClockSocket    string // of the root helper that is told the host's clock
+	EcosystemDir   string // of the processes of the shared project
+	Admin          string // who runs them, and may log in
+	ReplaySocket   string // of the root helper that raises events of the host's files
 	Exceptions     string // directory of the packet filter's exceptions
 	Channel        string // name of the virtio-serial port to the host
 	QueuePort      int    // of the SQS-compatible queue, on the loopback interface
@@ -67,6 +70,9 @@ func Defaults() Params {
 		RelaySocket:    guest.RelaySocket,
 		NetworksSocket: guest.NetworksSocket,
 		ClockSocket:    guest.ClockSocket,
+		EcosystemDir:   guest.EcosystemDir,
+		Admin:          guest.AdminUser,
+		ReplaySocket:   guest.ReplaySocket,
 		Exceptions:     guest.ExceptionsDir,
 		Channel:        guest.ChannelPort,
 		QueuePort:      guest.PortQueue,
@@ -135,6 +141,9 @@ var targets = []struct {
 	{"rockpool-networks@.service", "/etc/systemd/system/rockpool-networks@.service", 0o644, false},
 	{"rockpool-clock.socket", "/etc/systemd/system/rockpool-clock.socket", 0o644, true},
 	{"rockpool-clock@.service", "/etc/systemd/system/rockpool-clock@.service", 0o644, false},
+	{"rockpool-replay.socket", "/etc/systemd/system/rockpool-replay.socket", 0o644, true},
+	{"rockpool-replay@.service", "/etc/systemd/system/rockpool-replay@.service", 0o644, false},
+	{"rockpool-ecosystem.service", "/etc/systemd/system/" + guest.EcosystemUnit, 0o644, false},
 	{"workspaces.nft", guest.FirewallFile, 0o644, false},
 	{"workspaces.nft", guest.FirewallSource, 0o644, false},
 	{"rockpool-report@.service", "/etc/systemd/system/rockpool-report@.service", 0o644, false},

@@ -36,6 +36,6 @@
 // What differs between systems stands in files named after them: processes,
 // orphans, inherited descriptors, ports' owners, memory, paths of sockets.
 //
-// The package imports only the contract, package guest. Drivers live in its
+// The package imports only vm/watch and the contract, package guest. Drivers live in its
 // subdirectories.
 package vm

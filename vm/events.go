@@ -128,6 +128,8 @@ func (s *supervisor) report(ctx context.Context, e Event) {
 func (s *supervisor) recordEnd(e Event) {
 	close(s.exited)
 	s.closeForwards() // the next start may want the ports as soon as it is told
+	s.closeEcosystem()
+	s.state.EcosystemPorts = nil
 
 	for len(s.rungs) > 0 { // the last of what was not heard of yet
 		s.state.LastStop = <-s.rungs

@@ -13,8 +13,8 @@ import (
 	"github.com/rockpool/rootvm/guest"
 )
 
-// forwarder joins ports of the host's loopback with ports of a machine whose
-// driver does not forward them. It lives in the supervisor: with a dead
+// forwarder joins ports of the host's loopback with ports of a machine that its
+// driver does not forward. It lives in the supervisor: with a dead
 // supervisor the connections end, and the next one forwards anew.
 type forwarder struct {
 	log     *slog.Logger
@@ -33,13 +33,13 @@ type openPort struct {
 // within this host.
 const dialLimit = 10 * time.Second
 
-// listenForwards listens on every port of p. On error, which names each port
+// listenForwards listens on every one of ports. On error, which names each port
 // that cannot be had and its owner, the others are open all the same.
 // Connections wait until [forwarder.serve].
-func listenForwards(p guest.Ports, log *slog.Logger) (*forwarder, error) {
+func listenForwards(ports []guest.Forward, log *slog.Logger) (*forwarder, error) {
 	f := &forwarder{log: log}
 	var faults []error
-	for _, port := range p.Forwards() {
+	for _, port := range ports {
 		l, err := net.Listen("tcp4", loopback(port.Host))
 		if err != nil {
 			faults = append(faults, portFault(port, err))

@@ -64,7 +64,7 @@ func freePort(t *testing.T) int {
 func forward(t *testing.T, address string) (f *forwarder, port int) {
 	t.Helper()
 	port = freePort(t)
-	f, err := listenForwards(guest.Ports{Dashboard: port}, slog.New(slog.DiscardHandler))
+	f, err := listenForwards(guest.Ports{Dashboard: port}.Forwards(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/guest"
+	"github.com/rockpool/rootvm/vm/watch"
 )
 
 // channel keeps a connection to the guest and passes on what it says. Lines
@@ -26,6 +27,9 @@ type channel struct {
 	networks []string // of the host
 	known    bool     // networks were looked at
 	owed     bool     // the clock has jumped, and the guest has not asked for the time since
+
+	files   *watch.Stream // events of the shared directory; nil without one
+	batches chan guest.FileBatch
 }
 
 // newChannel is the channel of a machine.
@@ -33,6 +37,7 @@ func newChannel(m Machine) *channel {
 	return &channel{
 		machine: m, events: make(chan guest.Message), send: make(chan guest.Request), retry: time.Second,
 		changed: make(chan struct{}, 1), jumped: make(chan struct{}, 1), asked: make(chan struct{}, 1),
+		batches: make(chan guest.FileBatch),
 	}
 }
 
@@ -53,14 +58,19 @@ func (c *channel) run(ctx context.Context) {
 // connection ends.
 func (c *channel) exchange(ctx context.Context, conn io.ReadWriteCloser) {
 	ctx, cancel := context.WithCancel(ctx)
+	context.AfterFunc(ctx, func() { conn.Close() })
+	var wg sync.WaitGroup
+	defer wg.Wait() // so that nothing meant for the next connection is taken for this one
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	c.remindOfJump()
 
-	go func() {
+	wg.Go(func() {
 		defer cancel()
 		c.call(ctx, json.NewEncoder(conn))
-	}()
+	})
+	if c.files != nil {
+		wg.Go(func() { c.sendFiles(ctx) })
+	}
 
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, guest.MaxLine)
@@ -70,6 +80,9 @@ func (c *channel) exchange(ctx context.Context, conn io.ReadWriteCloser) {
 			continue
 		}
 		switch e.Event {
+		case guest.EventFiles:
+			c.takeFiles(e.Files)
+			continue
 		case guest.EventClock:
 			c.noteAsked()
 			continue
@@ -114,6 +127,8 @@ func (c *channel) call(ctx context.Context, calls *json.Encoder) {
 				next, decided = guest.Call{Request: guest.RequestClock}, true
 			case <-c.asked: // the guest waits for it, so this is the time when it hears it
 				next, decided = guest.Call{Request: guest.RequestClock, HostClock: time.Now().UnixNano()}, true
+			case batch := <-c.batches:
+				next, decided = guest.Call{Request: guest.RequestFiles, Files: &batch}, true
 			case <-c.changed:
 				tell = true
 			}

@@ -70,10 +70,14 @@ type State struct {
 	AgentVersion string      `json:"agentVersion,omitempty"`
 	Troubles     []Trouble   `json:"troubles,omitempty"`
 	Failure      *Failure    `json:"failure,omitempty"`
-	SerialRead   int64       `json:"serialRead,omitempty"`  // how far the serial log was looked through, bytes
-	Launching    bool        `json:"launching,omitempty"`   // the machine is being launched: Processes may lack it
-	StopTimeout  float64     `json:"stopTimeout,omitempty"` // of the stop that was asked for last, seconds
-	LastStop     string      `json:"lastStop,omitempty"`    // how the machine ended
+	FileEvents   *FileEvents `json:"fileEvents,omitempty"` // of the shared directory
+	// EcosystemPorts lead to the guest's loopback: [Host.ForwardEcosystem].
+	EcosystemPorts []guest.Forward `json:"ecosystemPorts,omitempty"`
+
+	SerialRead  int64   `json:"serialRead,omitempty"`  // how far the serial log was looked through, bytes
+	Launching   bool    `json:"launching,omitempty"`   // the machine is being launched: Processes may lack it
+	StopTimeout float64 `json:"stopTimeout,omitempty"` // of the stop that was asked for last, seconds
+	LastStop    string  `json:"lastStop,omitempty"`    // how the machine ended
 }
 
 // On says whether the machine runs, as far as this host can tell. What a

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/rockpool/rootvm/guest"
 )
 
 // Uptime is how long the machine has been on, or 0.
@@ -28,7 +30,13 @@ func (s State) Table(now time.Time) string {
 	if s.On() {
 		row("machine", "%d cpus, %s, %s, boot by %s (pid %d)", s.CPUs, Bytes(s.Memory), s.Accel, s.Boot, s.Processes[0].PID)
 		row("share", "%s", s.Share)
+		if s.FileEvents != nil {
+			row("file events", "%s", fileEventsLine(*s.FileEvents))
+		}
 		row("ports", "%s", s.Ports)
+		if len(s.EcosystemPorts) > 0 {
+			row("ecosystem", "%s", guest.ForwardList(s.EcosystemPorts))
+		}
 		row("image", "%.12s", s.ImageSHA256)
 		if len(s.Phases) > 0 {
 			row("phases", "%s", phaseLine(s.Phases))
@@ -67,4 +75,18 @@ func phaseLine(phases []Phase) string {
 		list = append(list, fmt.Sprintf("%s %.1f", p.Name, p.Seconds))
 	}
 	return strings.Join(list, " · ") + " s since the kernel started"
+}
+
+func fileEventsLine(r FileEvents) string {
+	line := fmt.Sprintf("%d files in %d directories; sent %d, replayed %d, waiting %d, scans %d",
+		r.Files, r.Directories, r.Sent, r.Replayed, r.Waiting, r.Scans)
+	if r.Lag > 0 {
+		line += fmt.Sprintf("; %.0f ms (95 %%: %.0f ms)", r.Lag, r.Lag95)
+	}
+	for _, trouble := range []string{r.Trouble, r.Fault} {
+		if trouble != "" {
+			line += "; " + trouble
+		}
+	}
+	return line
 }

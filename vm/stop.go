@@ -166,7 +166,7 @@ func (s *supervisor) stop(ctx context.Context, r request) {
 	s.stopping, s.forced, s.stopBy = true, s.forced || r.Force, end
 	s.state.Status, s.state.StopTimeout = Stopping, total.Seconds()
 
-	hanging := func(t Trouble) bool { return t.Part != portsPart } // on its share or its disk
+	hanging := func(t Trouble) bool { return t.Part != portsPart && t.Part != ecosystemPart } // on its share or its disk
 	if slices.ContainsFunc(s.state.Troubles, hanging) {
 		total = min(total, troubledStopTimeout)
 	}

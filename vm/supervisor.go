@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/rockpool/rootvm/vm/watch"
 )
 
 // SuperviseOptions are the supervisor's dependencies.
@@ -82,7 +84,10 @@ type supervisor struct {
 	rungs         chan string        // what the ladder does
 	ownEvents     chan Event         // events of the supervisor's own
 	forwards      *forwarder         // nil when the machine forwards its ports by itself
+	ecosystem     *forwarder         // to the guest's loopback; nil without ports
+	tunnel        *tunnel            // of ecosystem
 	serialRead    atomic.Int64       // how far the serial log was read
+	files         *watch.Watcher     // of the shared directory; nil without one
 	ending        <-chan os.Signal   // nil when this process has another purpose
 }
 
@@ -144,6 +149,7 @@ func (s *supervisor) takeOver(ctx context.Context, o SuperviseOptions) error {
 	}
 	if err != nil {
 		s.closeForwards()
+		s.closeEcosystem()
 		return err
 	}
 
@@ -186,7 +192,7 @@ func (s *supervisor) attach(ctx context.Context, driver Driver, plan Plan) error
 	// What the guest said to the supervisor before stands in the state. A stop
 	// that comes before the guest answers this one still asks it.
 	s.guestSpoke = len(s.state.Phases) > 0 || s.state.Status == Ready
-	s.state.Troubles = slices.DeleteFunc(s.state.Troubles, func(t Trouble) bool { return t.Part == portsPart })
+	s.state.Troubles = slices.DeleteFunc(s.state.Troubles, func(t Trouble) bool { return t.Part == portsPart || t.Part == ecosystemPart })
 	if err := s.listen(driver); err != nil {
 		message := strings.ReplaceAll(err.Error(), "\n", "; ")
 		s.state.Troubles = append(s.state.Troubles, Trouble{portsPart, time.Now(), message, "once it is free, restart the VM: " + plan.RestartCure()})
@@ -194,6 +200,7 @@ func (s *supervisor) attach(ctx context.Context, driver Driver, plan Plan) error
 	if _, ok := s.machine.(Dialer); s.forwards != nil && !ok {
 		return errNoDialer(driver)
 	}
+	s.resumeEcosystem(ctx)
 	return nil
 }
 
@@ -210,7 +217,7 @@ func (s *supervisor) listen(driver Driver) error {
 		return nil
 	}
 	var err error
-	s.forwards, err = listenForwards(s.inst.Config.Ports, s.log)
+	s.forwards, err = listenForwards(s.inst.Config.Ports.Forwards(), s.log)
 	return err
 }
 
@@ -244,6 +251,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	defer cancel()
 	defer s.listener.Close()
 	defer s.closeForwards()
+	defer s.closeEcosystem()
 	defer func() {
 		for _, c := range s.subscribers {
 			close(c)
@@ -252,7 +260,10 @@ func (s *supervisor) run(ctx context.Context) error {
 
 	go s.control(ctx, s.listener)
 	s.guest = newChannel(s.machine)
+	s.watchFiles(ctx)
 	go s.guest.run(ctx)
+	count := time.NewTicker(filesInterval)
+	defer count.Stop()
 	look := time.NewTicker(networksInterval)
 	defer look.Stop()
 	go s.guest.watchNetworks(ctx, hostNetworks, look.C)
@@ -278,6 +289,10 @@ func (s *supervisor) run(ctx context.Context) error {
 			s.subscribe(ctx, d)
 		case e := <-s.guest.events:
 			s.takeMessage(e)
+		case <-count.C:
+			if !s.countFiles() {
+				continue
+			}
 		case line := <-crashes:
 			s.recordCrash(line)
 		case rung := <-s.rungs:
@@ -316,6 +331,13 @@ func (s *supervisor) publish() {
 }
 
 func (s *supervisor) subscribe(ctx context.Context, d subscription) {
+	if d.Request == "forward" {
+		if err := s.forwardEcosystem(ctx, d.Ports); err != nil {
+			d.refused <- err
+			return
+		}
+	}
+	close(d.refused)
 	s.subscribers = append(s.subscribers, d.states)
 	if d.Request == "stop" {
 		s.stop(ctx, d.request)

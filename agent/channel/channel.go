@@ -39,6 +39,14 @@ func DecodeCall(line []byte) (guest.Call, error) {
 			return guest.Call{}, fmt.Errorf("decode request: %d is no time of a host", c.HostClock)
 		}
 		return c, nil
+	case guest.RequestFiles:
+		if c.Files == nil {
+			return guest.Call{}, errors.New("decode request: file events without a batch")
+		}
+		if err := c.Files.Validate(); err != nil {
+			return guest.Call{}, fmt.Errorf("decode request: %w", err)
+		}
+		return c, nil
 	}
 	return guest.Call{}, fmt.Errorf("decode request: unknown request %.40q", c.Request)
 }
@@ -48,7 +56,14 @@ type Record interface {
 	Since(n int) ([]agent.BootEvent, <-chan struct{})
 }
 
-// Port serves the channel. All fields but Open must be set.
+// Files raises the events of the host's files.
+type Files interface {
+	// Take takes a batch and does not wait. Answers are said later, from
+	// another goroutine.
+	Take(b guest.FileBatch, say func(guest.FileAnswer))
+}
+
+// Port serves the channel. All fields but Files and Open must be set.
 type Port struct {
 	Path     string
 	Version  string
@@ -56,6 +71,7 @@ type Port struct {
 	Shutdown func(ctx context.Context) error // returns when the machine may go away
 	Networks func(host []netip.Prefix)       // the host's networks are these now; does not wait
 	Clock    func(host time.Time)            // the host's clock has jumped, and says this now; does not wait
+	Files    Files                           // nil: no events of files are raised
 	Retry    time.Duration                   // between two looks for the port, or for the host's end
 	Patience time.Duration                   // how long the port may take to appear
 	Log      *slog.Logger
@@ -166,6 +182,9 @@ func (p *Port) serve(ctx context.Context, f io.ReadWriteCloser) {
 
 // push says every event as it becomes known.
 func (p *Port) push(ctx context.Context, w *writer) {
+	if p.Files != nil { // whatever was sent before is lost
+		w.answer(guest.FileAnswer{})
+	}
 	for n := 0; ; {
 		events, more := p.Record.Since(n)
 		if err := w.say(p.messages(events)...); err != nil {
@@ -234,6 +253,10 @@ func (p *Port) handle(ctx context.Context, line []byte, w *writer) {
 		}
 	case guest.RequestClock:
 		p.takeClock(call, w)
+	case guest.RequestFiles:
+		if p.Files != nil {
+			p.Files.Take(*call.Files, w.answer)
+		}
 	}
 }
 
@@ -276,6 +299,11 @@ func (p *Port) messages(events []agent.BootEvent) []guest.Message {
 type writer struct {
 	mu sync.Mutex
 	w  io.Writer
+}
+
+// answer says something of the stream of file events.
+func (w *writer) answer(a guest.FileAnswer) {
+	_ = w.say(guest.Message{Event: guest.EventFiles, Files: &a}) // without a host nobody waits for it
 }
 
 // say writes the messages in one write. It may block while nobody reads the

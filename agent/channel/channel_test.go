@@ -246,7 +246,7 @@ func FuzzDecodeCall(f *testing.F) {
 	f.Add([]byte(`{"request":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		call, err := DecodeCall(b)
-		if err == nil && call.Request != guest.RequestStatus && call.Request != guest.RequestShutdown && call.Request != guest.RequestNetworks && call.Request != guest.RequestClock {
+		if err == nil && call.Request != guest.RequestStatus && call.Request != guest.RequestShutdown && call.Request != guest.RequestNetworks && call.Request != guest.RequestClock && call.Request != guest.RequestFiles {
 			t.Errorf("%q is %q", b, call.Request)
 		}
 	})
@@ -287,5 +287,36 @@ func TestPort_ServeConnections(t *testing.T) {
 	cancel()
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+}
+
+// takenFiles notes what it is told.
+type takenFiles chan guest.FileBatch
+
+func (f takenFiles) Take(b guest.FileBatch, say func(guest.FileAnswer)) {
+	f <- b
+	say(guest.FileAnswer{Epoch: b.Epoch, Greeting: true})
+}
+
+// TestPort_Files: the host is asked for a greeting at first, and what is not
+// valid is not passed on.
+func TestPort_Files(t *testing.T) {
+	files := make(takenFiles, 4)
+	ours, theirs := net.Pipe()
+	p := &Port{Record: &agent.BootRecord{}, Retry: time.Millisecond, Log: slog.New(slog.DiscardHandler), Files: files}
+	go p.serve(t.Context(), theirs)
+	defer ours.Close()
+	r := bufio.NewReader(ours)
+	expect(t, r, `{"event":"files","files":{}}`)
+	for _, line := range []string{
+		`{"request":"files"}`,
+		`{"request":"files","files":{"epoch":"a","changes":[{"op":"modified","path":"/etc/passwd"}]}}`,
+		`{"request":"files","files":{"epoch":"a"}}`,
+	} {
+		say(t, ours, line)
+	}
+	expect(t, r, `{"event":"files","files":{"epoch":"a","greeting":true}}`)
+	if b := <-files; b.Epoch != "a" || len(files) > 0 {
+		t.Errorf("%+v and %d more", b, len(files))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -283,6 +284,29 @@ func (s *Setup) makeDirectories(context.Context) (string, error) {
 		}
 		if err := s.Kernel.Mount(b[0], b[1], "", unix.MS_BIND, ""); err != nil {
 			return "", fmt.Errorf("show %s at %s: %w", b[0], b[1], err)
+		}
+	}
+	return "ready", nil
+}
+
+// makeEcosystemDir makes the directory of the project's processes, which belongs
+// to the SSH user whatever ids that one has by now.
+func (s *Setup) makeEcosystemDir(context.Context) (string, error) {
+	login, err := s.account(guest.AdminUser)
+	if err != nil {
+		return "", err
+	}
+	var before syscall.Stat_t
+	if err := syscall.Lstat(s.path(guest.EcosystemDir), &before); err == nil && (int(before.Uid) != login.uid || int(before.Gid) != login.gid) {
+		old := account{uid: int(before.Uid), gid: int(before.Gid)}
+		if err := s.chownTree(guest.EcosystemDir, old, login.uid, login.gid); err != nil {
+			return "", err
+		}
+	}
+
+	for _, dir := range []string{guest.EcosystemDir, guest.EcosystemHome} {
+		if err := s.ensureDir(dir, 0o700, login.uid, login.gid); err != nil {
+			return "", err
 		}
 	}
 	return "ready", nil

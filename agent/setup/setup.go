@@ -77,6 +77,7 @@ func (s *Setup) Run(ctx context.Context) error {
 		{"memory", s.limitMemory},
 		{"host-keys", s.ensureHostKeys},
 		{"account", s.renumberLogin},
+		{"ecosystem", s.makeEcosystemDir},
 		{"authorized-keys", s.writeAuthorizedKeys},
 		{"credentials", s.ensureCredentials},
 		{"config", s.writeConfig},

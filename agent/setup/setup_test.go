@@ -246,12 +246,19 @@ func TestSetup_Run(t *testing.T) {
 		if !strings.Contains(g.read("etc/passwd"), "admin:x:4242:4242:") || !strings.Contains(g.read("etc/group"), "admin:x:4242:") {
 			t.Errorf("admin was not renumbered:\n%s", g.read("etc/passwd"))
 		}
+		if got := g.chowns["/var/lib/rockpool/ecosystem"]; got != "4242:4242" {
+			t.Errorf("owner of the ecosystem's directory: %q", got)
+		}
 		if got := g.chowns["/home/admin/sub"]; got != "4242:4242" {
 			t.Errorf("owner of home: %q", got)
 		}
 		g.reboot()
+		g.write("var/lib/rockpool/ecosystem/pm2/dump.pm2", "[]")
 		g.commands = noCommands{t} // a normal boot needs no other program
 		must(t, g.run())
+		if got := g.chowns["/var/lib/rockpool/ecosystem/pm2/dump.pm2"]; got != "4242:4242" {
+			t.Errorf("owner of what was there when the ids changed: %q", got)
+		}
 		if !g.mounted("/dev/vdb", guest.DataDir) {
 			t.Errorf("second boot: %q", g.calls)
 		}

@@ -77,8 +77,8 @@ func (p *program) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(
-		p.serveCommand(), p.setupCommand(), p.mountShareCommand(), p.consoleCommand(), p.wsCommand(), p.doctorCommand(),
-		p.backupCommand(), p.restoreCommand(), p.slotCommand(), p.relayCommand(), p.firewallCommand(), p.networksCommand(), p.clockCommand(), p.streamsCommand(), p.versionCommand(),
+		p.serveCommand(), p.setupCommand(), p.mountShareCommand(), p.consoleCommand(), p.wsCommand(), p.devCommand(), p.doctorCommand(),
+		p.backupCommand(), p.restoreCommand(), p.slotCommand(), p.relayCommand(), p.firewallCommand(), p.networksCommand(), p.clockCommand(), p.replayCommand(), p.streamsCommand(), p.versionCommand(),
 	)
 	return root
 }

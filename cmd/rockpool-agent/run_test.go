@@ -299,7 +299,7 @@ func TestTwoDashes(t *testing.T) {
 // nothing when it fails for another reason than how it was called.
 func TestRun_help(t *testing.T) {
 	nothing := func(string) string { return "" }
-	for _, verb := range []string{"serve", "setup", "mount-share", "console", "ws", "ws list", "ws create", "ws start", "ws stop", "ws rm", "ws logs", "ws open", "doctor", "backup", "restore", "slot", "version"} {
+	for _, verb := range []string{"serve", "setup", "mount-share", "console", "ws", "ws list", "ws create", "ws start", "ws stop", "ws rm", "ws logs", "ws open", "dev", "dev start", "dev stop", "dev status", "dev logs", "doctor", "backup", "restore", "slot", "version"} {
 		words := strings.Fields(verb)
 		var first string
 		for _, args := range [][]string{append([]string{"help"}, words...), append(words, "-h"), append(words, "-help"), append(words, "--help")} {
@@ -329,5 +329,39 @@ func TestRun_information(t *testing.T) {
 		if code := run(t.Context(), args, nil, &out, &stderr, func(string) string { return "" }); code != exitOK || out.String() == "" || stderr.String() != "" {
 			t.Errorf("%q: %d, %q, %q", args, code, &out, &stderr)
 		}
+	}
+}
+
+// TestReaderGone: who follows logs is told by the end of standard input, and
+// only where that is asked for.
+func TestReaderGone(t *testing.T) {
+	in, end := io.Pipe()
+	p := &program{streams: streams{in: in, out: io.Discard}}
+	attached, detached := p.readerGone(true), p.readerGone(false)
+	if attached() || detached() {
+		t.Error("gone before its end")
+	}
+	end.Close()
+	for limit := time.Now().Add(time.Minute); !attached(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("the end of standard input is not noticed")
+		}
+	}
+	if detached() {
+		t.Error("gone although standard input does not matter")
+	}
+
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	piped := (&program{streams: streams{in: in, out: w}}).readerGone(false)
+	if piped() {
+		t.Error("gone while the pipe is open")
+	}
+	r.Close()
+	if !piped() {
+		t.Error("the end of the pipe's reader is not noticed")
 	}
 }

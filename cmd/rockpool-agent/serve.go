@@ -228,6 +228,7 @@ func (d *daemonParts) watchBoot(ctx context.Context, wg *sync.WaitGroup) {
 		Shutdown: d.shutdown,
 		Networks: keepNetworks(ctx, wg, d.log),
 		Clock:    followClock(ctx, wg, d.log),
+		Files:    replayer(ctx, wg, d.log),
 		Retry:    250 * time.Millisecond,
 		Patience: time.Minute,
 		Log:      d.log,

@@ -122,7 +122,7 @@ func (c *command) root() *cobra.Command {
 	})
 
 	c.app.List(host.EveryVerb).Bind(root.PersistentFlags())
-	root.AddCommand(c.up(), c.down(), c.vm(), c.workspaces(), c.doctor(), c.setup(), c.supervise())
+	root.AddCommand(c.up(), c.down(), c.vm(), c.dev(), c.workspaces(), c.doctor(), c.setup(), c.supervise())
 	return root
 }
 

@@ -54,6 +54,9 @@ make_users() {
 	chmod 711 /home/admin
 	chmod 750 /home/rockpool
 	install -d -o admin -g admin -m 700 /home/admin/.ssh
+	# PM2's home is on the data disk: rockpool-setup makes it.
+	ln -s /var/lib/rockpool/ecosystem/pm2 /home/admin/.pm2
+	chown -h admin:admin /home/admin/.pm2
 	install -d -o rockpool -g rockpool -m 700 /home/rockpool/.config /home/rockpool/.local \
 		/home/rockpool/.local/share /home/rockpool/.local/share/containers
 	# The user's manager runs from boot on, without a login.
