@@ -26,7 +26,7 @@ var files embed.FS
 type Params struct {
 	User           string // who runs the agent, Caddy and the containers
 	UID            int    // of User
-	Admin          string // the SSH user
+	Admin          string // who may log in, and runs the shared project's processes
 	Agent          string // path of rockpool-agent
 	RunDir         string // of the agent, holds its socket
 	StateDir       string // database, logs, password
@@ -37,7 +37,6 @@ type Params struct {
 	NetworksSocket string // of the root helper that is told the host's networks
 	ClockSocket    string // of the root helper that is told the host's clock
 	EcosystemDir   string // of the processes of the shared project
-	Admin          string // who runs them, and may log in
 	ReplaySocket   string // of the root helper that raises events of the host's files
 	Exceptions     string // directory of the packet filter's exceptions
 	Channel        string // name of the virtio-serial port to the host
@@ -71,7 +70,6 @@ func Defaults() Params {
 		NetworksSocket: guest.NetworksSocket,
 		ClockSocket:    guest.ClockSocket,
 		EcosystemDir:   guest.EcosystemDir,
-		Admin:          guest.AdminUser,
 		ReplaySocket:   guest.ReplaySocket,
 		Exceptions:     guest.ExceptionsDir,
 		Channel:        guest.ChannelPort,
