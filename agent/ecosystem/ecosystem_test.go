@@ -179,6 +179,12 @@ func TestEcosystem_Start_stray(t *testing.T) {
 	}
 	defer daemon.Wait()
 	defer daemon.Process.Kill()
+	for name := ""; !strings.Contains(name, "God Daemon"); { // its name is there a moment after it began
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", daemon.Process.Pid))
+		if name = string(b); err != nil || t.Context().Err() != nil {
+			t.Fatalf("the daemon's name is %q, %v", name, err)
+		}
+	}
 	m.write(filepath.Join(m.home(), "pm2.pid"), fmt.Sprint(daemon.Process.Pid))
 	if err := m.Start(t.Context(), guest.Ecosystem{}); agent.ErrorCode(err) != agent.CodeConflict || !strings.Contains(err.Error(), "pm2 kill") {
 		t.Errorf("got %v", err)
