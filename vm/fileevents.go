@@ -17,13 +17,21 @@ type FileEvents = watch.Report
 // watchFiles starts to tell the guest what changes in the shared directory, if
 // there is one.
 func (s *supervisor) watchFiles(ctx context.Context) {
-	if s.inst.Config.ShareDir == "" || s.state.Share == "" || s.state.Share == ShareNone {
+	if !raisesFileEvents(s.inst.Config.ShareDir, s.state.Share) {
 		s.state.FileEvents = nil
 		return
 	}
 	s.files = watch.New(watch.Options{Dir: s.inst.Config.ShareDir, Log: s.log})
 	s.guest.files = s.files.Stream()
 	go s.files.Run(ctx)
+}
+
+// raisesFileEvents reports whether the guest raises events of what the host
+// changes in a shared directory. By 9p a watch needs names to be held in the
+// guest, and a name that is held keeps its size of before: a file that the host
+// made shorter was read with zeros at its end (seen). So there is none.
+func raisesFileEvents(dir, share string) bool {
+	return dir != "" && share != "" && share != ShareNone && share != Share9P
 }
 
 // countFiles brings the state up to date, and reports whether that changed it.

@@ -114,3 +114,15 @@ func TestState_Table_FileEvents(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// TestRaisesFileEvents: by virtiofs and Tart's share, and not by 9p.
+func TestRaisesFileEvents(t *testing.T) {
+	for share, want := range map[string]bool{ShareVirtiofs: true, "automount": true, Share9P: false, ShareNone: false, "": false} {
+		if got := raisesFileEvents("/project", share); got != want {
+			t.Errorf("by %q: %v", share, got)
+		}
+	}
+	if raisesFileEvents("", ShareVirtiofs) {
+		t.Error("of no directory")
+	}
+}

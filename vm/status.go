@@ -30,8 +30,11 @@ func (s State) Table(now time.Time) string {
 	if s.On() {
 		row("machine", "%d cpus, %s, %s, boot by %s (pid %d)", s.CPUs, Bytes(s.Memory), s.Accel, s.Boot, s.Processes[0].PID)
 		row("share", "%s", s.Share)
-		if s.FileEvents != nil {
+		switch {
+		case s.FileEvents != nil:
 			row("file events", "%s", fileEventsLine(*s.FileEvents))
+		case s.Share == Share9P:
+			row("file events", "none by 9p: have virtiofsd installed (SHARE=virtiofs), or let watchers poll")
 		}
 		row("ports", "%s", s.Ports)
 		if len(s.EcosystemPorts) > 0 {

@@ -35,14 +35,6 @@ func TestFileEvents(t *testing.T) {
 	fileEvents(t, primary.up(t))
 }
 
-// TestFileEvents_9P is the same by 9p.
-func TestFileEvents_9P(t *testing.T) {
-	takesLong(t)
-	i := &instance{name: "rockpool-ninep", ssh: 9222, web: 9280, env: []string{"SHARE=9p"}}
-	defer i.mage(t, "vm:destroy", "--yes")
-	fileEvents(t, i.up(t))
-}
-
 func fileEvents(t *testing.T, i *instance) {
 	dir := filepath.Join(i.project, "events")
 	if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o755); err != nil {

@@ -27,7 +27,6 @@ func Groups() []Group {
 		{"contract", "Podman and Caddy of the VM are held to what the agent expects; an image of the user's own; the dashboard in a browser", []string{"TestRuntime_Contract", "TestCaddy", "TestWorkspaces_OwnImage", "TestWorkspaceImage_Loads", "TestBrowser"}},
 		{"memory", "memory that is used up; many busy workspaces that stop at once", []string{"TestMemory", "TestDown_ManyBusy"}},
 		{"builds", "both images again and after kills, byte for byte; a registry", []string{"TestBuild_Killed", "TestBuild_SameBytes", "TestWorkspaceImage_Again", "TestWorkspaceImage_SameDigest", "TestWorkspaceImage_Registry"}},
-		{"dev", "the development loop where the share is 9p", []string{"TestFileEvents_9P"}},
 		{"bookworm", "Debian 12 with its older Podman", []string{"TestBookworm"}},
 		{"rounds-stub", "100 rounds: the agent alone is killed, on a stub in the place of Podman and without a VM, operations dense", []string{"TestRounds_Stub"}},
 		{"rounds-host", "30 rounds: QEMU, the supervisor or virtiofsd is killed at random moments, operations under way", []string{"TestRounds_Host"}},
