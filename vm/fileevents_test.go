@@ -88,9 +88,9 @@ func TestChannel_Files(t *testing.T) {
 	}
 }
 
-// TestSupervisor_WatchFiles: nothing is watched without a share.
+// TestSupervisor_WatchFiles: nothing is watched without a share, and by 9p.
 func TestSupervisor_WatchFiles(t *testing.T) {
-	for share, want := range map[string]bool{ShareVirtiofs: true, Share9P: true, "tart": true, ShareNone: false, "": false} {
+	for share, want := range map[string]bool{ShareVirtiofs: true, Share9P: false, "tart": true, ShareNone: false, "": false} {
 		s := &supervisor{guest: newChannel(nil), log: slog.New(slog.DiscardHandler)}
 		s.inst.Config.ShareDir, s.state.Share = t.TempDir(), share
 		s.watchFiles(t.Context())
@@ -112,17 +112,5 @@ func TestState_Table_FileEvents(t *testing.T) {
 	got := fmt.Sprint(fileEventsLine(r))
 	if want := "10 files in 2 directories; sent 5, replayed 4, waiting 0, scans 1; 20 ms (95 %: 100 ms); it is polled"; got != want {
 		t.Errorf("%q, want %q", got, want)
-	}
-}
-
-// TestRaisesFileEvents: by virtiofs and Tart's share, and not by 9p.
-func TestRaisesFileEvents(t *testing.T) {
-	for share, want := range map[string]bool{ShareVirtiofs: true, "automount": true, Share9P: false, ShareNone: false, "": false} {
-		if got := raisesFileEvents("/project", share); got != want {
-			t.Errorf("by %q: %v", share, got)
-		}
-	}
-	if raisesFileEvents("", ShareVirtiofs) {
-		t.Error("of no directory")
 	}
 }

@@ -22,7 +22,7 @@ func TestState_Table(t *testing.T) {
 		Troubles: []Trouble{{"share", start, "virtiofsd ended", "restart"}},
 	}
 	got := on.Table(start.Add(90 * time.Second))
-	for _, want := range []string{"ready after 21.3 s, on for 1m30s", "4 cpus, 8G, tcg, boot by kernel", "9p", "ssh 127.0.0.1:2222→22, dashboard 127.0.0.1:8080→8080",
+	for _, want := range []string{"ready after 21.3 s, on for 1m30s", "4 cpus, 8G, tcg, boot by kernel", "9p", "none by 9p", "ssh 127.0.0.1:2222→22, dashboard 127.0.0.1:8080→8080",
 		"abababababab", "kernel 1.5 · ssh 9.3 s", "share: virtiofsd ended; cure: restart"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is missing in\n%s", want, got)
