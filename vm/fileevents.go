@@ -29,7 +29,7 @@ func (s *supervisor) watchFiles(ctx context.Context) {
 // raisesFileEvents reports whether the guest raises events of what the host
 // changes in a shared directory. By 9p a watch needs names to be held in the
 // guest, and a name that is held keeps its size of before: a file that the host
-// made shorter was read with zeros at its end (seen). So there is none.
+// made shorter was read with zeros at its end (ADR 35). So there is none.
 func raisesFileEvents(dir, share string) bool {
 	return dir != "" && share != "" && share != ShareNone && share != Share9P
 }

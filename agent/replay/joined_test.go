@@ -42,7 +42,7 @@ func TestShare_NoEcho(t *testing.T) {
 
 // TestShare_Own: what a program in the guest writes is not raised again.
 func TestShare_Own(t *testing.T) {
-	own, err := replay.NewOwn("", nil)
+	own, err := replay.NewOwn()
 	if err != nil {
 		t.Skip("needs fanotify: ", err)
 	}

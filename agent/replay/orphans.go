@@ -19,7 +19,7 @@ import (
 // was deleted once it learns that it has no name any more; but it asks the host
 // about the path, and never again about the file. So the file is found by the
 // handle that the kernel shows of each watch (proc_pid_fdinfo(5)), and asked
-// about. FUSE, so virtiofs, can open a file by that; 9p cannot.
+// about. FUSE, so virtiofs, can open a file by that.
 type Orphans struct {
 	Dir  string // the shared directory
 	Proc string // "/proc"

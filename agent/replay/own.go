@@ -25,8 +25,6 @@ const (
 type Own struct {
 	file *os.File // of fanotify
 	raw  syscall.RawConn
-	pins *Pins // holds them, too; may be nil
-	dir  string
 
 	mu     sync.Mutex
 	device uint64 // that is marked
@@ -41,14 +39,13 @@ type version struct {
 	mtime int64
 }
 
-// NewOwn listens from now on, and has pins, if there are any, hold what is
-// written below dir. It needs CAP_SYS_ADMIN.
-func NewOwn(dir string, pins *Pins) (*Own, error) {
+// NewOwn listens from now on. It needs CAP_SYS_ADMIN.
+func NewOwn() (*Own, error) {
 	fd, err := unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_LARGEFILE|unix.O_CLOEXEC|unix.O_NOATIME)
 	if err != nil {
 		return nil, fmt.Errorf("hear what programs write: %w", err)
 	}
-	o := &Own{dir: dir, pins: pins, file: os.NewFile(uintptr(fd), "fanotify"), files: map[version]time.Time{}}
+	o := &Own{file: os.NewFile(uintptr(fd), "fanotify"), files: map[version]time.Time{}}
 	if o.raw, err = o.file.SyscallConn(); err != nil {
 		return nil, errors.Join(err, o.file.Close())
 	}
@@ -129,9 +126,6 @@ func (o *Own) take(fd, pid int, now time.Time) {
 	defer unix.Close(fd)
 	if pid == os.Getpid() {
 		return
-	}
-	if o.pins != nil {
-		o.pins.holdWritten(o.dir, fd)
 	}
 	if st, err := stat(fd); err == nil {
 		o.files[version{st.Ino, st.Mtime.Nano()}] = now

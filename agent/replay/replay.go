@@ -24,7 +24,6 @@ type Replayer struct {
 	Dir     string   // the shared directory
 	Orphans *Orphans // nil: who watches a file itself hears of its end within a second only
 	Own     *Own     // what programs in the guest write; nil: nothing is known of that
-	Pins    *Pins    // what watchers by 9p need; nil: they hear nothing
 
 	touched func(path string) // for tests: an event is about to be raised
 }
@@ -50,20 +49,6 @@ func (r *Replayer) wait(ctx context.Context) error {
 	}
 }
 
-// pin has names held as soon as there is a shared directory, before programs
-// watch it. A fault comes with the first batch.
-func (r *Replayer) pin(ctx context.Context) {
-	if r.wait(ctx) != nil {
-		return
-	}
-	root, err := unix.Open(r.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	defer unix.Close(root)
-	_ = r.Pins.follow(root)
-}
-
 // Replay raises the events of changes.
 func (r *Replayer) Replay(changes []guest.FileChange) Result {
 	var result Result
@@ -72,11 +57,6 @@ func (r *Replayer) Replay(changes []guest.FileChange) Result {
 		return Result{Fault: fmt.Errorf("open the shared directory: %w", err)}
 	}
 	defer unix.Close(root)
-	if r.Pins != nil {
-		if err := r.Pins.follow(root); err != nil {
-			result.Fault = err
-		}
-	}
 	if r.Own != nil {
 		r.Own.follow(r.Dir)
 	}
@@ -150,9 +130,6 @@ func (b *batch) raise(c guest.FileChange) (bool, error) {
 	}
 	defer unix.Close(parent)
 
-	if c.Op == guest.FileDeleted && b.r.Pins != nil {
-		b.r.Pins.drop(c.Path)
-	}
 	if c.Op != guest.FileModified {
 		b.refresh(parent, name)
 	}
@@ -173,9 +150,6 @@ func (b *batch) raise(c guest.FileChange) (bool, error) {
 		return false, err
 	}
 	defer unix.Close(fd)
-	if b.r.Pins != nil {
-		b.r.Pins.hold(c.Path, fd)
-	}
 	return b.touch(fd, c, dir)
 }
 

@@ -20,9 +20,6 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, r *Replayer) error 
 	lines.Buffer(nil, guest.MaxLine)
 	answers := json.NewEncoder(out)
 	s := session{replayer: r}
-	if r.Pins != nil {
-		go r.pin(ctx)
-	}
 	for lines.Scan() {
 		var b guest.FileBatch
 		err := json.Unmarshal(lines.Bytes(), &b)

@@ -19,9 +19,9 @@ func (p *program) replayCommand() *cobra.Command {
 		Short: "as root, for rockpool-replay.socket: raise the events of files that the host changed",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			r := &replay.Replayer{Dir: guest.ShareDir, Orphans: replay.NewOrphans(guest.ShareDir), Pins: replay.NewPins(maxPins)}
+			r := &replay.Replayer{Dir: guest.ShareDir, Orphans: replay.NewOrphans(guest.ShareDir)}
 			go r.Orphans.Run(c.Context())
-			own, err := replay.NewOwn(r.Dir, r.Pins)
+			own, err := replay.NewOwn()
 			if err != nil { // programs then hear twice of what they write
 				textLog(streams{out: p.err}).Warn("what programs in the VM write is not known", "err", err)
 			} else {
@@ -32,10 +32,6 @@ func (p *program) replayCommand() *cobra.Command {
 		},
 	}
 }
-
-// maxPins is how many names of a share by 9p are held, each with a descriptor:
-// LimitNOFILE of the unit is some more.
-const maxPins = 50000
 
 // replayRetry is the time between two tries to reach the helper.
 const replayRetry = 3 * time.Second
