@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/agent"
+	"github.com/rockpool/rootvm/agent/oneline"
 	"github.com/rockpool/rootvm/guest"
 )
 
@@ -31,9 +32,6 @@ const (
 	Socket  = guest.SlotsSocket
 	SubUIDs = "/etc/subuid"
 )
-
-// maxLine bounds a request and an answer, in bytes.
-const maxLine = 1024
 
 // Views makes views.
 type Views struct {
@@ -51,12 +49,7 @@ func (v Views) Answer(in io.Reader, out io.Writer) error {
 	if err == nil {
 		path, err = v.Ensure(slot)
 	}
-	answer := path
-	if err != nil {
-		answer = "error: " + strings.Join(strings.Fields(err.Error()), " ")
-	}
-	_, werr := fmt.Fprintln(out, answer)
-	return errors.Join(err, werr)
+	return oneline.Answer(out, path, err)
 }
 
 // readSlot accepts a decimal number below [agent.ContainerSlots], nothing else.
