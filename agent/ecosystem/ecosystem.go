@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/google/renameio/v2"
+
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/guest"
 )
@@ -62,9 +64,14 @@ func run(ctx context.Context, env []string, name string, args ...string) ([]byte
 func (e Ecosystem) home() string { return filepath.Join(e.Dir, filepath.Base(guest.EcosystemHome)) }
 func (e Ecosystem) file() string { return filepath.Join(e.Dir, filepath.Base(guest.EcosystemFile)) }
 
+// variables are the environment by which PM2 finds its home.
+func (e Ecosystem) variables() []string {
+	return []string{"PM2_HOME=" + e.home(), "PM2_DISCRETE_MODE=true"}
+}
+
 // pm2 runs a command of PM2's.
 func (e Ecosystem) pm2(ctx context.Context, args ...string) ([]byte, error) {
-	return e.Run(ctx, []string{"PM2_HOME=" + e.home(), "PM2_DISCRETE_MODE=true"}, pm2Script, args...)
+	return e.Run(ctx, e.variables(), pm2Script, args...)
 }
 
 // usualNames are what PM2 itself and its users call the file.
@@ -137,10 +144,7 @@ func (e Ecosystem) read() (*guest.Ecosystem, error) {
 func (e Ecosystem) write(now guest.Ecosystem) error {
 	b, err := json.Marshal(now)
 	if err == nil {
-		err = os.WriteFile(e.file()+".new", append(b, '\n'), 0o600)
-	}
-	if err == nil {
-		err = os.Rename(e.file()+".new", e.file())
+		err = renameio.WriteFile(e.file(), append(b, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", e.file(), err)
@@ -292,7 +296,7 @@ func (e Ecosystem) Environment(unit []string) []string {
 		name, _, _ := strings.Cut(s, "=")
 		return slices.Contains(own, name)
 	})
-	return append(env, "PM2_HOME="+e.home(), "PM2_DISCRETE_MODE=true")
+	return append(env, e.variables()...)
 }
 
 // Status tells what runs.
