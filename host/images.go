@@ -231,26 +231,13 @@ func copyArtifact(ctx context.Context, artifact builders.Artifact, from, to stri
 	defer func() { err = errors.Join(err, out.Close()) }()
 
 	sum := sha256.New()
-	if _, err := io.Copy(io.MultiWriter(out, sum), contextReader{ctx, in}); err != nil {
+	if _, err := io.Copy(io.MultiWriter(out, sum), vm.ContextReader(ctx, in)); err != nil {
 		return err
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != artifact.SHA256 {
 		return fmt.Errorf("%s is corrupt: its SHA-256 is %s, its manifest says %s: get the image again", artifact.File, got, artifact.SHA256)
 	}
 	return out.Sync()
-}
-
-// contextReader is a reader that ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r contextReader) Read(b []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(b)
 }
 
 // pruneAge is how long an image that no instance is made from stays: another

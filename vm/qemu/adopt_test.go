@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/rockpool/rootvm/vm"
+	"github.com/rockpool/rootvm/vm/vmtest"
 )
 
 // bare is a host as a verb has it that starts nothing: neither a driver nor a
@@ -95,7 +96,7 @@ func TestHost_adopt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, "")
-			f.cfg.Ports.SSH = freePort(t)
+			f.cfg.Ports.SSH = vmtest.FreePort(t)
 			cache := f.inCache()
 			f.start()
 			before := f.ready()

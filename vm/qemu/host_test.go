@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rockpool/rootvm/guest"
 	"github.com/rockpool/rootvm/vm"
 	"github.com/rockpool/rootvm/vm/qemu"
+	"github.com/rockpool/rootvm/vm/vmtest"
 )
 
 // fixture is a host with one instance that stubs run.
@@ -52,7 +52,7 @@ func newFixture(t *testing.T, mode string) *fixture {
 		Supervisor: func(context.Context) ([]string, error) { return []string{self, "as-supervisor"}, nil },
 	}}
 	f.cfg = vm.Config{
-		Name: "one", Memory: vm.GiB, CPUs: 1, Accel: vm.AccelTCG, Ports: guest.Ports{Dashboard: freePort(t)}, ShareDir: t.TempDir(), DataSize: vm.GiB,
+		Name: "one", Memory: vm.GiB, CPUs: 1, Accel: vm.AccelTCG, Ports: vmtest.Ports(t), ShareDir: t.TempDir(), DataSize: vm.GiB,
 		Image: vm.Image{Disk: write("image.qcow2", "QFI\xfb image"), Kernel: write("vmlinuz", "k"), Initrd: write("initrd", "i"), CommandLine: "root=UUID=u", Renew: "go tool mage rootvm:build"},
 	}
 	t.Cleanup(func() {
@@ -71,16 +71,6 @@ func newFixture(t *testing.T, mode string) *fixture {
 		}
 	})
 	return f
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (f *fixture) path(name string) string { return filepath.Join(f.host.Dir, "one", name) }

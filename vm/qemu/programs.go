@@ -12,10 +12,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rockpool/rootvm/vm"
 )
 
 // Programs are the programs the driver runs, each as the argument vector that
@@ -31,39 +31,27 @@ type Programs struct {
 	Env          []string `json:"env,omitempty"`          // added to the environment of all of them
 }
 
-// Version is a program's version, such as {10, 0}.
-type Version [2]int
-
-// Less compares versions.
-func (v Version) Less(w Version) bool { return v[0] < w[0] || v[0] == w[0] && v[1] < w[1] }
-
-func (v Version) String() string { return fmt.Sprintf("%d.%d", v[0], v[1]) }
-
 // Oldest versions the driver works with.
 var (
-	MinQEMU      = Version{8, 2}
-	MinVirtiofsd = Version{1, 13} // --translate-uid
+	MinQEMU      = vm.Version{8, 2}
+	MinVirtiofsd = vm.Version{1, 13} // --translate-uid
 )
 
-var versionForm = regexp.MustCompile(`(\d+)\.(\d+)`)
-
 // ProgramVersion asks the program at argv for its --version.
-func ProgramVersion(ctx context.Context, argv, env []string) (Version, error) {
+func ProgramVersion(ctx context.Context, argv, env []string) (vm.Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:len(argv):len(argv)], "--version")...)
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return Version{}, fmt.Errorf("version of %s: %w: %s", filepath.Base(argv[len(argv)-1]), err, firstLine(out))
+		return vm.Version{}, fmt.Errorf("version of %s: %w: %s", filepath.Base(argv[len(argv)-1]), err, firstLine(out))
 	}
-	m := versionForm.FindSubmatch(out)
-	if m == nil {
-		return Version{}, fmt.Errorf("version of %s: %q is not understood", filepath.Base(argv[len(argv)-1]), firstLine(out))
+	v, found := vm.ParseVersion(string(out))
+	if !found {
+		return vm.Version{}, fmt.Errorf("version of %s: %q is not understood", filepath.Base(argv[len(argv)-1]), firstLine(out))
 	}
-	major, _ := strconv.Atoi(string(m[1]))
-	minor, _ := strconv.Atoi(string(m[2]))
-	return Version{major, minor}, nil
+	return v, nil
 }
 
 // ErrTooOld says that the host's programs are absent or too old; a tools tree

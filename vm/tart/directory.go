@@ -182,26 +182,13 @@ func verifyDisk(ctx context.Context, path string, image vm.Image) error {
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, contextReader{ctx, f}); err != nil {
+	if _, err := io.Copy(h, vm.ContextReader(ctx, f)); err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	if hex.EncodeToString(h.Sum(nil)) != image.SHA256 {
 		return fmt.Errorf("image %s is corrupt (it is not what its manifest describes): %s", path, image.Cure())
 	}
 	return nil
-}
-
-// contextReader is a reader that ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r contextReader) Read(b []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(b)
 }
 
 // copyDisk copies a disk, as a clone where the file system can, else without its
@@ -219,7 +206,7 @@ func copyDisk(ctx context.Context, to, from string) error {
 	if err != nil {
 		return err
 	}
-	err = copySparse(out, contextReader{ctx, in})
+	err = copySparse(out, vm.ContextReader(ctx, in))
 	return errors.Join(err, out.Close())
 }
 

@@ -10,10 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rockpool/rootvm/vm"
 )
 
 // Program is Tart.
@@ -72,9 +73,7 @@ func lastLine(b []byte) string {
 }
 
 // minVersion has SIGUSR2 for the power button.
-var minVersion = [2]int{2, 12}
-
-var versionForm = regexp.MustCompile(`(\d+)\.(\d+)`)
+var minVersion = vm.Version{2, 12}
 
 // checkVersion refuses a Tart that is too old.
 func (p Program) checkVersion(ctx context.Context) error {
@@ -84,14 +83,12 @@ func (p Program) checkVersion(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m := versionForm.FindStringSubmatch(string(out))
-	if m == nil {
+	v, found := vm.ParseVersion(string(out))
+	if !found {
 		return fmt.Errorf("the version of Tart is not understood: %q", strings.TrimSpace(string(out)))
 	}
-	major, _ := strconv.Atoi(m[1])
-	minor, _ := strconv.Atoi(m[2])
-	if major < minVersion[0] || major == minVersion[0] && minor < minVersion[1] {
-		return fmt.Errorf("Tart is %s, and before %d.%d it has no power button: update it with `brew upgrade tart`", m[0], minVersion[0], minVersion[1])
+	if v.Less(minVersion) {
+		return fmt.Errorf("Tart is %s, and before %s it has no power button: update it with `brew upgrade tart`", v, minVersion)
 	}
 	return nil
 }
