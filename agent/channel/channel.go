@@ -26,29 +26,30 @@ func DecodeCall(line []byte) (guest.Call, error) {
 	if err := json.Unmarshal(line, &c); err != nil {
 		return guest.Call{}, fmt.Errorf("decode request: %w", err)
 	}
+
+	var err error
 	switch c.Request {
 	case guest.RequestStatus, guest.RequestShutdown:
-		return c, nil
 	case guest.RequestNetworks:
-		if _, err := guest.ParseHostNetworks(c.HostNetworks); err != nil {
-			return guest.Call{}, fmt.Errorf("decode request: %w", err)
-		}
-		return c, nil
+		_, err = guest.ParseHostNetworks(c.HostNetworks)
 	case guest.RequestClock:
 		if c.HostClock != 0 && !guest.ValidClock(time.Unix(0, c.HostClock)) {
-			return guest.Call{}, fmt.Errorf("decode request: %d is no time of a host", c.HostClock)
+			err = fmt.Errorf("%d is no time of a host", c.HostClock)
 		}
-		return c, nil
 	case guest.RequestFiles:
 		if c.Files == nil {
-			return guest.Call{}, errors.New("decode request: file events without a batch")
+			err = errors.New("file events without a batch")
+		} else {
+			err = c.Files.Validate()
 		}
-		if err := c.Files.Validate(); err != nil {
-			return guest.Call{}, fmt.Errorf("decode request: %w", err)
-		}
-		return c, nil
+	default:
+		err = fmt.Errorf("unknown request %.40q", c.Request)
 	}
-	return guest.Call{}, fmt.Errorf("decode request: unknown request %.40q", c.Request)
+
+	if err != nil {
+		return guest.Call{}, fmt.Errorf("decode request: %w", err)
+	}
+	return c, nil
 }
 
 // Record is where boot events come from.

@@ -130,6 +130,7 @@ func handles(r io.Reader, device uint64, wanted map[uint64]bool) (list []unix.Fi
 		if len(words) == 0 || words[0] != "inotify" {
 			continue
 		}
+
 		fields := map[string]string{}
 		for _, word := range words[1:] {
 			name, value, _ := strings.Cut(word, ":")
@@ -142,6 +143,7 @@ func handles(r io.Reader, device uint64, wanted map[uint64]bool) (list []unix.Fi
 			}
 			return n
 		}
+
 		if number("sdev") != device || !wanted[number("ino")] {
 			continue
 		}

@@ -237,6 +237,7 @@ func (c *call) input(to io.WriteCloser, terminal *os.File) {
 		ended = true
 	}
 	defer end()
+
 	for {
 		b, err := c.receive()
 		if err != nil {
@@ -246,6 +247,7 @@ func (c *call) input(to io.WriteCloser, terminal *os.File) {
 		if err != nil {
 			return
 		}
+
 		for _, chunk := range f.bytes[requestInput] {
 			piece, err := parseFields(chunk)
 			if err != nil {

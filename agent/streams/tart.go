@@ -174,6 +174,7 @@ func parseFields(b []byte) (fields, error) {
 			return f, protowire.ParseError(n)
 		}
 		b = b[n:]
+
 		switch kind {
 		case protowire.VarintType:
 			v, n := protowire.ConsumeVarint(b)
