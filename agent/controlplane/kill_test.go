@@ -347,9 +347,12 @@ func (g grave) recovers(t *testing.T, kind agent.JobKind, point string) {
 	defer func() { must(t, end()) }()
 	if point == "enqueue:before" { // it was not promised, so it is asked for again
 		var asked error
-		err := until(func() bool { // a workspace that ran before a power cut comes up first
-			if w, err := c.WorkspaceByName(t.Context(), killedName); kind == agent.JobStop && (err != nil || w.Status != agent.StatusRunning) {
-				return false // it could be stopped on its way up, too
+		err := until(func() bool {
+			// A workspace that ran before a power cut comes up first: it could be
+			// stopped on its way up, too. Its record says "running" before anybody
+			// has looked at its container, so that is looked at first.
+			if kind == agent.JobStop && (g.runtimeAgrees(agent.JobStart) != "" || finished(c, agent.JobStart) != "") {
+				return false
 			}
 			asked = ask(c, kind)
 			return agent.ErrorCode(asked) != agent.CodeConflict
