@@ -334,11 +334,16 @@ func (s *Stream) resume(a guest.FileAnswer) {
 	if s.greet { // a newer greeting is on its way
 		return
 	}
-	waiting := s.queue
+	waiting, now := s.queue, s.now()
 	s.queue = nil
 	for _, b := range s.sent {
 		for _, it := range b.items {
-			delete(s.tells, it.change.Path) // the guest was not told
+			// The guest may not have been told, so it is told at once. But it may
+			// have been, just as the connection broke, and be about to set the time.
+			if t, told := s.tells[it.change.Path]; told {
+				t.at, t.answered = time.Time{}, now
+				s.tells[it.change.Path] = t
+			}
 			if _, newer := s.unsent[it.change.Path]; !newer {
 				again := *it
 				s.wait(&again)
@@ -391,14 +396,14 @@ func (s *Stream) wait(it *item) {
 func (s *Stream) touched(path string, what happened) (setBack bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	t, told := s.tells[path]
 	if it := s.unsent[path]; it != nil {
 		if what&closedWrite != 0 {
 			it.open = false
 			signal(s.wake)
 		}
-		return false
+		told = told && it.change.ModTime == t.mtime // else it is told for what the guest did not set
 	}
-	t, told := s.tells[path]
 	if !told {
 		return false
 	}

@@ -3,6 +3,7 @@ package watch
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -222,6 +223,28 @@ func TestStream_SetBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStream_SetBack_broken: the guest raises the event of an earlier change
+// though the connection broke before it could answer.
+func TestStream_SetBack_broken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := greeted(t)
+		s.add(modified("f"), false)
+		paths(s)
+		s.Connect()
+		paths(s)
+		s.Answer(guest.FileAnswer{Epoch: s.epoch, Greeting: true})
+		if !s.hasSet("f", 0) {
+			t.Error("the time that the guest was told is not known again")
+		}
+		if !s.touched("f", written|closedWrite|saved) {
+			t.Error("a file that was written and looks as it was told before is not noticed")
+		}
+		if got, _ := paths(s); !slices.Equal(got, []string{"f"}) {
+			t.Errorf("told again: %q", got)
+		}
+	})
 }
 
 // TestStream_Bounds: paths that wait are bounded, and so is a line.
