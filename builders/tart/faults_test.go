@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,7 +50,7 @@ func blobFile(dir, digest string) string {
 }
 
 // putBlob adds a blob to a layout.
-func putBlob(t *testing.T, dir string, b []byte, d *wireDescriptor) {
+func putBlob(t testing.TB, dir string, b []byte, d *wireDescriptor) {
 	t.Helper()
 	sum := sha256.Sum256(b)
 	d.Digest, d.Size = "sha256:"+hex.EncodeToString(sum[:]), int64(len(b))
@@ -64,6 +65,23 @@ func readManifest(t testing.TB, dir string) (m wireManifest) {
 	unmarshal(t, read(t, dir, "index.json"), &index)
 	unmarshal(t, read(t, blobFile(dir, index.Manifests[0].Digest)), &m)
 	return m
+}
+
+// writeManifest makes m the layout's manifest.
+func writeManifest(t testing.TB, dir string, m wireManifest) {
+	t.Helper()
+	b, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := wireIndex{SchemaVersion: 2, Manifests: []wireDescriptor{{MediaType: "application/vnd.oci.image.manifest.v1+json"}}}
+	putBlob(t, dir, b, &index.Manifests[0])
+	if b, err = json.Marshal(index); err == nil {
+		err = os.WriteFile(filepath.Join(dir, "index.json"), b, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestCheck_Faults damages an artifact in every way that must be named. Layers
@@ -178,22 +196,18 @@ func TestCheck_Faults(t *testing.T) {
 			m := readManifest(t, dir)
 			c.damage(t, dir, &m)
 
-			b, err := json.Marshal(m)
-			if err != nil {
-				t.Fatal(err)
-			}
-			index := wireIndex{SchemaVersion: 2, Manifests: []wireDescriptor{{MediaType: "application/vnd.oci.image.manifest.v1+json"}}}
-			putBlob(t, dir, b, &index.Manifests[0])
-			if b, err = json.Marshal(index); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(dir, "index.json"), b, 0o644); err != nil {
-				t.Fatal(err)
-			}
+			writeManifest(t, dir, m)
 
-			err = tartcheck.Layout(t.Context(), dir, disk)
+			err := tartcheck.Layout(t.Context(), dir, disk)
 			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("error %v, want %v and %q", err, c.want, c.says)
+			}
+			if c.want == tartcheck.ErrDisk { // seen by comparing with the disk alone
+				return
+			}
+			err = tartcheck.Extract(t.Context(), dir, filepath.Join(t.TempDir(), "vm"))
+			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("extracting: error %v, want %v and %q", err, c.want, c.says)
 			}
 		})
 	}
@@ -244,5 +258,55 @@ func TestCheck_AnotherDisk(t *testing.T) {
 	cancel()
 	if err := tartcheck.Layout(cancelled, dir, disk); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// TestExtract makes of an artifact the directory that was written from the same
+// disk, with its holes.
+func TestExtract(t *testing.T) {
+	for _, sparse := range []bool{true, false} {
+		disk := severalChunks(t, sparse)
+		layout, vm, want := writeChunks(t, disk, 2), filepath.Join(t.TempDir(), "vm"), filepath.Join(t.TempDir(), "want")
+		if err := tartcheck.Manifest(layout); err != nil {
+			t.Error(err)
+		}
+		if err := tartcheck.Extract(t.Context(), layout, vm); err != nil {
+			t.Fatal(err)
+		}
+		if err := tartcheck.Directory(vm); err != nil {
+			t.Error(err)
+		}
+		if err := New(spec(), disk).WriteDirectory(t.Context(), want); err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(tree(t, vm), tree(t, want)) {
+			t.Errorf("sparse %t: not the same files", sparse)
+		}
+		// Zeros that the disk has as bytes are holes too, where they are 64 KiB.
+		if got, whole := blocks(t, filepath.Join(vm, "disk.img")), int64(6295552/512); got > whole/4 {
+			t.Errorf("sparse %t: %d blocks of %d are used", sparse, got, whole)
+		}
+
+		if err := tartcheck.Extract(t.Context(), layout, vm); !errors.Is(err, os.ErrExist) {
+			t.Errorf("over a directory that is there: %v", err)
+		}
+	}
+}
+
+// TestManifest needs none of the other blobs.
+func TestManifest(t *testing.T) {
+	dir := writeChunks(t, severalChunks(t, true), 1)
+	m := readManifest(t, dir)
+	for _, blob := range append(m.Layers, m.Config) {
+		_ = os.Remove(blobFile(dir, blob.Digest))
+	}
+	if err := tartcheck.Manifest(dir); err != nil {
+		t.Error(err)
+	}
+
+	m.Layers = m.Layers[1:]
+	writeManifest(t, dir, m)
+	if err := tartcheck.Manifest(dir); !errors.Is(err, tartcheck.ErrOrder) {
+		t.Errorf("without its first layer: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rockpool/rootvm/builders/tart/tartcheck"
 	"github.com/rockpool/rootvm/images/registry"
+	"github.com/rockpool/rootvm/images/registry/push"
 )
 
 const usage = "usage: rockpool-release push [--plain-http] [--tart] LAYOUT REFERENCE"
@@ -23,7 +24,7 @@ func run(ctx context.Context, args []string, _ io.Reader, _, stderr io.Writer, e
 		fmt.Fprintln(stderr, usage)
 		return 2
 	}
-	switch err := push(ctx, args[1:], stderr, env); {
+	switch err := runPush(ctx, args[1:], stderr, env); {
 	case errors.Is(err, errUsage):
 		return 2
 	case err != nil:
@@ -33,9 +34,9 @@ func run(ctx context.Context, args []string, _ io.Reader, _, stderr io.Writer, e
 	return 0
 }
 
-// push copies an OCI layout to a registry and says its progress on stderr. It
+// runPush copies an OCI layout to a registry and says its progress on stderr. It
 // reads the variable REGISTRY_AUTH_FILE.
-func push(ctx context.Context, args []string, stderr io.Writer, env func(string) string) error {
+func runPush(ctx context.Context, args []string, stderr io.Writer, env func(string) string) error {
 	flags := flag.NewFlagSet("rockpool-release push", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
@@ -59,7 +60,7 @@ func push(ctx context.Context, args []string, stderr io.Writer, env func(string)
 			return err
 		}
 	}
-	return registry.Push(ctx, flags.Arg(0), registry.Destination{
+	return push.Push(ctx, flags.Arg(0), registry.Remote{
 		Reference: flags.Arg(1), PlainHTTP: *plain, AuthFile: env("REGISTRY_AUTH_FILE"),
 		Say: func(line string) { fmt.Fprintln(stderr, " ", line) },
 	})

@@ -25,6 +25,7 @@ import (
 
 	"github.com/rockpool/rootvm/images"
 	"github.com/rockpool/rootvm/images/registry"
+	"github.com/rockpool/rootvm/images/registry/push"
 )
 
 // TestMain is also what containers/storage starts to unpack a layer.
@@ -105,7 +106,7 @@ func TestPush(t *testing.T) {
 	for _, architectures := range [][]string{{"amd64"}, {"amd64", "arm64"}} {
 		dir := testLayout(t, architectures...)
 		name := fmt.Sprintf("rockpool/workspace-%d", len(architectures))
-		if err := registry.Push(t.Context(), dir, registry.Destination{Reference: host + "/" + name + ":trixie", PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
+		if err := push.Push(t.Context(), dir, registry.Remote{Reference: host + "/" + name + ":trixie", PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
 			t.Fatal(err)
 		}
 
@@ -303,7 +304,7 @@ func TestStore_Pull(t *testing.T) {
 	host := strings.TrimPrefix(listener.URL, "http://")
 	one, both := host+"/base/one:1", host+"/base/both:1"
 	for reference, dir := range map[string]string{one: testLayout(t, "amd64"), both: testLayout(t, "amd64", "arm64")} {
-		if err := registry.Push(t.Context(), dir, registry.Destination{Reference: reference, PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
+		if err := push.Push(t.Context(), dir, registry.Remote{Reference: reference, PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -346,7 +347,7 @@ func TestStore_Prune(t *testing.T) {
 		t.Helper()
 		reference := host + "/base/" + name
 		dir := testLayoutOf(t, kib*1024, "amd64")
-		if err := registry.Push(t.Context(), dir, registry.Destination{Reference: reference, PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
+		if err := push.Push(t.Context(), dir, registry.Remote{Reference: reference, PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
 			t.Fatal(err)
 		}
 		return reference

@@ -1,61 +1,16 @@
 package registry
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/types"
 )
 
-// blobsOf are the sizes of the configs and layers of a layout, by their digests.
-func blobsOf(dir string) (map[digest.Digest]int64, error) {
-	b, err := os.ReadFile(filepath.Join(dir, v1.ImageIndexFile))
-	if err != nil {
-		return nil, err
-	}
-	blobs := map[digest.Digest]int64{}
-	return blobs, addBlobs(dir, b, blobs)
-}
-
-// addBlobs adds those of an index or of an image's manifest.
-func addBlobs(dir string, document []byte, blobs map[digest.Digest]int64) error {
-	var d struct {
-		Manifests []v1.Descriptor
-		Config    *v1.Descriptor
-		Layers    []v1.Descriptor
-	}
-	if err := json.Unmarshal(document, &d); err != nil {
-		return fmt.Errorf("the layout %s: %w", dir, err)
-	}
-
-	if d.Config != nil {
-		blobs[d.Config.Digest] = d.Config.Size
-	}
-	for _, layer := range d.Layers {
-		blobs[layer.Digest] = layer.Size
-	}
-	for _, m := range d.Manifests {
-		if err := m.Digest.Validate(); err != nil {
-			return fmt.Errorf("the layout %s: %w", dir, err)
-		}
-		b, err := os.ReadFile(filepath.Join(dir, v1.ImageBlobsDir, m.Digest.Algorithm().String(), m.Digest.Encoded()))
-		if err != nil {
-			return err
-		}
-		if err := addBlobs(dir, b, blobs); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// progress adds up what the registry has of the blobs, over several tries.
-type progress struct {
+// Progress adds up what there is of the blobs at the other end, over several
+// tries.
+type Progress struct {
 	say   func(line string)
 	sizes map[digest.Digest]int64
 	total int64
@@ -66,23 +21,25 @@ type progress struct {
 	tenths int64 // of the total that were said
 }
 
-func newProgress(blobs map[digest.Digest]int64, say func(string)) *progress {
-	p := &progress{say: say, sizes: blobs, sent: map[digest.Digest]int64{}, done: map[digest.Digest]bool{}}
+// NewProgress is the progress of blobs, of which it has the sizes. say is told
+// each tenth.
+func NewProgress(blobs map[digest.Digest]int64, say func(string)) *Progress {
+	p := &Progress{say: say, sizes: blobs, sent: map[digest.Digest]int64{}, done: map[digest.Digest]bool{}}
 	for _, size := range blobs {
 		p.total += size
 	}
 	return p
 }
 
-// complete is how many blobs the registry has.
-func (p *progress) complete() int {
+// complete is how many blobs are there.
+func (p *Progress) complete() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.done)
 }
 
-// follow returns where one try tells its events. stop is called after it.
-func (p *progress) follow() (events chan types.ProgressProperties, stop func()) {
+// Follow returns where one try tells its events. stop is called after it.
+func (p *Progress) Follow() (events chan types.ProgressProperties, stop func()) {
 	events = make(chan types.ProgressProperties)
 	over, followed := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -90,7 +47,7 @@ func (p *progress) follow() (events chan types.ProgressProperties, stop func()) 
 		for {
 			select {
 			case e := <-events:
-				p.add(e)
+				p.Add(e)
 			case <-over:
 				return
 			}
@@ -102,8 +59,8 @@ func (p *progress) follow() (events chan types.ProgressProperties, stop func()) 
 	}
 }
 
-// add takes an event, and says each tenth of the whole that is there.
-func (p *progress) add(e types.ProgressProperties) {
+// Add takes an event, and says each tenth of the whole that is there.
+func (p *Progress) Add(e types.ProgressProperties) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	name := e.Artifact.Digest

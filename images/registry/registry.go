@@ -1,23 +1,19 @@
-// Package registry copies images to registries. Only programs import it, never
-// what mage or the pipelines import: the clients of registries are large. It
-// owns no state.
+// Package registry is what this project does with registries: it fetches an
+// artifact into an OCI layout. Pushing one is images/registry/push, which takes
+// far larger libraries; what both need is here. Only programs import it, never
+// what mage or the pipelines import. It owns no state.
 package registry
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"go.podman.io/image/v5/copy"
 	"go.podman.io/image/v5/docker"
-	"go.podman.io/image/v5/oci/layout"
-	"go.podman.io/image/v5/signature"
 	"go.podman.io/image/v5/types"
 )
 
-// Destination is where and how to push.
-type Destination struct {
+// Remote is a place in a registry, and how to get there.
+type Remote struct {
 	Reference string // such as registry.example/rockpool/workspace:trixie
 	PlainHTTP bool   // the registry has no TLS, or a certificate nobody knows
 	AuthFile  string // credentials; empty: where containers-auth.json(5) says
@@ -26,49 +22,27 @@ type Destination struct {
 	Delay time.Duration     // before the second try, doubled for each further one; 0: a second
 }
 
-// Push copies the OCI layout dir, with all its platforms, to a registry. What
-// is there then has the digest of the layout. Blobs that the registry has are not
-// sent again, so that a push which was cut off goes on where it was. A connection
-// that breaks, or a registry that is busy, is tried again, up to five times in a
-// row without any blob more.
-func Push(ctx context.Context, dir string, d Destination) error {
-	to, err := docker.ParseReference("//" + d.Reference)
+// Parse is the reference as the client of registries takes it.
+func (r Remote) Parse() (types.ImageReference, error) {
+	ref, err := docker.ParseReference("//" + r.Reference)
 	if err != nil {
-		return fmt.Errorf("push: %q is no reference to a registry, such as registry.example/name:tag: %w", d.Reference, err)
+		return nil, fmt.Errorf("%q is no reference to a registry, such as registry.example/name:tag: %w", r.Reference, err)
 	}
-	from, err := layout.NewReference(dir, "")
-	if err != nil {
-		return fmt.Errorf("push: %w", err)
-	}
-	blobs, err := blobsOf(dir)
-	if err != nil {
-		return fmt.Errorf("push: %w", err)
-	}
-	// Whose image it is was decided when it was built here.
-	policy, err := signature.NewPolicyContext(&signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}})
-	if err != nil {
-		return fmt.Errorf("push: %w", err)
-	}
+	return ref, nil
+}
 
-	if d.Say == nil {
-		d.Say = func(string) {}
-	}
-	system := &types.SystemContext{AuthFilePath: d.AuthFile}
-	if d.PlainHTTP {
+// System is how the client of registries gets there.
+func (r Remote) System() *types.SystemContext {
+	system := &types.SystemContext{AuthFilePath: r.AuthFile}
+	if r.PlainHTTP {
 		system.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
 	}
-	p := newProgress(blobs, d.Say)
-	err = d.retry(ctx, p, func() error {
-		events, stop := p.follow()
-		defer stop()
-		_, err := copy.Image(ctx, policy, to, from, &copy.Options{
-			DestinationCtx: system, ImageListSelection: copy.CopyAllImages, PreserveDigests: true,
-			Progress: events, ProgressInterval: time.Second / 4,
-		})
-		return err
-	})
-	if err := errors.Join(err, policy.Destroy()); err != nil {
-		return fmt.Errorf("push to %s: %w", d.Reference, err)
+	return system
+}
+
+// Tell says a line to whoever listens.
+func (r Remote) Tell(line string) {
+	if r.Say != nil {
+		r.Say(line)
 	}
-	return nil
 }

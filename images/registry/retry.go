@@ -11,12 +11,13 @@ import (
 	"go.podman.io/common/pkg/retry"
 )
 
-// maxTries is how often in a row a push may fail without a blob more.
+// maxTries is how often in a row a copy may fail without a blob more.
 const maxTries = 5
 
-// retry pushes until it succeeds, fails for good, or gets no further.
-func (d Destination) retry(ctx context.Context, p *progress, push func() error) error {
-	first := d.Delay
+// Retry copies until that succeeds, fails for good, or gets no further. there
+// says what the next try goes on with.
+func (r Remote) Retry(ctx context.Context, p *Progress, there string, try func() error) error {
+	first := r.Delay
 	if first == 0 {
 		first = time.Second
 	}
@@ -24,7 +25,7 @@ func (d Destination) retry(ctx context.Context, p *progress, push func() error) 
 	delay, tries := first, 0
 	for {
 		before := p.complete()
-		err := push()
+		err := try()
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -36,7 +37,7 @@ func (d Destination) retry(ctx context.Context, p *progress, push func() error) 
 			return err
 		}
 
-		d.Say(fmt.Sprintf("%v: going on in %v, with what the registry has", err, delay))
+		r.Tell(fmt.Sprintf("%v: going on in %v, with %s", err, delay, there))
 		select {
 		case <-time.After(delay):
 		case <-ctx.Done():

@@ -35,7 +35,12 @@ func (l layout) checkDisk(ctx context.Context, chunks []chunk, disk string) erro
 		}
 	}
 
-	// Chunks of one blob, in order of the first.
+	return eachBlob(chunks, func(same []chunk) error { return l.checkBlob(ctx, same, file) })
+}
+
+// eachBlob calls do for the chunks of each blob, several at a time. Every fault
+// is returned, in the disk's order.
+func eachBlob(chunks []chunk, do func(same []chunk) error) error {
 	var blobs [][]chunk
 	place := map[string]int{}
 	for _, c := range chunks {
@@ -53,27 +58,25 @@ func (l layout) checkDisk(ctx context.Context, chunks []chunk, disk string) erro
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, same := range blobs {
 		group.Go(func() error {
-			faults[i] = l.checkBlob(ctx, same, file)
+			faults[i] = do(same)
 			return faults[i]
 		})
 	}
-	if group.Wait() != nil {
-		return errors.Join(faults...) // all, in the disk's order
-	}
-	return nil
+	_ = group.Wait() // its error is one of the faults
+	return errors.Join(faults...)
 }
 
 // checkBlob checks a blob, and the chunks that it is.
 func (l layout) checkBlob(ctx context.Context, same []chunk, disk *os.File) error {
 	first := same[0]
-	zero, err := l.unpack(ctx, first, disk)
+	zero, err := l.compare(ctx, first, disk)
 	if err != nil {
 		return err
 	}
 
 	for _, c := range same[1:] {
-		if c.size != first.size || c.plainDigest != first.plainDigest || c.Size != first.Size {
-			return fmt.Errorf("%w: layers %d and %d are one blob, and are annotated differently", ErrAnnotation, first.layer, c.layer)
+		if err := checkSame(first, c); err != nil {
+			return err
 		}
 		if disk == nil {
 			continue
@@ -88,44 +91,60 @@ func (l layout) checkBlob(ctx context.Context, same []chunk, disk *os.File) erro
 				continue
 			}
 		}
-		if _, err := l.unpack(ctx, c, disk); err != nil {
+		if _, err := l.compare(ctx, c, disk); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// unpack checks the blob of a chunk, and says whether it holds zeros alone.
-func (l layout) unpack(ctx context.Context, c chunk, disk *os.File) (zero bool, err error) {
+// checkSame checks what is said of two chunks that are one blob.
+func checkSame(first, c chunk) error {
+	if c.size != first.size || c.plainDigest != first.plainDigest || c.Size != first.Size {
+		return fmt.Errorf("%w: layers %d and %d are one blob, and are annotated differently", ErrAnnotation, first.layer, c.layer)
+	}
+	return nil
+}
+
+// compare checks the blob of a chunk against the disk, and says whether it holds
+// zeros alone.
+func (l layout) compare(ctx context.Context, c chunk, disk *os.File) (zero bool, err error) {
+	same := &comparison{disk: disk, at: c.start, zero: true}
+	err = l.unpack(ctx, c, same)
+	return same.zero && err == nil, err
+}
+
+// unpack checks the blob of a chunk and writes its content to to, before it is
+// known whether all of it is right.
+func (l layout) unpack(ctx context.Context, c chunk, to io.Writer) error {
 	what := fmt.Sprintf("layer %d", c.layer)
 	f, err := l.open(what, c.descriptor)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer f.Close()
 
 	packed, plain := sha256.New(), sha256.New()
-	same := &comparison{disk: disk, at: c.start, zero: true}
 	from := contextReader{ctx, io.TeeReader(f, packed)}
-	n, err := Decode(io.MultiWriter(plain, same), bufio.NewReaderSize(from, 256<<10), c.size)
+	n, err := Decode(io.MultiWriter(plain, to), bufio.NewReaderSize(from, 256<<10), c.size)
 	if err != nil && !errors.Is(err, ErrStream) && !errors.Is(err, ErrTruncated) {
-		return false, fmt.Errorf("%s: %w", what, err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 
 	// A blob that is not what its digest says has that fault before others.
 	if _, readErr := io.Copy(io.Discard, from); readErr != nil {
-		return false, fmt.Errorf("%s: %w", what, readErr)
+		return fmt.Errorf("%s: %w", what, readErr)
 	}
 	if digestErr := checkDigest("the blob of "+what, c.Digest, packed.Sum(nil)); digestErr != nil {
-		return false, errors.Join(digestErr, err)
+		return errors.Join(digestErr, err)
 	}
 	switch {
 	case err != nil:
-		return false, fmt.Errorf("%s: %w", what, err)
+		return fmt.Errorf("%s: %w", what, err)
 	case n < c.size:
-		return false, fmt.Errorf("%w: %s holds %d bytes of %d", ErrTruncated, what, n, c.size)
+		return fmt.Errorf("%w: %s holds %d bytes of %d", ErrTruncated, what, n, c.size)
 	}
-	return same.zero, checkDigest("the content of "+what, c.plainDigest, plain.Sum(nil))
+	return checkDigest("the content of "+what, c.plainDigest, plain.Sum(nil))
 }
 
 // contextReader fails once the context is over.
@@ -151,10 +170,19 @@ type comparison struct {
 
 var zeros = make([]byte, 64<<10)
 
-func (c *comparison) Write(b []byte) (int, error) {
-	for rest := b; c.zero && len(rest) > 0; rest = rest[min(len(rest), len(zeros)):] {
-		c.zero = bytes.Equal(rest[:min(len(rest), len(zeros))], zeros[:min(len(rest), len(zeros))])
+func isZero(b []byte) bool {
+	for len(b) > 0 {
+		n := min(len(b), len(zeros))
+		if !bytes.Equal(b[:n], zeros[:n]) {
+			return false
+		}
+		b = b[n:]
 	}
+	return true
+}
+
+func (c *comparison) Write(b []byte) (int, error) {
+	c.zero = c.zero && isZero(b)
 	if c.disk == nil {
 		return len(b), nil
 	}

@@ -1,5 +1,6 @@
 // Package tartcheck reads the Root VM for Tart and says what is wrong with it:
-// with a VM's directory, with an OCI artifact, and with the disk in them. It is
+// with a VM's directory, with an OCI artifact, and with the disk in them. An
+// artifact in which nothing is wrong it makes a directory of. It is
 // written apart from builders/tart, from the description of the formats alone,
 // so that a mistake in one is no agreement of both; Tart itself checks little,
 // not even the digests of what it pulls. It owns no state and imports builders.

@@ -222,14 +222,20 @@ func checkImageConfig(b []byte) error {
 
 // checkSmall checks a blob that is not of the disk.
 func (l layout) checkSmall(what string, d descriptor, check func([]byte) error) error {
+	_, err := l.readChecked(what, d, check)
+	return err
+}
+
+// readChecked reads a blob that is not of the disk, and checks it.
+func (l layout) readChecked(what string, d descriptor, check func([]byte) error) ([]byte, error) {
 	b, err := l.readSmall(what, d)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := check(b); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	return nil
+	return b, nil
 }
 
 func (l layout) readSmall(what string, d descriptor) ([]byte, error) {

@@ -1,4 +1,4 @@
-package registry
+package push
 
 import (
 	"context"
@@ -9,21 +9,22 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/registry"
+	server "github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/rockpool/rootvm/images/oci"
 	"github.com/rockpool/rootvm/images/oci/ocitest"
+	"github.com/rockpool/rootvm/images/registry"
 )
 
 // TestPush pushes to a registry in this process and asks it for the digest.
 func TestPush(t *testing.T) {
-	server := httptest.NewServer(registry.New())
+	server := httptest.NewServer(server.New())
 	defer server.Close()
 	host := strings.TrimPrefix(server.URL, "http://")
 	for _, architectures := range [][]string{{"amd64"}, {"amd64", "arm64"}} {
 		dir := ocitest.Layout(t, architectures...)
 		name := fmt.Sprintf("rockpool/workspace-%d", len(architectures))
-		if err := Push(t.Context(), dir, Destination{Reference: host + "/" + name + ":trixie", PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
+		if err := Push(t.Context(), dir, registry.Remote{Reference: host + "/" + name + ":trixie", PlainHTTP: true, AuthFile: noCredentials(t)}); err != nil {
 			t.Fatal(err)
 		}
 
@@ -64,7 +65,7 @@ func TestPush_Faults(t *testing.T) {
 		{"unreachable", dir, closed + "/a:b", "push to " + closed},
 		{"no layout", t.TempDir(), closed + "/a:b", "no such file"},
 	} {
-		err := Push(ctx, c.layout, Destination{Reference: c.reference, PlainHTTP: true, AuthFile: noCredentials(t)})
+		err := Push(ctx, c.layout, registry.Remote{Reference: c.reference, PlainHTTP: true, AuthFile: noCredentials(t)})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
 		}
