@@ -375,7 +375,7 @@ func TestApp_Unapplied(t *testing.T) {
 		if c.image {
 			a.Settings.Image = builtImage(t, "another ")
 		}
-		refused, ignored, err := a.unapplied(now)
+		refused, ignored, err := a.unapplied(t.Context(), now)
 		if err != nil || strings.Join(refused, "|") != c.refused || strings.Join(ignored, "|") != c.ignored {
 			t.Errorf("%s: refused %q, ignored %q, %v", name, refused, ignored, err)
 		}

@@ -54,7 +54,9 @@ func (a *App) Doctor(ctx context.Context, asJSON bool) error {
 // checks looks at everything that running needs, and at what the program adds.
 // It changes nothing and fetches nothing.
 func (a *App) checks(ctx context.Context) []preflight.Check {
-	all := []preflight.Check{a.checkPackages(), a.checkSpace(), a.checkResources(), a.checkQEMU(ctx), checkAcceleration(), a.checkImage()}
+	all := []preflight.Check{a.checkPackages(), a.checkSpace(), a.checkResources()}
+	all = append(all, a.driver().checks(ctx, a)...)
+	all = append(all, a.checkImage())
 	if a.Program.Checks != nil {
 		all = append(all, a.Program.Checks(ctx)...)
 	}
@@ -113,6 +115,19 @@ func checkAcceleration() preflight.Check {
 	}
 	f.Close()
 	return preflight.Check{Name: name, Text: "/dev/kvm opens; whether it runs guests is tried at the first start"}
+}
+
+func (a *App) checkTart(ctx context.Context) preflight.Check {
+	const name = "Tart"
+	program, err := a.tartProgram()
+	if err != nil {
+		return preflight.Check{Name: name, Err: err}
+	}
+	version, err := program.Version(ctx)
+	if err != nil {
+		return preflight.Check{Name: name, Err: err}
+	}
+	return preflight.Check{Name: name, Text: fmt.Sprintf("%s, version %s, with its VMs in %s", program.Argv[0], version, program.Home)}
 }
 
 func (a *App) checkImage() preflight.Check {

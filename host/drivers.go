@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/host/preflight"
 	"github.com/rockpool/rootvm/vm"
 	"github.com/rockpool/rootvm/vm/qemu"
 	"github.com/rockpool/rootvm/vm/tart"
@@ -21,6 +22,9 @@ type machineDriver struct {
 	// configure finds what the driver needs on this host, for an instance that
 	// is to be started.
 	configure func(ctx context.Context, a *App, config vm.Config) (vm.Driver, error)
+
+	// checks look at what the driver needs of this host.
+	checks func(ctx context.Context, a *App) []preflight.Check
 }
 
 // machineDrivers lists the drivers, the default of this system first.
@@ -31,9 +35,13 @@ func machineDrivers() []machineDriver {
 			programs, err := a.qemuPrograms(ctx, config)
 			return &qemu.Driver{Programs: programs, Cache: a.Settings.CacheDir}, err
 		},
+		checks: func(ctx context.Context, a *App) []preflight.Check {
+			return []preflight.Check{a.checkQEMU(ctx), checkAcceleration()}
+		},
 	}, {
 		open:      func() vm.Driver { return new(tart.Driver) },
 		configure: func(_ context.Context, a *App, _ vm.Config) (vm.Driver, error) { return a.tartDriver() },
+		checks:    func(ctx context.Context, a *App) []preflight.Check { return []preflight.Check{a.checkTart(ctx)} },
 	}}
 	if runtime.GOOS == "darwin" {
 		slices.Reverse(all)
@@ -63,8 +71,12 @@ func (a *App) driver() machineDriver {
 
 // tartDriver is the driver for this host's Tart.
 func (a *App) tartDriver() (vm.Driver, error) {
-	program, err := tart.Detect(a.Settings.Tart.Home, a.Settings.userHome)
+	program, err := a.tartProgram()
 	return &tart.Driver{Program: program, VM: a.Settings.Tart.VM, Softnet: a.Settings.Tart.Softnet, SoftnetExpose: a.Settings.Tart.SoftnetExpose}, err
+}
+
+func (a *App) tartProgram() (tart.Program, error) {
+	return tart.Detect(a.Settings.Tart.Home, a.Settings.userHome)
 }
 
 // accepted lists the values of a setting that some driver accepts, each once.

@@ -101,7 +101,7 @@ func (a *App) alreadyOn(ctx context.Context, state vm.State) (vm.State, error) {
 		return state, err
 	}
 	later := fmt.Sprintf("`%s`, then start it with the same settings", a.command("down"))
-	refused, ignored, err := a.unapplied(inst.Config)
+	refused, ignored, err := a.unapplied(ctx, inst.Config)
 	switch {
 	case err != nil:
 		return state, err
@@ -118,7 +118,7 @@ func (a *App) alreadyOn(ctx context.Context, state vm.State) (vm.State, error) {
 
 // unapplied lists what the user set and an instance that runs does not have: what
 // must not be passed over, and what may.
-func (a *App) unapplied(now vm.Config) (refused, ignored []string, err error) {
+func (a *App) unapplied(ctx context.Context, now vm.Config) (refused, ignored []string, err error) {
 	asked := a.Settings.VM
 	if asked.Share == vm.ShareNone && now.ShareDir != "" {
 		refused = append(refused, "the sharing of "+now.ShareDir)
@@ -126,15 +126,11 @@ func (a *App) unapplied(now vm.Config) (refused, ignored []string, err error) {
 		refused = append(refused, "the directory that it shares")
 	}
 	if a.Settings.Image != "" {
-		given, err := openImage(a.Settings.Image)
+		given, err := a.given(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
-		image, err := given.asImage(a.diskFormat(), "")
-		if err != nil {
-			return nil, nil, err
-		}
-		if image.SHA256 != now.Image.SHA256 {
+		if !given.sameImage(now.Image) {
 			refused = append(refused, "its image")
 		}
 	}

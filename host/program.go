@@ -28,6 +28,10 @@ type Program struct {
 	// writer. Nil: an image has to be given, or to be known from before.
 	Image func(context.Context, io.Writer) (path string, err error)
 
+	// Artifacts fetches images from registries. Nil: they are given by
+	// directory only.
+	Artifacts Artifacts
+
 	// Checkout is the directory that Image builds from. An instance belongs to
 	// the first checkout that starts it.
 	Checkout string

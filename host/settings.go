@@ -13,7 +13,9 @@ import (
 // Settings is what a user may set of the host's side. README.md lists them.
 type Settings struct {
 	VM         vm.Config // without its Image
-	Image      string    // directory or manifest of an image
+	Image      string    // directory or manifest of an image, or a reference to a registry
+	PlainHTTP  bool      // the registry has no TLS
+	AuthFile   string    // credentials of registries; empty is the default place
 	Driver     string    // what runs the machine; empty is this system's default
 	QEMU       string    // which QEMU to run
 	Tart       TartSettings
@@ -61,7 +63,9 @@ func (s *Settings) everyVerb() settings.List {
 // starting are the settings of verbs that start an instance.
 func (s *Settings) starting() settings.List {
 	return settings.List{
-		{Flag: "image", Usage: "directory of an image: its qcow2, kernel, initrd and manifest", Value: settings.Path(&s.Image, s.base)},
+		{Flag: "image", Usage: "directory of an image: its qcow2, kernel, initrd and manifest; for Tart its VM, or a reference to a registry", Value: settings.Text(&s.Image)},
+		{Env: "PLAIN_HTTP", Flag: "plain-http", Usage: "the registry of the image has no TLS", Value: settings.Bool(&s.PlainHTTP)},
+		{Env: "REGISTRY_AUTH_FILE", Value: settings.Path(&s.AuthFile, s.base)},
 		{Env: "ROOT_VM_MEMORY", Flag: "memory", Usage: "memory of the VM, 8G unless the host has less", Value: settings.Size(&s.VM.Memory)},
 		{Env: "ROOT_VM_CPUS", Flag: "cpus", Usage: "processors of the VM, 4 unless the host has fewer", Value: settings.Number(&s.VM.CPUs)},
 		{Env: "ROOT_VM_DATA_SIZE", Flag: "data-size", Usage: "size of the data disk, 40G; it grows as it is used", Value: settings.Size(&s.VM.DataSize)},

@@ -3,6 +3,7 @@ package vm
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -48,6 +49,28 @@ func newSparse(path string, size int64) error {
 		return fmt.Errorf("make the data disk of %s: %w", Bytes(size), err)
 	}
 	return nil
+}
+
+// CopySparse writes all of r to a new file, leaving holes where blocks are zero.
+func CopySparse(to *os.File, r io.Reader) error {
+	const block = 64 << 10
+	b, zero := make([]byte, block), make([]byte, block)
+	var offset int64
+	for {
+		n, err := io.ReadFull(r, b)
+		if n > 0 && string(b[:n]) != string(zero[:n]) {
+			if _, err := to.WriteAt(b[:n], offset); err != nil {
+				return err
+			}
+		}
+		offset += int64(n)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return to.Truncate(offset)
+		case err != nil:
+			return err
+		}
+	}
 }
 
 // Room that an instance needs on its file system to start, and to be at ease.

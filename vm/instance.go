@@ -43,7 +43,7 @@ const (
 
 // Image is the built disk an instance boots. The files are only read.
 type Image struct {
-	Disk        string `json:"disk"`             // in the driver's ImageFormat: a qcow2 file; for Tart a VM's directory, or a registry's reference
+	Disk        string `json:"disk"`             // in the driver's ImageFormat: a qcow2 file; for Tart a VM's directory
 	SHA256      string `json:"sha256"`           // of Disk, from the manifest: the image's identity
 	Kernel      string `json:"kernel,omitempty"` // needed for BootKernel
 	Initrd      string `json:"initrd,omitempty"`

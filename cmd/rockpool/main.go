@@ -24,7 +24,14 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	return cli.Run(ctx, os.Args[1:], host.Standalone(), host.Surroundings{
+	return cli.Run(ctx, os.Args[1:], program(), host.Surroundings{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, HomeDir: os.UserHomeDir, Dir: dir,
 	})
+}
+
+// program is the verbs' program with its client of registries.
+func program() host.Program {
+	p := host.Standalone()
+	p.Artifacts = artifacts{}
+	return p
 }

@@ -37,7 +37,7 @@ const recordFile = "tart.json"
 type record struct {
 	VM       string    `json:"vm"`
 	Whole    bool      `json:"whole"`  // false while it is being made
-	Source   string    `json:"source"` // directory or reference
+	Source   string    `json:"source"` // the image's directory
 	SHA256   string    `json:"sha256,omitempty"`
 	Size     int64     `json:"size,omitempty"` // of the directory's disk
 	Modified time.Time `json:"modified,omitzero"`
@@ -68,15 +68,9 @@ func (r record) write(inst vm.Instance) error {
 	return renameio.WriteFile(path, append(b, '\n'), 0o600, renameio.WithTempDir(inst.Dir), renameio.WithStaticPermissions(0o600))
 }
 
-// isReference reports whether an image is one of a registry, not a directory.
-func isReference(image vm.Image) bool { return !filepath.IsAbs(image.Disk) }
-
 // wanted is the record of the VM that the configuration asks for.
 func wanted(name string, c vm.Config) (record, error) {
 	r := record{VM: name, Source: c.Image.Disk, SHA256: c.Image.SHA256, DiskSize: c.DiskSize}
-	if isReference(c.Image) {
-		return r, nil
-	}
 	size, modified, err := checkDirectory(c.Image.Disk)
 	if err != nil {
 		return r, fmt.Errorf("image %s: %w: %s", c.Image.Disk, err, c.Image.Cure())
@@ -89,6 +83,13 @@ func wanted(name string, c vm.Config) (record, error) {
 func (r record) same(want record) bool {
 	return r.Whole && r.VM == want.VM && r.Source == want.Source && r.SHA256 == want.SHA256 &&
 		r.Size == want.Size && r.Modified.Equal(want.Modified) && r.DiskSize == want.DiskSize
+}
+
+// CheckDirectory says what is wrong with a VM's directory that an instance is to
+// be made from.
+func CheckDirectory(dir string) error {
+	_, _, err := checkDirectory(dir)
+	return err
 }
 
 // checkDirectory looks for what Tart would say obscurely or not at all.
@@ -206,28 +207,6 @@ func copyDisk(ctx context.Context, to, from string) error {
 	if err != nil {
 		return err
 	}
-	err = copySparse(out, vm.ContextReader(ctx, in))
+	err = vm.CopySparse(out, vm.ContextReader(ctx, in))
 	return errors.Join(err, out.Close())
-}
-
-// copySparse copies all of r, leaving holes where blocks are zero.
-func copySparse(to *os.File, r io.Reader) error {
-	const block = 64 << 10
-	b, zero := make([]byte, block), make([]byte, block)
-	var offset int64
-	for {
-		n, err := io.ReadFull(r, b)
-		if n > 0 && string(b[:n]) != string(zero[:n]) {
-			if _, err := to.WriteAt(b[:n], offset); err != nil {
-				return err
-			}
-		}
-		offset += int64(n)
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return to.Truncate(offset)
-		case err != nil:
-			return err
-		}
-	}
 }

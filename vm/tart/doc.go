@@ -3,8 +3,8 @@
 // [Program]; the argument list of `tart run` is built by a pure function.
 //
 // The instance's root disk is a VM of Tart's own, below its home directory: the
-// driver makes it from an image's directory or has Tart clone it from a
-// registry, and makes it again when the image changed. The data disk lies in the
+// driver makes it from an image's directory, and makes it again when the image
+// changed. The data disk lies in the
 // instance's directory. A VM of the same name that the driver did not make is
 // never touched.
 //

@@ -61,7 +61,7 @@ func (d *Driver) Prepare(ctx context.Context, inst vm.Instance) (vm.Plan, error)
 	if err := d.checkPaths(inst); err != nil {
 		return plan, err
 	}
-	if err := d.Program.checkVersion(ctx); err != nil {
+	if _, err := d.Program.Version(ctx); err != nil {
 		return plan, err
 	}
 	roomNote, err := vm.Room(inst.Dir)
@@ -206,13 +206,7 @@ func (d *Driver) makeRoot(ctx context.Context, inst vm.Instance, want record) er
 		return err
 	}
 
-	var err error
-	if isReference(c.Image) {
-		err = d.Program.clone(ctx, c.Image.Disk, name)
-	} else {
-		err = copyDirectory(ctx, c.Image, dir)
-	}
-	if err != nil {
+	if err := copyDirectory(ctx, c.Image, dir); err != nil {
 		return fmt.Errorf("make Tart's VM %s: %w", name, errors.Join(err, os.RemoveAll(dir)))
 	}
 	size, _, err := checkDirectory(dir)

@@ -286,28 +286,6 @@ func TestDriver_Root(t *testing.T) {
 	}
 }
 
-// TestDriver_Clone has Tart take the VM from a registry.
-func TestDriver_Clone(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, standin.GuestStub).destroyed()
-	const reference = "ghcr.io/rockpool/root:trixie"
-	f.image(filepath.Join(f.home, "registry", reference), "pulled disk")
-	f.Config.Image.Disk = reference
-	f.start()
-	f.stop()
-	if !strings.HasPrefix(f.read(f.vm("disk.img")), "pulled disk") {
-		t.Error("another disk")
-	}
-
-	f.Config.Image.Disk = "ghcr.io/rockpool/root:none"
-	if _, err := f.Host.Start(t.Context(), f.Config, nil); err == nil || !strings.Contains(err.Error(), `"ghcr.io/rockpool/root:none" does not exist`) {
-		t.Errorf("a reference of nothing: %v", err)
-	}
-	if _, err := os.Stat(f.vm("")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("half a VM: %v", err)
-	}
-}
-
 // TestDriver_Faults: each is detected and named, and no half a VM is left.
 func TestDriver_Faults(t *testing.T) {
 	t.Parallel()

@@ -75,22 +75,22 @@ func lastLine(b []byte) string {
 // minVersion has SIGUSR2 for the power button.
 var minVersion = vm.Version{2, 12}
 
-// checkVersion refuses a Tart that is too old.
-func (p Program) checkVersion(ctx context.Context) error {
+// Version asks Tart for its version, and fails for one that is too old.
+func (p Program) Version(ctx context.Context) (vm.Version, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	out, err := p.run(ctx, "--version")
 	if err != nil {
-		return err
+		return vm.Version{}, err
 	}
 	v, found := vm.ParseVersion(string(out))
 	if !found {
-		return fmt.Errorf("the version of Tart is not understood: %q", strings.TrimSpace(string(out)))
+		return v, fmt.Errorf("the version of Tart is not understood: %q", strings.TrimSpace(string(out)))
 	}
 	if v.Less(minVersion) {
-		return fmt.Errorf("Tart is %s, and before %s it has no power button: update it with `brew upgrade tart`", v, minVersion)
+		return v, fmt.Errorf("Tart is %s, and before %s it has no power button: update it with `brew upgrade tart`", v, minVersion)
 	}
-	return nil
+	return v, nil
 }
 
 // running reports whether a VM runs, whoever started it.
@@ -104,12 +104,6 @@ func (p Program) running(ctx context.Context, name string) (bool, error) {
 		return false, fmt.Errorf("tart get %s: %w", name, err)
 	}
 	return state.State == "running", nil
-}
-
-// clone has Tart pull a VM from a registry.
-func (p Program) clone(ctx context.Context, reference, name string) error {
-	_, err := p.run(ctx, "clone", reference, name)
-	return err
 }
 
 // set gives a VM processors and memory, in MB of 1024 × 1024 bytes.

@@ -1,6 +1,6 @@
 // Package standin is a program that behaves as Tart does, for tests on hosts
-// that are no Macs: run, stop by signals, ip, list and get in JSON, set, clone,
-// delete and exec, with the VMs below TART_HOME and a control.sock for each that
+// that are no Macs: run, stop by signals, ip, list and get in JSON, set and
+// delete, with the VMs below TART_HOME and a control.sock for each that
 // runs. The source of what it imitates is Tart's, openai/tart at 16d186c.
 //
 // The guest is either a few lines of this package, which speak as a guest does,

@@ -60,7 +60,7 @@ func Main(args []string, env func(string) string, out, errs io.Writer) int {
 
 	verbs := map[string]func([]string) error{
 		"run": p.run, "stop": p.stop, "ip": p.ip, "get": p.get, "list": p.list,
-		"set": p.set, "clone": p.clone, "delete": p.remove, "exec": p.exec,
+		"set": p.set, "delete": p.remove, "exec": p.exec,
 	}
 	verb := verbs[args[0]]
 	if verb == nil {
@@ -205,43 +205,6 @@ func (p program) set(args []string) error {
 		return fmt.Errorf("VM's CPU count is less than %d", s.number("cpuCountMin"))
 	}
 	return s.write(dir)
-}
-
-// clone copies a local VM; what would come from a registry lies below
-// TART_HOME/registry. The copy gets a new MAC address when a VM has the same.
-func (p program) clone(args []string) error {
-	if len(args) != 2 {
-		return errors.New("Missing expected argument '<new-name>'")
-	}
-	from, to := p.dir(args[0]), p.dir(args[1])
-	if strings.Contains(args[0], "/") {
-		from = filepath.Join(p.home, "registry", filepath.FromSlash(args[0]))
-	}
-	if _, err := os.Stat(from); err != nil {
-		return fmt.Errorf("the specified VM %q does not exist", args[0])
-	}
-	if _, err := os.Stat(to); err == nil {
-		return fmt.Errorf("VM %q already exists", args[1])
-	}
-
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		return err
-	}
-	s, err := readSettings(to)
-	if err != nil {
-		return err
-	}
-	others, err := filepath.Glob(p.dir("*"))
-	if err != nil {
-		return err
-	}
-	for _, dir := range others {
-		if other, err := readSettings(dir); err == nil && dir != to && other["macAddress"] == s["macAddress"] {
-			s["macAddress"] = "7a:00:00:00:00:01"
-			return s.write(to)
-		}
-	}
-	return nil
 }
 
 func (p program) remove(args []string) error {
