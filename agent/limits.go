@@ -32,14 +32,14 @@ type Capacity struct {
 
 // Defaults are the limits of a workspace whose owner set none: 4 GiB of memory,
 // or all that workspaces have when that is less, and 20 GB of the disk, or a
-// quarter of it.
+// quarter of it when that is less, but no less than [MinDisk].
 func (c Capacity) Defaults() Limits {
 	d := Limits{Memory: DefaultMemory, Disk: DefaultDisk}
 	if c.Memory > 0 {
 		d.Memory = min(d.Memory, c.Memory)
 	}
 	if c.Disk > 0 {
-		d.Disk = min(d.Disk, c.Disk/4)
+		d.Disk = min(max(c.Disk/4, MinDisk), d.Disk, c.Disk)
 	}
 	return d
 }
@@ -104,6 +104,30 @@ type LimitState struct {
 	Set    Limits
 	Memory LimitRange
 	Disk   LimitRange
+
+	DiskUsed *int64 // bytes of the files; nil while there are none, and while that is not known
+}
+
+// DiskFill is how full the workspace's files are.
+func (s LimitState) DiskFill() DiskFill {
+	if s.DiskUsed == nil {
+		return DiskRoomy
+	}
+	return FillOf(*s.DiskUsed, s.Disk.Limit)
+}
+
+// DiskWarning says what the workspace's files want its owner to know, "" while
+// there is room.
+func (s LimitState) DiskWarning() string {
+	switch s.DiskFill() {
+	case DiskOver:
+		return fmt.Sprintf("Its files take %s, more than the %s that they may: nothing can be written until enough of them are deleted, or more is allowed.", Size(*s.DiskUsed), Size(s.Disk.Limit))
+	case DiskFull:
+		return fmt.Sprintf("Its files take all of the %s that they may: next to nothing can be written until some of them are deleted, or more is allowed.", Size(s.Disk.Limit))
+	case DiskTight:
+		return fmt.Sprintf("Its files take %d %% of the %s that they may: delete some of them, or allow more, before nothing can be written.", *s.DiskUsed*100/s.Disk.Limit, Size(s.Disk.Limit))
+	}
+	return ""
 }
 
 // State explains limits in a VM of this capacity.
@@ -152,10 +176,4 @@ type MemoryLimiter interface {
 	SetMemory(ctx context.Context, id string, limit int64) error
 	// SharedMemory is read without asking the runtime.
 	SharedMemory(ctx context.Context) (SharedMemory, error)
-}
-
-// Quotas are the part of [Storage] that limits concern.
-type Quotas interface {
-	SetQuota(ctx context.Context, id string, quota int64) error
-	Usage(ctx context.Context) (StorageUsage, error)
 }

@@ -48,7 +48,7 @@ type Container struct {
 	Slot  int    // number of the container's range of user and group ids, from 0, below [ContainerSlots]
 
 	Memory int64 // bytes that its processes may use together; 0 is [DefaultMemory]
-	Disk   int64 // bytes that its home and own layer may use together; 0 is no limit
+	Quota  int64 // of home and own layer together, bytes
 }
 
 // IDEConfig is what the IDE of a workspace is told before it starts serving.
@@ -77,16 +77,17 @@ type Clone struct {
 // is the user's). Their texts, and those of other Errors, are shown to the
 // user. Anything that is not an Error is logged and tried again.
 type Runtime interface {
-	// Create makes the container and its volume, stopped. A container that was
-	// made for other values of c is made anew; the volume stays. One that differs
-	// in its memory alone stays as it is: [MemoryLimiter] gives it another limit.
+	// Create makes the container and its files, stopped. A container that was made
+	// for other values of c is made anew; the files stay, and have c's quota. One
+	// that differs in its memory or its quota alone stays as it is:
+	// [MemoryLimiter] gives it another limit.
 	Create(ctx context.Context, c Container) error
 	// Start starts the container. It waits for a port that is still in use by
 	// the container's former life.
 	Start(ctx context.Context, id string) error
 	// Stop ends the container's processes, gently for at most grace.
 	Stop(ctx context.Context, id string, grace time.Duration) error
-	// Remove deletes the container and its volume. An unknown id is success.
+	// Remove deletes the container and its files. An unknown id is success.
 	Remove(ctx context.Context, id string) error
 	// Status never fails for an unknown id: that is [ContainerNotFound].
 	Status(ctx context.Context, id string) (ContainerStatus, error)
@@ -134,20 +135,19 @@ type Terminator interface {
 	Terminate(ctx context.Context, id string) error
 }
 
-// ContainerRef is a container or a volume that carries the label of a
-// workspace.
+// ContainerRef is a container, or files, of a workspace.
 type ContainerRef struct {
 	ID      string // of the workspace it is labelled with
 	Name    string // of the workspace
 	Slot    int    // whose ids its data belongs to; -1 when that is not known
 	Status  ContainerStatus
-	HasHome bool // its volume exists
+	HasHome bool // its files exist
 }
 
 // Inventory lists what a runtime holds, for reconciliation.
 type Inventory interface {
-	// List returns one entry for each workspace of which there is a container
-	// or a volume, in any order.
+	// List returns one entry for each workspace of which there is a container,
+	// or the home directory that an earlier release kept in a volume, in any order.
 	List(ctx context.Context) ([]ContainerRef, error)
 }
 

@@ -39,7 +39,12 @@ type Workspaces interface {
 	// SetLimits stores both limits and gives them to a workspace that runs. One
 	// that cannot have another limit of its memory while it runs gets it with its
 	// next start: until then [Usage] tells the old one.
+	// A quota below what the files take holds, too: nothing can be written then
+	// until some are deleted.
 	SetLimits(ctx context.Context, id string, l Limits) (LimitState, error)
+	// Disk tells who takes what of the disk that workspaces share. It may be a
+	// few seconds old, and older while the disk does not answer.
+	Disk(ctx context.Context) (DiskState, error)
 	// Logs copies what the workspace's processes wrote to w, as [Observer].
 	Logs(ctx context.Context, id string, tail int, follow bool, w io.Writer) error
 }

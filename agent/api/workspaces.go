@@ -170,6 +170,8 @@ type Limits struct {
 	DiskBytes   int64      `json:"diskBytes"`   // as set, 0 is the default
 	Memory      LimitRange `json:"memory"`
 	Disk        LimitRange `json:"disk"`
+	DiskUsed    *int64     `json:"diskUsed"` // bytes; null while there are no files, and while that is not known
+	DiskWarning Text       `json:"diskWarning"`
 }
 
 // LimitRange is an [agent.LimitRange].
@@ -182,14 +184,22 @@ type LimitRange struct {
 
 // FromLimits is l on the wire.
 func FromLimits(l agent.LimitState) Limits {
-	return Limits{MemoryBytes: l.Set.Memory, DiskBytes: l.Set.Disk, Memory: LimitRange(l.Memory), Disk: LimitRange(l.Disk)}
+	return Limits{
+		MemoryBytes: l.Set.Memory,
+		DiskBytes:   l.Set.Disk,
+		Memory:      LimitRange(l.Memory),
+		Disk:        LimitRange(l.Disk),
+		DiskUsed:    l.DiskUsed,
+		DiskWarning: Text(l.DiskWarning()),
+	}
 }
 
 // Domain are the limits that l stands for.
 func (l Limits) Domain() agent.LimitState {
 	return agent.LimitState{
-		Set:    agent.Limits{Memory: l.MemoryBytes, Disk: l.DiskBytes},
-		Memory: agent.LimitRange(l.Memory),
-		Disk:   agent.LimitRange(l.Disk),
+		Set:      agent.Limits{Memory: l.MemoryBytes, Disk: l.DiskBytes},
+		Memory:   agent.LimitRange(l.Memory),
+		Disk:     agent.LimitRange(l.Disk),
+		DiskUsed: l.DiskUsed,
 	}
 }

@@ -22,7 +22,7 @@ func (c *Client) Runtime() Runtime { return Runtime{c} }
 
 // Create implements [agent.Runtime].
 func (r Runtime) Create(ctx context.Context, c agent.Container) error {
-	body := api.NewContainer{Name: c.Name, Image: c.Image, Port: c.Port, Slot: c.Slot, MemoryBytes: c.Memory, DiskBytes: c.Disk}
+	body := api.NewContainer{Name: c.Name, Image: c.Image, Port: c.Port, Slot: c.Slot, MemoryBytes: c.Memory, DiskBytes: c.Quota}
 	return r.c.call(ctx, ask(api.CreateContainer, c.ID), body, nil)
 }
 

@@ -120,6 +120,13 @@ func (c *Client) SetLimits(ctx context.Context, id string, n agent.Limits) (agen
 	return l.Domain(), err
 }
 
+// Disk tells who takes what of the disk that workspaces share.
+func (c *Client) Disk(ctx context.Context) (agent.DiskState, error) {
+	var d api.Disk
+	err := c.call(ctx, ask(api.GetDisk), nil, &d)
+	return d.Domain(), err
+}
+
 // Logs copies what the workspace's processes wrote to w.
 func (c *Client) Logs(ctx context.Context, id string, tail int, follow bool, w io.Writer) error {
 	return c.copyLog(ctx, id, api.LogContainer, tail, follow, w)

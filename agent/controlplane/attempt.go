@@ -79,7 +79,7 @@ func (a *attempt) run(ctx context.Context) error {
 		}
 		a.working = true
 		if err := s.limited(ctx); err != nil {
-			return err
+			return a.c.whoseSpace(ctx, a.rec.ID, err)
 		}
 		a.working = false
 		before = &s
@@ -115,8 +115,13 @@ func (a *attempt) lookForHome(ctx context.Context) error {
 	}
 	refs, err := a.c.cfg.Inventory.List(ctx)
 	if err != nil {
-		return fmt.Errorf("look for the volume: %w", err)
+		return fmt.Errorf("look for the files: %w", err)
 	}
+	files, err := a.c.listFiles(ctx)
+	if err != nil {
+		return err
+	}
+	refs = withFiles(refs, files)
 	if slices.ContainsFunc(refs, func(ref agent.ContainerRef) bool { return ref.ID == a.rec.ID && ref.HasHome }) {
 		return nil
 	}

@@ -24,8 +24,8 @@ import (
 )
 
 // Config is what a control plane works with. Store, Runtime, Files, Inventory,
-// Observer, Memory, Terminator, Health, Review and Log must be set; for the others
-// zero is the default.
+// Observer, Memory, Storage, Terminator, Health, Review and Log must be set; for
+// the others zero is the default.
 type Config struct {
 	Store     agent.Store
 	Runtime   agent.Runtime
@@ -33,6 +33,7 @@ type Config struct {
 	Inventory agent.Inventory
 	Observer  agent.Observer
 	Memory    agent.MemoryLimiter
+	Storage   agent.Storage
 
 	Terminator agent.Terminator
 
@@ -40,8 +41,6 @@ type Config struct {
 	Previews agent.Previews
 	Review   agent.PreferenceReview
 	Log      *slog.Logger
-
-	Quotas agent.Quotas // of the disk; nil where nothing limits what workspaces take of it
 
 	Now    func() time.Time // the wall clock; timers do not follow it
 	Random io.Reader        // of ids and of the jitter; crypto/rand.Reader
@@ -95,7 +94,7 @@ type ControlPlane struct {
 	tokens  secrets
 	locks   idLocks  // held by whoever changes a workspace's container
 	view    observed // what reconciliation saw
-	disk    diskSize
+	disk    diskView
 	memory  memoryWatch
 	recheck chan struct{} // a container has ended that nobody asked to
 	watches sync.WaitGroup

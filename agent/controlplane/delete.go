@@ -18,5 +18,6 @@ func (a *attempt) deleteSteps() []jobStep {
 // then on.
 func (a *attempt) arriveGone(ch *change) error {
 	a.c.tokens.forget(a.rec.ID)
+	ch.then = append(ch.then, a.c.disk.changed)
 	return ch.remove(a.rec.ID)
 }

@@ -440,7 +440,7 @@ func TestReconcile(t *testing.T) {
 			t.Errorf("orphans: %+v", s.Orphans)
 		}
 		time.Sleep(time.Hour)
-		if n := strings.Count(p.log.String(), "belongs to no workspace"); n != 1 {
+		if n := strings.Count(p.log.String(), "belong to no workspace"); n != 1 {
 			t.Errorf("the orphan was logged %d times", n)
 		}
 		if status, _ := p.rt.Status(ctx, stranger.ID); status != agent.ContainerStopped {

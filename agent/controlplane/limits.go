@@ -2,26 +2,13 @@ package controlplane
 
 import (
 	"context"
-	"sync"
-	"time"
 
 	"github.com/rockpool/rootvm/agent"
 )
 
-// capacityAge is how long the size of the disk is taken as known: it changes
-// with a boot.
-const capacityAge = time.Minute
-
 // memoryQuantum is what limits of the memory are whole multiples of, in bytes:
 // the kernel takes pages, whose size differs.
 const memoryQuantum = 1 << 20
-
-// diskSize is the size of the disk for workspaces, as it was looked up last.
-type diskSize struct {
-	mu    sync.Mutex
-	bytes int64
-	at    time.Time
-}
 
 // capacity is what all workspaces have together. What cannot be read now is 0,
 // not known, and limits nothing.
@@ -30,27 +17,11 @@ func (c *ControlPlane) capacity(ctx context.Context) agent.Capacity {
 	if err != nil {
 		c.cfg.Log.Warn("the memory for workspaces is not known", "err", err)
 	}
-	return agent.Capacity{Memory: shared.Limit, Disk: c.diskSize(ctx)}
-}
-
-func (c *ControlPlane) diskSize(ctx context.Context) int64 {
-	if c.cfg.Quotas == nil {
-		return 0
-	}
-	c.disk.mu.Lock()
-	defer c.disk.mu.Unlock()
-	now := c.now()
-	if !c.disk.at.IsZero() && now.Sub(c.disk.at).Abs() < capacityAge {
-		return c.disk.bytes
-	}
-
-	u, err := c.cfg.Quotas.Usage(ctx)
+	usage, _, err := c.lookAtDisk(ctx)
 	if err != nil {
-		c.cfg.Log.Warn("the size of the disk for workspaces is not known", "err", err)
-		return c.disk.bytes
+		usage = agent.StorageUsage{}
 	}
-	c.disk.bytes, c.disk.at = u.Size, now
-	return u.Size
+	return agent.Capacity{Memory: shared.Limit, Disk: usage.Size}
 }
 
 // Limits implements [agent.Workspaces].
@@ -59,7 +30,16 @@ func (c *ControlPlane) Limits(ctx context.Context, id string) (agent.LimitState,
 	if err != nil {
 		return agent.LimitState{}, err
 	}
-	return c.capacity(ctx).State(rec.Limits), nil
+	return c.limitState(ctx, c.capacity(ctx), rec.ID, rec.Limits), nil
+}
+
+// limitState explains limits of a workspace, with what its files take.
+func (c *ControlPlane) limitState(ctx context.Context, capacity agent.Capacity, id string, l agent.Limits) agent.LimitState {
+	state := capacity.State(l)
+	if f, ok := c.filesOf(ctx, id); ok {
+		state.DiskUsed = &f.Used
+	}
+	return state
 }
 
 // SetLimits implements [agent.Workspaces]. What was stored before the runtime
@@ -68,9 +48,6 @@ func (c *ControlPlane) SetLimits(ctx context.Context, id string, l agent.Limits)
 	capacity := c.capacity(ctx)
 	if err := capacity.Validate(l); err != nil {
 		return agent.LimitState{}, err
-	}
-	if l.Disk != 0 && c.cfg.Quotas == nil {
-		return agent.LimitState{}, agent.Errorf(agent.CodeValidation, "Nothing limits what workspaces take of this VM's disk: leave diskBytes at 0")
 	}
 	l.Memory -= l.Memory % memoryQuantum
 
@@ -87,17 +64,25 @@ func (c *ControlPlane) SetLimits(ctx context.Context, id string, l agent.Limits)
 		return agent.LimitState{}, err
 	}
 
-	state := capacity.State(l)
+	limits := capacity.Of(l)
 	if was.Memory != l.Memory {
-		if err := c.cfg.Memory.SetMemory(ctx, id, state.Memory.Limit); err != nil { // the page tells what holds
+		if err := c.cfg.Memory.SetMemory(ctx, id, limits.Memory); err != nil { // the page tells what holds
 			c.cfg.Log.Info("the memory of a workspace changes with its next start", "workspace", id, "err", err)
 		}
 	}
-	if was.Disk != l.Disk && c.cfg.Quotas != nil {
-		err := c.cfg.Quotas.SetQuota(ctx, id, state.Disk.Limit)
-		if err != nil && agent.ErrorCode(err) != agent.CodeNotFound { // it has no files yet
-			return agent.LimitState{}, err
-		}
+	if err := c.setQuota(ctx, id, limits.Disk); err != nil {
+		return agent.LimitState{}, err
 	}
-	return state, nil
+	return c.limitState(ctx, capacity, id, l), nil
+}
+
+// setQuota gives the files of a workspace another quota, also one that they are
+// above. Without files there is none yet.
+func (c *ControlPlane) setQuota(ctx context.Context, id string, quota int64) error {
+	defer c.disk.changed()
+	err := c.cfg.Storage.SetQuota(ctx, id, quota)
+	if agent.ErrorCode(err) == agent.CodeNotFound {
+		return nil
+	}
+	return err
 }

@@ -1,46 +1,12 @@
 package controlplane_test
 
 import (
-	"context"
 	"errors"
-	"sync"
 	"testing"
 
 	"github.com/rockpool/rootvm/agent"
-	"github.com/rockpool/rootvm/agent/controlplane"
 	"github.com/rockpool/rootvm/agent/stub"
 )
-
-// disk is a file system of a fixed size that remembers quotas.
-type disk struct {
-	mu     sync.Mutex
-	size   int64
-	quotas map[string]int64
-	looks  int
-	fault  error
-}
-
-func (d *disk) SetQuota(_ context.Context, id string, quota int64) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.fault == nil {
-		d.quotas[id] = quota
-	}
-	return d.fault
-}
-
-func (d *disk) Usage(context.Context) (agent.StorageUsage, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.looks++
-	return agent.StorageUsage{Size: d.size}, nil
-}
-
-func (d *disk) quota(id string) int64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.quotas[id]
-}
 
 // memoryLimit is what the container of a running workspace may use.
 func (p *plane) memoryLimit(id string) int64 {
@@ -56,9 +22,7 @@ func (p *plane) memoryLimit(id string) int64 {
 // the agent.
 func TestSetLimits(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		d := &disk{size: 40e9, quotas: map[string]int64{}}
-		quotas := func(c *controlplane.Config) { c.Quotas = d }
-		p := w.live(t, quotas)
+		p := w.live(t)
 		ws := p.created("one")
 		if got := p.memoryLimit(ws.ID); got != agent.DefaultMemory {
 			t.Fatalf("by default it may use %d bytes", got)
@@ -76,7 +40,7 @@ func TestSetLimits(t *testing.T) {
 		if got := p.memoryLimit(ws.ID); got != set.Memory {
 			t.Errorf("a running workspace may use %d bytes of memory", got)
 		}
-		if got := d.quota(ws.ID); got != set.Disk {
+		if got := p.quota(ws.ID); got != set.Disk {
 			t.Errorf("its quota is %d", got)
 		}
 
@@ -89,12 +53,12 @@ func TestSetLimits(t *testing.T) {
 		}
 
 		p.end()
-		p = w.live(t, quotas)
+		p = w.live(t)
 		if got, err := p.Workspace(t.Context(), ws.ID); err != nil || got.Limits != set {
 			t.Errorf("after a restart of the agent: %+v, %v", got.Limits, err)
 		}
-		if _, err := p.SetLimits(t.Context(), ws.ID, agent.Limits{}); err != nil || d.quota(ws.ID) != 10e9 || p.memoryLimit(ws.ID) != agent.DefaultMemory {
-			t.Errorf("back to the defaults: %v, quota %d, memory %d", err, d.quota(ws.ID), p.memoryLimit(ws.ID))
+		if _, err := p.SetLimits(t.Context(), ws.ID, agent.Limits{}); err != nil || p.quota(ws.ID) != 10e9 || p.memoryLimit(ws.ID) != agent.DefaultMemory {
+			t.Errorf("back to the defaults: %v, quota %d, memory %d", err, p.quota(ws.ID), p.memoryLimit(ws.ID))
 		}
 	})
 }
@@ -116,27 +80,6 @@ func TestSetLimits_later(t *testing.T) {
 		p.restart(ws.ID)
 		if got := p.memoryLimit(ws.ID); got != 1<<30 {
 			t.Errorf("after its next start it may use %d bytes", got)
-		}
-	})
-}
-
-// TestSetLimits_disk: a workspace without files has no quota yet; any other
-// fault of the disk is told.
-func TestSetLimits_disk(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		d := &disk{size: 40e9, quotas: map[string]int64{}}
-		p := w.live(t, func(c *controlplane.Config) { c.Quotas = d })
-		ws := p.created("one")
-		d.fault = agent.Errorf(agent.CodeNotFound, "no files")
-		if _, err := p.SetLimits(t.Context(), ws.ID, agent.Limits{Disk: 2e9}); err != nil {
-			t.Errorf("without files: %v", err)
-		}
-		d.fault = agent.Errorf(agent.CodeUnavailable, "The disk for workspaces is not mounted.")
-		if _, err := p.SetLimits(t.Context(), ws.ID, agent.Limits{Disk: 3e9}); agent.ErrorCode(err) != agent.CodeUnavailable {
-			t.Errorf("without a disk: %v", err)
-		}
-		if d.looks != 1 {
-			t.Errorf("the disk was looked at %d times within a minute", d.looks)
 		}
 	})
 }

@@ -20,7 +20,7 @@ func (a *attempt) provisionSteps() []jobStep {
 	steps := []jobStep{
 		{name: agent.StepContainer, title: "Preparing the container", limit: 15 * time.Minute, do: func(ctx context.Context) error {
 			limits := a.limits(ctx)
-			return rt.Create(ctx, agent.Container{ID: id, Name: a.rec.Name, Image: a.rec.Image, Port: a.rec.Port, Slot: a.rec.Slot, Memory: limits.Memory, Disk: limits.Disk})
+			return rt.Create(ctx, agent.Container{ID: id, Name: a.rec.Name, Image: a.rec.Image, Port: a.rec.Port, Slot: a.rec.Slot, Memory: limits.Memory, Quota: limits.Disk})
 		}},
 		{name: agent.StepStart, title: "Starting the container", limit: 5 * time.Minute, do: func(ctx context.Context) error {
 			if err := rt.Start(ctx, id); err != nil {
@@ -61,11 +61,13 @@ func (a *attempt) limits(ctx context.Context) agent.Limits {
 	return a.c.capacity(ctx).Of(a.rec.Limits)
 }
 
-// configure tells the IDE what it serves. A file of the user's in the way is
-// noted: the IDE works without, and it is where the user can mend that.
+// configure tells the IDE what it serves. A file of the user's in the way, and
+// files that take all that they may, are noted: the IDE works without, or with
+// the configuration that it had, and it is where the user can mend that.
 func (a *attempt) configure(ctx context.Context, ide agent.IDEConfig) error {
 	err := a.c.cfg.Runtime.Configure(ctx, a.rec.ID, ide)
-	if agent.ErrorCode(err) == agent.CodeUnusableFile {
+	switch agent.ErrorCode(err) {
+	case agent.CodeUnusableFile, agent.CodeNoSpace:
 		a.log.Warn("the IDE is not configured", "err", err)
 		return a.c.noteFault(ctx, a.rec.ID, agent.IDEConfiguration, err)
 	}

@@ -53,7 +53,7 @@ type State struct {
 	Jobs         map[agent.JobState]int
 	ReconciledAt time.Time            // zero before the first time
 	RuntimeError string               // why the runtime does not answer, "" when it does
-	Orphans      []agent.ContainerRef // containers and volumes without a workspace: never touched
+	Orphans      []agent.ContainerRef // containers and files without a workspace: never touched
 }
 
 // State reads it.
@@ -101,7 +101,7 @@ func (c *ControlPlane) reconcileLoop(ctx context.Context) {
 	}
 }
 
-// Reconcile compares rows, containers, volumes and jobs, and stores the jobs
+// Reconcile compares rows, containers, files and jobs, and stores the jobs
 // that bring them into agreement. It does none of the work itself: the jobs
 // of a workspace are one after the other.
 func (c *ControlPlane) Reconcile(ctx context.Context) error {
@@ -117,6 +117,7 @@ func (c *ControlPlane) Reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	refs = withFiles(refs, c.filesOrOrphans(ctx))
 
 	found := map[string]agent.ContainerStatus{}
 	for _, ref := range refs {
@@ -159,6 +160,24 @@ func (c *ControlPlane) listContainers(ctx context.Context) ([]agent.ContainerRef
 		err = c.runner.hurry(ctx)
 	}
 	return refs, err
+}
+
+// filesOrOrphans lists the files on the disk. While that does not answer they
+// are those that belonged to no workspace before: their slots stay taken.
+func (c *ControlPlane) filesOrOrphans(ctx context.Context) []agent.ContainerRef {
+	files, err := c.listFiles(ctx)
+	if err == nil {
+		return files
+	}
+	c.cfg.Log.Warn("files without a workspace are those that were known before", "err", err)
+	c.view.mu.Lock()
+	defer c.view.mu.Unlock()
+	for _, ref := range c.view.orphans {
+		if ref.HasHome {
+			files = append(files, agent.ContainerRef{ID: ref.ID, Slot: ref.Slot, Status: agent.ContainerNotFound, HasHome: true})
+		}
+	}
+	return files
 }
 
 // watch waits for the end of a running workspace's container, and has
@@ -339,7 +358,7 @@ func (c *ControlPlane) reportOrphans(orphans []agent.ContainerRef) {
 	for _, o := range orphans {
 		known := slices.ContainsFunc(c.view.orphans, func(k agent.ContainerRef) bool { return k.ID == o.ID })
 		if !known {
-			c.cfg.Log.Warn("a container or volume belongs to no workspace; it is left alone", "workspace", o.ID, "name", o.Name, "status", o.Status)
+			c.cfg.Log.Warn("a container or files belong to no workspace; they are left alone", "workspace", o.ID, "name", o.Name, "status", o.Status)
 		}
 	}
 	c.view.orphans = orphans

@@ -81,6 +81,8 @@ func (d *Dashboard) Handler() http.Handler {
 	handle("POST /app/workspaces/{id}/preferences", d.saveFromDetail)
 	handle("GET /app/workspaces/{id}/preferences/{name}", d.difference)
 	handle("POST /app/workspaces/{id}/preferences/{name}", d.resolve)
+	handle("GET /app/disk", d.disk)
+	handle("GET /app/disk/live", d.diskLive)
 	handle("GET /app/settings", d.settings)
 	handle("GET /app/settings/live", d.settingsLive)
 	handle("POST /app/settings", d.saveFromSettings)

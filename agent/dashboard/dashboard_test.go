@@ -107,7 +107,7 @@ func busy() *plane {
 		{Port: 5432, Addresses: []string{"127.0.0.1"}},
 	}
 	p.usage = &agent.Usage{CPU: .5, Memory: 300 << 20, MemoryLimit: 4 << 30, Pids: 7}
-	p.saved[agent.PreferenceGit] = agent.Preference{Name: agent.PreferenceGit, UpdatedAt: start}
+	p.saved[agent.PreferenceGit] = agent.Preference{Name: agent.PreferenceGit, UpdatedAt: start.Add(time.Minute)}
 	return p
 }
 
@@ -132,6 +132,7 @@ func TestPages_golden(t *testing.T) {
 		"difference": {differing(), "/app/workspaces/" + id(3) + "/preferences/GitConfig"},
 		"noted":      {differing(), "/app/settings"},
 		"stored":     {differing(), "/app/settings/GitConfig"},
+		"disk":       {shared(), "/app/disk"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := get(t, tt.p, tt.target)
@@ -324,6 +325,85 @@ func TestDetail_Limits(t *testing.T) {
 	}
 }
 
+// roomy is a disk with room.
+func roomy() agent.DiskState {
+	return agent.DiskState{Size: 64 << 30, Free: 40 << 30, Rest: 1 << 30, At: start.Add(time.Minute)}
+}
+
+// shared is a disk on which there is something of everything.
+func shared() *plane {
+	p := busy()
+	p.disk = roomy()
+	p.disk.Orphans = []agent.DiskShare{{ID: id(77), Used: 2 << 30}}
+	p.disk.Images = []agent.ImageUsage{{Digest: "sha256:abc", Size: 3 << 29}}
+	p.used = map[string]int64{id(3): 13 << 30, id(2): 17 << 30}
+	return p
+}
+
+// TestDetail_Disk: what the files take is shown with a bar; from 80 % on there is
+// a warning, and another when nothing can be written any more.
+func TestDetail_Disk(t *testing.T) {
+	p := busy()
+	at := "/app/workspaces/" + id(3)
+	get(t, p, at).want(t, 200, "<dd>16.0 GiB <span class=\"sub\">by default</span></dd></div>") // not known: no bar
+
+	p.used = map[string]int64{id(3): 4 << 30}
+	a := get(t, p, at)
+	a.want(t, 200, "<dd>4.0 GiB of 16.0 GiB <span", `<meter min="0" max="17179869184" low="13743895344" high="17008070409" optimum="0" value="4294967296" aria-label="Disk">4.0 GiB of 16.0 GiB</meter>`, "<code>df</code> tells")
+	if strings.Contains(a.body, `id="disk-warning"`) {
+		t.Error("a warning with room left")
+	}
+	for used, want := range map[int64][2]string{
+		13 << 30:           {"alert mild", "Its files take 81 % of the 16.0 GiB that they may"},
+		16 << 30:           {"alert", "Its files take all of the 16.0 GiB that they may"},
+		(16 << 30) + 1<<29: {"alert", "Its files take 16.5 GiB, more than the 16.0 GiB that they may: nothing can be written"},
+	} {
+		p.used[id(3)] = used
+		get(t, p, at).want(t, 200, `<p class="`+want[0]+`" id="disk-warning">`+want[1], `<a href="#limits-title">Limits</a>`)
+	}
+
+	// Lowered below what is used: taken, and told.
+	p.used[id(3)] = 4 << 30
+	post(t, p, at+"/limits", "memory", "", "disk", "2").wantRedirect(t, at)
+	get(t, p, at).want(t, 200, "Its files take 4.0 GiB, more than the 2.0 GiB that they may")
+}
+
+// TestList_Disk: the list warns of workspaces that are almost full, and of a disk
+// that is; a disk that does not answer keeps nobody from it.
+func TestList_Disk(t *testing.T) {
+	p := busy()
+	if body := get(t, p, "/app/workspaces").body; strings.Contains(body, "warned") || !strings.Contains(body, id(3)) {
+		t.Error("a warning of a disk that is not known")
+	}
+	p.disk = roomy()
+	p.used = map[string]int64{id(3): 13 << 30, id(2): 16 << 30, id(1): 1 << 30}
+	a := get(t, p, "/app/workspaces")
+	a.want(t, 200, `<span class="warned">81 % of its disk used</span>`, `<span class="warned">Its disk is full</span>`)
+	if n := strings.Count(a.body, "warned"); n != 2 || strings.Contains(a.body, `id="disk-used"`) {
+		t.Errorf("%d warnings: %s", n, a.body)
+	}
+	p.disk.Free = 12 << 30
+	get(t, p, "/app/workspaces").want(t, 200, `id="disk-used">81 % of the disk is used. <a href="/app/disk">`)
+}
+
+// TestDisk: the page says who takes what, with names escaped and a way to each
+// limit, and what is nobody's.
+func TestDisk(t *testing.T) {
+	p := busy()
+	get(t, p, "/app/disk").want(t, 503, "The disk for workspaces does not answer yet.")
+	p = shared()
+	a := get(t, p, "/app/disk")
+	a.want(t, 200, `<a href="/app/disk" aria-current="page">Disk</a>`, `data-live="/app/disk/live"`, "24.0 GiB of 64.0 GiB",
+		`id="disk-workspaces">32.0 GiB <span`, `id="disk-images">1.5 GiB`, `id="disk-rest">1.0 GiB`, `id="disk-free">40.0 GiB`,
+		`href="/app/workspaces/`+id(3)+`#limits-title"`, `<span class="warned">81 %</span>`, `<span class="warned">full</span>`,
+		"Files without a workspace", id(77), "sha256:abc", "<noscript>")
+	if strings.Contains(a.body, `id="disk-full"`) || strings.Contains(a.body, "does not answer") {
+		t.Error("a warning with room left")
+	}
+	p.disk.Free, p.disk.At = 0, start.Add(-time.Hour)
+	get(t, p, "/app/disk").want(t, 200, `id="disk-full">The disk is full: no workspace can write anything.`, "The disk does not answer: this was true", "1 hour ago")
+}
+
 // TestDetail_Offers: the page of every state has a button for all that the
 // state allows, and for nothing else; without a script the form behind each is
 // there.
@@ -453,7 +533,7 @@ func TestEscaping(t *testing.T) {
 	w.Name, w.Description, w.RepositoryID, w.Image = evil, evil, evil, evil
 	w.Status = agent.StatusError
 	w.ErrorMessage = evil
-	p.steps[w.ID] = []agent.Step{{Name: "own", Title: evil, Message: evil, State: agent.StepFailed, StartedAt: start, EndedAt: start}}
+	p.steps[w.ID] = []agent.Step{{Name: "own", Title: evil, Message: evil, State: agent.StepFailed, StartedAt: start, EndedAt: start.Add(time.Minute)}}
 	running := busy()
 	running.workspaces[0].Name = evil
 	running.ports[id(3)][0].Label = evil
@@ -580,7 +660,7 @@ func TestLive_detail(t *testing.T) {
 		t.Errorf("first: %q", first)
 	}
 	p.mu.Lock()
-	p.steps[id(1)] = []agent.Step{{Name: agent.StepContainer, State: agent.StepRunning, StartedAt: start}}
+	p.steps[id(1)] = []agent.Step{{Name: agent.StepContainer, State: agent.StepRunning, StartedAt: start.Add(time.Minute)}}
 	p.mu.Unlock()
 	p.tell(agent.Event{Kind: agent.EventStep, WorkspaceID: id(1)})
 	step := e.regions()

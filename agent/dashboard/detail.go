@@ -73,7 +73,7 @@ type listener struct {
 }
 
 // detailRegions are the parts of the page that change by themselves.
-var detailRegions = []string{"status", "message", "actions", "steps", "usage", "ports", "listening", "port-form", "log", "preferences", "notes", "save-all", "limits"}
+var detailRegions = []string{"status", "message", "actions", "steps", "usage", "ports", "listening", "port-form", "log", "preferences", "notes", "save-all", "limits", "disk-warning"}
 
 // read fills the view of one workspace with what is true now.
 func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) error {

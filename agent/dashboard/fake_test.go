@@ -33,6 +33,8 @@ type plane struct {
 	logs       string
 	fault      error // of everything that reads
 	usage      *agent.Usage
+	used       map[string]int64 // bytes of the disk, by workspace
+	disk       agent.DiskState  // but for the workspaces
 	watchers   []chan agent.Event
 	notes      []agent.PreferenceCopy
 	choices    []agent.PreferenceChoice
@@ -175,7 +177,24 @@ var capacity = agent.Capacity{Memory: 6 << 30, Disk: 64 << 30}
 
 func (p *plane) Limits(ctx context.Context, id string) (agent.LimitState, error) {
 	w, err := p.Workspace(ctx, id)
-	return capacity.State(w.Limits), err
+	state := capacity.State(w.Limits)
+	if used, known := p.used[id]; known {
+		state.DiskUsed = &used
+	}
+	return state, err
+}
+
+func (p *plane) Disk(context.Context) (agent.DiskState, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := p.disk
+	if d.Size == 0 {
+		return d, agent.Errorf(agent.CodeUnavailable, "The disk for workspaces does not answer yet.")
+	}
+	for _, w := range p.workspaces {
+		d.Workspaces = append(d.Workspaces, agent.DiskShare{ID: w.ID, Name: w.Name, Used: p.used[w.ID], Limit: capacity.Of(w.Limits).Disk})
+	}
+	return d, nil
 }
 
 func (p *plane) SetLimits(ctx context.Context, id string, l agent.Limits) (agent.LimitState, error) {

@@ -13,8 +13,11 @@ import (
 // limitsView is what a workspace may use, and the form that changes it.
 type limitsView struct {
 	State   agent.LimitState
-	Disk    bool // the disk is limited in this VM
 	Pending bool // another limit of the memory holds until the next start
+
+	Disk    *diskMeter // nil while there are no files, and while that is not known
+	Warning string     // of the disk, "" while there is room
+	Full    bool       // nothing, or next to nothing, can be written
 
 	// What the fields of the form have: "" is the default.
 	Memory   string
@@ -28,7 +31,11 @@ func (d *Dashboard) readLimits(ctx context.Context, v *detailView) error {
 	if err != nil {
 		return err
 	}
-	v.Limits.State, v.Limits.Disk = state, state.Disk.Max > 0
+	v.Limits.State, v.Limits.Warning, v.Limits.Full = state, state.DiskWarning(), state.DiskFill() >= agent.DiskFull
+	if state.DiskUsed != nil {
+		m := meterOf("Disk", *state.DiskUsed, state.Disk.Limit)
+		v.Limits.Disk = &m
+	}
 	if v.Faults["memoryBytes"] == "" && v.Faults["diskBytes"] == "" {
 		v.Limits.Memory, v.Limits.DiskText = fieldOf(state.Set.Memory), fieldOf(state.Set.Disk)
 	}

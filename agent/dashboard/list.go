@@ -13,12 +13,16 @@ type listView struct {
 	Rows  []row
 	Older string // address of the next page, "" on the last
 	First bool   // the newest are on this page
+
+	DiskUsed string // of the whole disk, "" while there is room
 }
 
 type row struct {
 	agent.Workspace
 	IDE string // address, "" while there is none
 	Ago string
+
+	Disk string // what there is to say of its part of the disk, "" while it has room
 }
 
 // listPage reads one page of the list.
@@ -52,6 +56,7 @@ func (d *Dashboard) listPage(ctx context.Context, r *http.Request) (listView, er
 		v.Busy = v.Busy || moving(w.Status)
 	}
 
+	d.readDisk(ctx, &v)
 	v.Regions, err = regions(v, "list")
 	return v, err
 }

@@ -18,7 +18,7 @@ var templateFiles embed.FS
 
 // pages are the templates of whole pages by file name; each has layout.html
 // and the regions beside it.
-var pages = parsePages("list.html", "new.html", "repo.html", "configure.html", "detail.html", "settings.html", "stored.html", "difference.html", "failure.html")
+var pages = parsePages("list.html", "new.html", "repo.html", "configure.html", "detail.html", "disk.html", "settings.html", "stored.html", "difference.html", "failure.html")
 
 // regionTemplates render one region each.
 var regionTemplates = template.Must(template.New("").Funcs(functions).ParseFS(templateFiles, "templates/regions.html"))
@@ -36,6 +36,7 @@ var functions = template.FuncMap{
 	"ago":        ago,
 	"gib":        gibibytes,
 	"percent":    func(f float64) string { return fmt.Sprintf("%.0f %%", 100*f) },
+	"share":      share,
 	"decimal":    func(f float64) string { return fmt.Sprintf("%.2f", f) },
 }
 

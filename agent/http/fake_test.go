@@ -181,7 +181,18 @@ func (f *fake) Steps(ctx context.Context, key string) ([]agent.Step, error) {
 
 func (f *fake) Limits(ctx context.Context, key string) (agent.LimitState, error) {
 	w, err := f.Workspace(ctx, key)
-	return capacity.State(w.Limits), err
+	state, used := capacity.State(w.Limits), int64(15<<30)
+	state.DiskUsed = &used
+	return state, err
+}
+
+func (f *fake) Disk(context.Context) (agent.DiskState, error) {
+	return agent.DiskState{
+		Size: 64 << 30, Free: 40 << 30, Rest: 1 << 30, At: born,
+		Workspaces: []agent.DiskShare{{ID: id(1), Name: "ws-1", Used: 15 << 30, Limit: 16 << 30}},
+		Orphans:    []agent.DiskShare{{ID: id(9), Used: 7 << 30, Limit: 16 << 30}},
+		Images:     []agent.ImageUsage{{Digest: "sha256:" + strings.Repeat("a", 64), Size: 1 << 30}},
+	}, f.fail
 }
 
 func (f *fake) SetLimits(ctx context.Context, key string, l agent.Limits) (agent.LimitState, error) {

@@ -41,12 +41,12 @@ func (s *Server) createContainer(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	body := decode[api.NewContainer](f)
-	c := agent.Container{ID: id, Name: body.Name, Image: cmp.Or(body.Image, agent.DefaultImage), Port: body.Port, Slot: body.Slot, Memory: body.MemoryBytes, Disk: body.DiskBytes}
+	c := agent.Container{ID: id, Name: body.Name, Image: cmp.Or(body.Image, agent.DefaultImage), Port: body.Port, Slot: body.Slot, Memory: body.MemoryBytes, Quota: body.DiskBytes}
 	check(f, "name", workspacePattern.MatchString(c.Name), "must be 3 to 63 characters of a-z, 0-9 and dashes")
 	check(f, "port", c.Port >= 1024 && c.Port <= 65535, "must be a number from 1024 to 65535")
 	check(f, "slot", agent.ValidSlot(c.Slot), fmt.Sprintf("must be a number from 0 to %d", agent.ContainerSlots-1))
 	check(f, "memoryBytes", c.Memory == 0 || c.Memory >= agent.MinMemory, fmt.Sprintf("must be 0 or at least %d", int64(agent.MinMemory)))
-	check(f, "diskBytes", c.Disk >= 0, "must not be negative")
+	check(f, "diskBytes", c.Quota >= 0, "must not be negative")
 	if err := f.err(); err != nil {
 		return err
 	}

@@ -319,8 +319,8 @@ func TestClient_Runtime(t *testing.T) {
 	var r agent.Runtime = c.Runtime()
 	ctx, one := t.Context(), id(1)
 	for want, err := range map[string]func() error{
-		"create {ID:" + one + " Name:abc Image:x Port:20001 Slot:3 Memory:1073741824 Disk:5}": func() error {
-			return r.Create(ctx, agent.Container{ID: one, Name: "abc", Image: "x", Port: 20001, Slot: 3, Memory: 1 << 30, Disk: 5})
+		"create {ID:" + one + " Name:abc Image:x Port:20001 Slot:3 Memory:1073741824 Quota:5}": func() error {
+			return r.Create(ctx, agent.Container{ID: one, Name: "abc", Image: "x", Port: 20001, Slot: 3, Memory: 1 << 30, Quota: 5})
 		},
 		"start " + one:                            func() error { return r.Start(ctx, one) },
 		"stop " + one + " 1.5s":                   func() error { return r.Stop(ctx, one, 1500*time.Millisecond) },

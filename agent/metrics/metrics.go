@@ -23,8 +23,10 @@ const sourceLimit = 2 * time.Second
 type Counts struct {
 	Workspaces map[agent.Status]int
 	Jobs       map[Job]int
-	Orphans    int  // containers and volumes without a workspace
+	Orphans    int  // containers and files without a workspace
 	RuntimeUp  bool // the runtime answered when it was asked last
+
+	Disk *agent.DiskState // nil while it is not known
 }
 
 // Job is a group of jobs.
@@ -155,7 +157,12 @@ func (m *Metrics) count(begun map[string]begunJob, e agent.Event) {
 var (
 	workspacesDesc = prometheus.NewDesc("rockpool_workspaces", "Workspaces by status.", []string{"status"}, nil)
 	jobsDesc       = prometheus.NewDesc("rockpool_jobs", "Jobs by kind and state.", []string{"kind", "state"}, nil)
-	orphansDesc    = prometheus.NewDesc("rockpool_orphans", "Containers and volumes without a workspace.", nil, nil)
+	orphansDesc    = prometheus.NewDesc("rockpool_orphans", "Containers and files without a workspace.", nil, nil)
+	diskSizeDesc   = prometheus.NewDesc("rockpool_disk_size_bytes", "Size of the disk that workspaces share.", nil, nil)
+	diskFreeDesc   = prometheus.NewDesc("rockpool_disk_free_bytes", "What nothing takes of it.", nil, nil)
+	diskUsedDesc   = prometheus.NewDesc("rockpool_disk_used_bytes", "What takes it: files of workspaces, of those that are gone, images, the rest.", []string{"what"}, nil)
+	filesDesc      = prometheus.NewDesc("rockpool_workspace_disk_used_bytes", "What the files of a workspace take.", []string{"workspace"}, nil)
+	quotasDesc     = prometheus.NewDesc("rockpool_workspace_disk_limit_bytes", "What they may take.", []string{"workspace"}, nil)
 	runtimeDesc    = prometheus.NewDesc("rockpool_runtime_up", "1 while the container runtime answers, else 0.", nil, nil)
 )
 
@@ -164,7 +171,7 @@ type stored struct{ source Source }
 
 // Describe implements [prometheus.Collector].
 func (s stored) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{workspacesDesc, jobsDesc, orphansDesc, runtimeDesc} {
+	for _, d := range []*prometheus.Desc{workspacesDesc, jobsDesc, orphansDesc, runtimeDesc, diskSizeDesc, diskFreeDesc, diskUsedDesc, filesDesc, quotasDesc} {
 		ch <- d
 	}
 }
@@ -181,6 +188,9 @@ func (s stored) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge := func(desc *prometheus.Desc, n int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), labels...)
+	}
+	if counts.Disk != nil {
+		collectDisk(ch, *counts.Disk)
 	}
 
 	for _, status := range []agent.Status{agent.StatusCreating, agent.StatusRunning, agent.StatusStopping, agent.StatusStopped, agent.StatusError} {
@@ -199,4 +209,28 @@ func (s stored) Collect(ch chan<- prometheus.Metric) {
 		up = 1
 	}
 	gauge(runtimeDesc, up)
+}
+
+// collectDisk tells who takes what of the disk. A workspace is a label: there are
+// no more than the control plane allows.
+func collectDisk(ch chan<- prometheus.Metric, d agent.DiskState) {
+	gauge := func(desc *prometheus.Desc, n int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), labels...)
+	}
+	var files, orphans int64
+	for _, s := range d.Workspaces {
+		files += s.Used
+		gauge(filesDesc, s.Used, s.Name)
+		gauge(quotasDesc, s.Limit, s.Name)
+	}
+	for _, s := range d.Orphans {
+		orphans += s.Used
+	}
+
+	gauge(diskSizeDesc, d.Size)
+	gauge(diskFreeDesc, d.Free)
+	gauge(diskUsedDesc, files, "workspaces")
+	gauge(diskUsedDesc, orphans, "orphans")
+	gauge(diskUsedDesc, d.ImagesSize(), "images")
+	gauge(diskUsedDesc, d.Rest, "rest")
 }

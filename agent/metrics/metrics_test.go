@@ -41,6 +41,12 @@ func TestMetrics_stored(t *testing.T) {
 		Jobs:       map[metrics.Job]int{{Kind: agent.JobCreate, State: agent.JobQueued}: 2},
 		Orphans:    1,
 		RuntimeUp:  true,
+		Disk: &agent.DiskState{
+			Size: 100, Free: 40, Rest: 2,
+			Workspaces: []agent.DiskShare{{Name: "one", Used: 30, Limit: 50}, {Name: "two", Used: 8, Limit: 9}},
+			Orphans:    []agent.DiskShare{{ID: "x", Used: 5}},
+			Images:     []agent.ImageUsage{{Size: 7}, {Size: 8}},
+		},
 	}}, "1.2", slog.New(slog.DiscardHandler))
 	want(t, scrape(m),
 		`rockpool_workspaces{status="running"} 3`,
@@ -49,6 +55,14 @@ func TestMetrics_stored(t *testing.T) {
 		`rockpool_jobs{kind="delete",state="parked"} 0`,
 		`rockpool_orphans 1`,
 		`rockpool_runtime_up 1`,
+		`rockpool_disk_size_bytes 100`,
+		`rockpool_disk_free_bytes 40`,
+		`rockpool_disk_used_bytes{what="workspaces"} 38`,
+		`rockpool_disk_used_bytes{what="orphans"} 5`,
+		`rockpool_disk_used_bytes{what="images"} 15`,
+		`rockpool_disk_used_bytes{what="rest"} 2`,
+		`rockpool_workspace_disk_used_bytes{workspace="two"} 8`,
+		`rockpool_workspace_disk_limit_bytes{workspace="one"} 50`,
 		`rockpool_build_info{version="1.2"} 1`,
 	)
 }

@@ -44,7 +44,10 @@ const (
 	second = "0000000000000000000000002"
 )
 
-const grace = 10 * time.Second
+const (
+	grace = 10 * time.Second
+	quota = 2 << 30 // bytes
+)
 
 // suite is one run.
 type suite struct {
@@ -60,8 +63,8 @@ func Run(t *testing.T, s Subject) {
 	}
 	r := suite{
 		Subject: s,
-		one:     agent.Container{ID: first, Name: "suite-one", Image: s.Image, Port: s.Ports[0], Slot: s.Slots[0]},
-		two:     agent.Container{ID: second, Name: "suite-two", Image: s.Image, Port: s.Ports[1], Slot: s.Slots[1]},
+		one:     agent.Container{ID: first, Name: "suite-one", Image: s.Image, Port: s.Ports[0], Slot: s.Slots[0], Quota: quota},
+		two:     agent.Container{ID: second, Name: "suite-two", Image: s.Image, Port: s.Ports[1], Slot: s.Slots[1], Quota: quota},
 	}
 	t.Cleanup(func() { r.clean(t) })
 	r.clean(t)

@@ -54,7 +54,7 @@ type Call struct {
 // runtime's: after the effect, that is an answer that got lost.
 type Hook func(ctx context.Context, c Call) error
 
-// Runtime is the stub. It implements [agent.Runtime], [agent.Inventory],
+// Runtime is the stub, on a disk of its own: [Runtime.Storage]. It implements [agent.Runtime], [agent.Inventory],
 // [agent.Observer], [agent.MemoryLimiter], [agent.Terminator], [agent.IDEHealth]
 // and [agent.Previews]. An agent that restarts keeps its
 // workspaces when it is given the same value, or one that was restored.
@@ -64,7 +64,10 @@ type Runtime struct {
 
 	mu         sync.Mutex
 	containers map[string]*container
-	homes      map[string]map[string][]byte // volumes: files by absolute path
+	homes      map[string]map[string][]byte // files in home directories, by absolute path
+	files      map[string]*files            // what workspaces have on the disk
+	images     map[string]int64             // bytes, by digest
+	size       int64                        // of the disk; 0 is [DiskSize]
 	servers    map[string]server
 	shortages  int           // of the memory of all containers together
 	kills      int           // of processes of all containers
@@ -95,7 +98,7 @@ type Options struct {
 func New(o Options) *Runtime {
 	return &Runtime{
 		hook: o.Hook, serve: o.Serve,
-		containers: map[string]*container{}, homes: map[string]map[string][]byte{}, servers: map[string]server{},
+		containers: map[string]*container{}, homes: map[string]map[string][]byte{}, files: map[string]*files{}, images: map[string]int64{}, servers: map[string]server{},
 		ended: make(chan struct{}),
 	}
 }
@@ -145,12 +148,19 @@ func (r *Runtime) Create(ctx context.Context, c agent.Container) error {
 		return fmt.Errorf("create %s: there is no slot %d", c.ID, c.Slot)
 	}
 	return r.do(ctx, OpCreate, c.ID, func() error {
+		if err := r.ensure(c); err != nil {
+			return err
+		}
 		if r.homes[c.ID] == nil {
 			r.homes[c.ID] = map[string][]byte{}
 		}
 		old := r.containers[c.ID]
-		if old != nil && old.Spec == c {
-			return nil
+		if old != nil {
+			same := c
+			same.Quota = old.Spec.Quota
+			if old.Spec == same {
+				return nil
+			}
 		}
 		if old != nil {
 			r.halt(old)
@@ -171,6 +181,9 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 			if o.Running && o.Spec.Port == c.Spec.Port {
 				return fmt.Errorf("start %s: port %d is in use by %s", id, c.Spec.Port, o.Spec.ID)
 			}
+		}
+		if f := r.files[id]; f != nil {
+			f.Open = true
 		}
 		if err := r.listen(c); err != nil {
 			return fmt.Errorf("start %s: %w", id, err)
@@ -209,6 +222,9 @@ func (r *Runtime) halt(c *container) {
 	c.Running, c.Listening = false, nil
 	c.Logs = append(c.Logs, c.Spec.Name+" ended")
 	r.hangUp(c.Spec.ID)
+	if f := r.files[c.Spec.ID]; f != nil {
+		f.Open = false
+	}
 	close(r.ended)
 	r.ended = make(chan struct{})
 }
@@ -221,6 +237,7 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 		}
 		delete(r.containers, id)
 		delete(r.homes, id)
+		delete(r.files, id)
 		return nil
 	})
 }
@@ -309,7 +326,11 @@ func (r *Runtime) Configure(ctx context.Context, id string, ide agent.IDEConfig)
 		if err := inTheWay(home, resolve(configFile)); err != nil {
 			return agent.Errorf(agent.CodeUnusableFile, "The IDE's configuration cannot be written: %v", err)
 		}
-		home[resolve(configFile)] = fmt.Appendf(nil, "bind-addr: 0.0.0.0:8080\nauth: none\ncert: false\nabs-proxy-base-path: /workspace/%s\n", ide.Name)
+		config := fmt.Appendf(nil, "bind-addr: 0.0.0.0:8080\nauth: none\ncert: false\nabs-proxy-base-path: /workspace/%s\n", ide.Name)
+		if err := r.fits(id, int64(len(config)-len(home[resolve(configFile)]))); err != nil {
+			return err
+		}
+		home[resolve(configFile)] = config
 		delete(home, resolve(folderFile))
 		if ide.Folder != "" {
 			home[resolve(folderFile)] = []byte(ide.Folder + "\n")
@@ -408,6 +429,9 @@ func (r *Runtime) write(id, name string, content []byte) error {
 	}
 	if err := inTheWay(r.homes[id], resolve(name)); err != nil {
 		return agent.Errorf(agent.CodeConflict, "The file %s cannot be written: %v", name, err)
+	}
+	if err := r.fits(id, int64(len(content)-len(r.homes[id][resolve(name)]))); err != nil {
+		return err
 	}
 	r.homes[id][resolve(name)] = slices.Clone(content)
 	return nil
@@ -637,13 +661,16 @@ func (r *Runtime) DeleteFile(id, name string) {
 type snapshot struct {
 	Containers map[string]*container
 	Homes      map[string]map[string][]byte
+	Files      map[string]*files
+	Images     map[string]int64
+	Size       int64
 }
 
 // Snapshot returns the runtime's state, for [Runtime.Restore].
 func (r *Runtime) Snapshot() ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	b, err := json.Marshal(snapshot{Containers: r.containers, Homes: r.homes})
+	b, err := json.Marshal(snapshot{Containers: r.containers, Homes: r.homes, Files: r.files, Images: r.images, Size: r.size})
 	if err != nil {
 		return nil, fmt.Errorf("write snapshot: %w", err)
 	}
@@ -659,6 +686,6 @@ func (r *Runtime) Restore(b []byte) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.containers, r.homes = s.Containers, s.Homes
+	r.containers, r.homes, r.files, r.images, r.size = s.Containers, s.Homes, s.Files, s.Images, s.Size
 	return nil
 }

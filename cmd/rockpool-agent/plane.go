@@ -32,6 +32,9 @@ type engine interface {
 	agent.Terminator
 	agent.IDEHealth
 	agent.Previews
+
+	// Storage is the disk on which the workspaces have their files.
+	Storage() agent.Storage
 }
 
 // openEngine returns the engine of o, and what ends it.
@@ -82,7 +85,7 @@ func newPlane(ctx context.Context, db *sqlite.DB, e engine, o serveOptions, log 
 		return nil, err
 	}
 	plane, err := controlplane.New(ctx, controlplane.Config{
-		Store: db, Runtime: e, Files: e, Inventory: e, Observer: e, Memory: e, Terminator: e, Health: e, Previews: e, Review: review.Review{}, Log: log,
+		Store: db, Runtime: e, Files: e, Inventory: e, Observer: e, Memory: e, Storage: e.Storage(), Terminator: e, Health: e, Previews: e, Review: review.Review{}, Log: log,
 		Rebooted: last != boot, CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
 	})
 	if err == nil && last != boot {
@@ -109,6 +112,10 @@ func (c counted) Counts(ctx context.Context) (metrics.Counts, error) {
 		Jobs:       map[metrics.Job]int{},
 		Orphans:    len(state.Orphans),
 		RuntimeUp:  state.RuntimeError == "",
+	}
+
+	if disk, err := c.plane.Disk(ctx); err == nil { // what is not known has no figures
+		counts.Disk = &disk
 	}
 
 	err = c.db.View(ctx, func(tx agent.Tx) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -60,7 +61,7 @@ func (w *ws) limitsCommand() *cobra.Command {
 		return w.limits(ctx, name, memory, disk)
 	}))
 	c.Flags().Var(&memory, "memory", "of all its processes, such as 6G; default follows the VM's size")
-	c.Flags().Var(&disk, "disk", "of its home directory and all that it installed, such as 40G, in a VM that limits the disk; default follows its size")
+	c.Flags().Var(&disk, "disk", "of its home directory and all that it installed, such as 40G; default follows the disk's size")
 	return c
 }
 
@@ -93,24 +94,38 @@ func (w *ws) limits(ctx context.Context, name string, memory, disk sizeFlag) err
 
 func (w *ws) printLimits(ctx context.Context, found agent.Workspace, state agent.LimitState) error {
 	t := tabwriter.NewWriter(w.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "LIMIT\tNOW\tDEFAULT\tAT MOST")
+	used, err := w.client.Usage(ctx, found.ID)
+	runs := err == nil
+	usedText := map[string]string{}
+	if runs {
+		usedText["memory"] = agent.Size(used.Memory)
+	}
+	if state.DiskUsed != nil {
+		usedText["disk"] = agent.Size(*state.DiskUsed)
+	}
+
+	fmt.Fprintln(t, "LIMIT\tNOW\tUSED\tDEFAULT\tAT MOST")
 	for _, l := range []struct {
 		name string
 		agent.LimitRange
 	}{{"memory", state.Memory}, {"disk", state.Disk}} {
+		most := agent.Size(l.Max)
 		if l.Max == 0 {
-			fmt.Fprintf(t, "%s\tnone in this VM\t\t\n", l.name)
-			continue
+			most = "not known"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", l.name, agent.Size(l.Limit), agent.Size(l.Default), agent.Size(l.Max))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", l.name, agent.Size(l.Limit), cmp.Or(usedText[l.name], "-"), agent.Size(l.Default), most)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 
-	used, err := w.client.Usage(ctx, found.ID)
-	if err != nil || used.MemoryLimit == state.Memory.Limit {
-		return nil // it does not run, or all holds
+	if warning := state.DiskWarning(); warning != "" {
+		if _, err := fmt.Fprintln(w.out, warning); err != nil {
+			return err
+		}
+	}
+	if !runs || used.MemoryLimit == state.Memory.Limit {
+		return nil // all holds
 	}
 	_, err = fmt.Fprintf(w.out, "Until its next start %s may use %s of memory.\n", found.Name, agent.Size(used.MemoryLimit))
 	return err
