@@ -33,6 +33,7 @@ const (
 	EventStopped  Event = "stopped"  // workspaces have stopped and data is on the disk
 	EventClock    Event = "clock"    // the guest asks for the host's time
 	EventFiles    Event = "files"    // of the stream of file events: Files
+	EventDisk     Event = "disk"     // who takes what of the disk for workspaces now: Disk
 )
 
 // Message is one line of the guest.
@@ -45,6 +46,7 @@ type Message struct {
 	Message string   `json:"message,omitempty"` // a sentence for people
 
 	Files *FileAnswer `json:"files,omitempty"`
+	Disk  *DiskReport `json:"disk,omitempty"`
 }
 
 // Request is what a [Call] asks for.

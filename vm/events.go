@@ -26,6 +26,8 @@ func (s *supervisor) takeMessage(e guest.Message) {
 			s.log.Error("guest failed", "unit", e.Unit, "message", e.Message)
 		}
 		s.fail(e.Unit, cleanLine(e.Message))
+	case guest.EventDisk:
+		s.state.Disk = e.Disk
 	case guest.EventStopping:
 		closeOnce(s.shutdownHeard)
 	case guest.EventStopped:

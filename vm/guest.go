@@ -86,6 +86,10 @@ func (c *channel) exchange(ctx context.Context, conn io.ReadWriteCloser) {
 		case guest.EventClock:
 			c.noteAsked()
 			continue
+		case guest.EventDisk:
+			if e.Disk == nil || e.Disk.Validate() != nil {
+				continue
+			}
 		case guest.EventReady: // it may have heard nothing before
 			c.remindOfJump()
 		}

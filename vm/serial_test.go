@@ -1,8 +1,11 @@
 package vm
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,4 +89,32 @@ func TestSupervisor_repeatedFailure(t *testing.T) {
 	if n := strings.Count(log.String(), "guest failed"); n != 2 {
 		t.Errorf("logged %d times", n)
 	}
+}
+
+// TestChannel_disk: what the guest says of its disk is kept when it is a report,
+// and dropped otherwise.
+func TestChannel_disk(t *testing.T) {
+	ours, theirs := net.Pipe()
+	c := newChannel(nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); c.exchange(ctx, theirs) }()
+	go io.Copy(io.Discard, ours)
+	s := &supervisor{log: slog.New(slog.DiscardHandler)}
+	for _, line := range []string{
+		`{"event":"disk"}`,
+		`{"event":"disk","disk":{"size":-1}}`,
+		`{"event":"disk","disk":{"size":9,"workspaces":[{"name":"a\u001bb"}]}}`,
+		`{"event":"disk","disk":{"size":8,"free":3,"workspaces":[{"name":"one","used":2,"limit":3}]}}`,
+	} {
+		if _, err := fmt.Fprintln(ours, line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.takeMessage(<-c.events)
+	if s.state.Disk == nil || s.state.Disk.Size != 8 || s.state.Disk.Workspaces[0].Name != "one" {
+		t.Errorf("%+v", s.state.Disk)
+	}
+	cancel()
+	<-done
 }

@@ -71,6 +71,8 @@ type State struct {
 	Troubles     []Trouble   `json:"troubles,omitempty"`
 	Failure      *Failure    `json:"failure,omitempty"`
 	FileEvents   *FileEvents `json:"fileEvents,omitempty"` // of the shared directory
+	// Disk is who took what of the guest's disk for workspaces when it was last on.
+	Disk *guest.DiskReport `json:"disk,omitempty"`
 	// EcosystemPorts lead to the guest's loopback: [Host.ForwardEcosystem].
 	EcosystemPorts []guest.Forward `json:"ecosystemPorts,omitempty"`
 

@@ -1,7 +1,9 @@
 package vm
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -35,6 +37,9 @@ func (s State) Table(now time.Time) string {
 			row("file events", "%s", fileEventsLine(*s.FileEvents))
 		case s.Share == Share9P:
 			row("file events", "none by 9p: have virtiofsd installed (SHARE=virtiofs), or let watchers poll")
+		}
+		if s.Disk != nil {
+			diskRows(row, *s.Disk)
 		}
 		row("ports", "%s", s.Ports)
 		if len(s.EcosystemPorts) > 0 {
@@ -93,3 +98,28 @@ func fileEventsLine(r FileEvents) string {
 	}
 	return line
 }
+
+// diskRowsAtMost is how many workspaces a table names.
+const diskRowsAtMost = 10
+
+// diskRows tell who takes what of the guest's disk: all together, and the
+// workspaces that take the most.
+func diskRows(row func(name, format string, args ...any), r guest.DiskReport) {
+	var files int64
+	for _, w := range r.Workspaces {
+		files += w.Used
+	}
+	row("disk", "%s of %s used; workspaces %s, images %s, the rest %s", gibibytes(r.Size-r.Free), gibibytes(r.Size), gibibytes(files), gibibytes(r.Images), gibibytes(r.Rest))
+
+	most := slices.Clone(r.Workspaces)
+	slices.SortStableFunc(most, func(a, b guest.WorkspaceDisk) int { return cmp.Compare(b.Used, a.Used) })
+	for i, w := range most {
+		if i == diskRowsAtMost {
+			row("", "and %d more: --json has all", len(most)-i)
+			break
+		}
+		row("", "%s: %s of %s", w.Name, gibibytes(w.Used), gibibytes(w.Limit))
+	}
+}
+
+func gibibytes(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/float64(GiB)) }

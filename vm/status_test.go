@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -28,6 +29,20 @@ func TestState_Table(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, got)
 		}
 	}
+	on.Disk = &guest.DiskReport{Size: 40 * GiB, Free: 10 * GiB, Images: GiB, Rest: 2 * GiB}
+	for i := range 12 {
+		on.Disk.Workspaces = append(on.Disk.Workspaces, guest.WorkspaceDisk{Name: fmt.Sprintf("ws-%d", i), Used: int64(i) * GiB, Limit: 12 * GiB})
+	}
+	got = on.Table(start)
+	for _, want := range []string{"30.0 GiB of 40.0 GiB used; workspaces 66.0 GiB, images 1.0 GiB, the rest 2.0 GiB", "ws-11: 11.0 GiB of 12.0 GiB", "and 2 more: --json has all"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "ws-1:") {
+		t.Errorf("those that take the least are named:\n%s", got)
+	}
+
 	off := State{Name: "one", Status: Failed, Failure: &Failure{Time: start, Unit: "u.service", Message: "m", Log: []string{"last words"}}}
 	if got := off.Table(start); !strings.Contains(got, "u.service: m") || !strings.Contains(got, "last words") || strings.Contains(got, "share") {
 		t.Errorf("off:\n%s", got)

@@ -64,7 +64,7 @@ type Files interface {
 	Take(b guest.FileBatch, say func(guest.FileAnswer))
 }
 
-// Port serves the channel. All fields but Files and Open must be set.
+// Port serves the channel. All fields but Files, Disk and Open must be set.
 type Port struct {
 	Path     string
 	Version  string
@@ -73,13 +73,15 @@ type Port struct {
 	Networks func(host []netip.Prefix)       // the host's networks are these now; does not wait
 	Clock    func(host time.Time)            // the host's clock has jumped, and says this now; does not wait
 	Files    Files                           // nil: no events of files are raised
+	Disk     Disk                            // nil: the host is told nothing of the disk
 	Retry    time.Duration                   // between two looks for the port, or for the host's end
 	Patience time.Duration                   // how long the port may take to appear
 	Log      *slog.Logger
 
 	Open func(path string) (io.ReadWriteCloser, error) // nil: a character device
 
-	askedTime time.Time // when the host was asked for its time; zero when its answer is here
+	askedTime time.Time     // when the host was asked for its time; zero when its answer is here
+	again     chan struct{} // holds one when the host wants to be told of the disk again
 }
 
 // Run serves until ctx ends. The port may appear a little later than the
@@ -171,12 +173,16 @@ func (p *Port) serve(ctx context.Context, f io.ReadWriteCloser) {
 		}
 	}()
 	w := &writer{w: f}
+	p.again = make(chan struct{}, 1)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
 		defer cancel()
 		p.push(ctx, w)
 	})
+	if p.Disk != nil {
+		wg.Go(func() { p.pushDisk(ctx, w) })
+	}
 	p.answer(ctx, f, w)
 	cancel()
 }
@@ -241,6 +247,10 @@ func (p *Port) handle(ctx context.Context, line []byte, w *writer) {
 	case guest.RequestStatus:
 		events, _ := p.Record.Since(0)
 		_ = w.say(p.messages(events)...)
+		select {
+		case p.again <- struct{}{}:
+		default: // it is about to be told
+		}
 	case guest.RequestShutdown:
 		p.Log.Info("shutdown requested by the host")
 		_ = w.say(guest.Message{Event: guest.EventStopping})

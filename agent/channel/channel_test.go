@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -288,6 +289,44 @@ func TestPort_ServeConnections(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
+}
+
+// toldDisk is a disk that a test changes; the zero value is not known.
+type toldDisk struct {
+	report atomic.Pointer[guest.DiskReport]
+}
+
+func (d *toldDisk) Report(context.Context) (guest.DiskReport, bool) {
+	if r := d.report.Load(); r != nil {
+		return *r, true
+	}
+	return guest.DiskReport{}, false
+}
+
+// TestPort_Disk: the host is told who takes what of the disk as soon as that is
+// known, when it changes, and when it asks; and not over and over.
+func TestPort_Disk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := &toldDisk{}
+		ours, theirs := net.Pipe()
+		p := &Port{Record: &agent.BootRecord{}, Retry: time.Millisecond, Log: slog.New(slog.DiscardHandler), Disk: disk}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); p.serve(ctx, theirs) }()
+		r := bufio.NewReader(ours)
+		time.Sleep(time.Hour)
+		disk.report.Store(&guest.DiskReport{Size: 9, Free: 4, Workspaces: []guest.WorkspaceDisk{{Name: "one", Used: 2, Limit: 3}}})
+		const first = `{"event":"disk","disk":{"size":9,"free":4,"images":0,"rest":0,"workspaces":[{"name":"one","used":2,"limit":3}]}}`
+		expect(t, r, first)
+		time.Sleep(time.Hour) // nothing changes
+		say(t, ours, `{"request":"status"}`)
+		expect(t, r, first)
+		disk.report.Store(&guest.DiskReport{Size: 9, Free: 1})
+		expect(t, r, `{"event":"disk","disk":{"size":9,"free":1,"images":0,"rest":0,"workspaces":null}}`)
+		cancel()
+		<-done
+		ours.Close()
+	})
 }
 
 // takenFiles notes what it is told.

@@ -154,6 +154,7 @@ func (a *attempt) arriveAt(ch *change, address string) error {
 		return err
 	}
 	rec.Status, rec.Address, rec.ErrorMessage = a.kind.leadsTo, address, ""
+	ch.then = append(ch.then, a.c.disk.changed) // its files are there, or not at work
 	return ch.put(&rec)
 }
 

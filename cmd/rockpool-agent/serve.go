@@ -229,6 +229,7 @@ func (d *daemonParts) watchBoot(ctx context.Context, wg *sync.WaitGroup) {
 		Networks: keepNetworks(ctx, wg, d.log),
 		Clock:    followClock(ctx, wg, d.log),
 		Files:    replayer(ctx, wg, d.log),
+		Disk:     d,
 		Retry:    250 * time.Millisecond,
 		Patience: time.Minute,
 		Log:      d.log,
@@ -256,6 +257,23 @@ func (d *daemonParts) serveStreams(ctx context.Context, wg *sync.WaitGroup, port
 			d.log.Warn("the channel is not served by streams any more", "err", err)
 		}
 	})
+}
+
+// Report implements [channel.Disk].
+func (d *daemonParts) Report(ctx context.Context) (r guest.DiskReport, known bool) {
+	plane := d.working.Load()
+	if plane == nil {
+		return r, false
+	}
+	disk, err := plane.Disk(ctx)
+	if err != nil {
+		return r, false
+	}
+	r = guest.DiskReport{Size: disk.Size, Free: disk.Free, Images: disk.ImagesSize(), Rest: disk.Rest, Workspaces: []guest.WorkspaceDisk{}}
+	for _, s := range disk.Workspaces {
+		r.Workspaces = append(r.Workspaces, guest.WorkspaceDisk{Name: s.Name, Used: s.Used, Limit: s.Limit})
+	}
+	return r, true
 }
 
 // shutdownTime bounds how long workspaces may take to stop before the machine
