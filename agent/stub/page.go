@@ -56,7 +56,8 @@ func (r *Runtime) Close() {
 // page stands in for an IDE: /healthz, /echo, which tells the request as it
 // arrived, PUT /files/…, which writes a file of the home directory as its user
 // does in an editor, PUT /listening, which says what listens in the workspace as
-// JSON, and a page that names the workspace at every other path.
+// JSON, PUT /used, which says in bytes what its files take beside those that the
+// stub has, and a page that names the workspace at every other path.
 func (r *Runtime) page(c agent.Container) http.Handler {
 	name := c.Name
 	mux := http.NewServeMux()
@@ -80,6 +81,15 @@ func (r *Runtime) page(c agent.Container) http.Handler {
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		}
+	})
+
+	mux.HandleFunc("PUT /used", func(w http.ResponseWriter, req *http.Request) {
+		var bytes int64
+		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, agent.MaxFileSize)).Decode(&bytes); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.Fill(c.ID, bytes)
 	})
 
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {

@@ -67,6 +67,12 @@ export async function writeFile(w: Workspace, path: string, content: string) {
   await exec(`sudo -u rockpool podman exec --workdir /home/admin rockpool-${w.id} sh -c ${JSON.stringify(script).replaceAll("$", "\\$")}`);
 }
 
+// fill makes a workspace's files take so many bytes, beside the few that the stub
+// has.
+export async function fill(w: Workspace, bytes: number) {
+  await ask("PUT", `${ide}/workspace/${w.name}/used`, String(bytes), "application/octet-stream");
+}
+
 export type Workspace = { id: string; name: string; status: string; errorMessage: string | null; updatedAt: string };
 
 let made = 0;
