@@ -70,7 +70,7 @@ export async function writeFile(w: Workspace, path: string, content: string) {
 // fill makes a workspace's files take so many bytes, beside the few that the stub
 // has.
 export async function fill(w: Workspace, bytes: number) {
-  await ask("PUT", `${ide}/workspace/${w.name}/used`, String(bytes), "application/octet-stream");
+  await ask("PUT", `${ide}/workspace/${w.name}/used`, String(Math.round(bytes)), "application/octet-stream");
 }
 
 export type Workspace = { id: string; name: string; status: string; errorMessage: string | null; updatedAt: string };
