@@ -218,7 +218,7 @@ test("everything can be done with the keyboard", async ({ page }) => {
   const name = uniqueName("keys");
   const focused = (text: string) => expect(page.locator(":focus")).toHaveText(text);
   await page.goto("/app/workspaces");
-  for (const text of ["Skip to the content", "Rockpool", "Workspaces", "Settings", "New workspace"]) {
+  for (const text of ["Skip to the content", "Rockpool", "Workspaces", "Disk", "Settings", "New workspace"]) {
     await page.keyboard.press("Tab");
     await focused(text);
   }

@@ -53,6 +53,7 @@ test.describe("with workspaces", () => {
       running: `/app/workspaces/${running.id}`,
       stopped: `/app/workspaces/${halted.id}`,
       error: `/app/workspaces/${failed.id}`,
+      disk: "/app/disk",
       settings: "/app/settings",
     };
     for (const [look, { colorScheme, viewport }] of Object.entries(looks)) {
