@@ -1,6 +1,6 @@
 import { api, createWorkspace, expect, expectAccessible, fill, removeWorkspaces, stub, test } from "./stack";
 
-test.beforeAll(removeWorkspaces);
+test.beforeEach(removeWorkspaces);
 test.afterAll(removeWorkspaces);
 
 const GiB = 2 ** 30;
