@@ -69,6 +69,7 @@ const (
 
 // The named steps of the jobs, in the order in which jobs pass them.
 const (
+	StepImage       = "image"       // start, where the owner moves on: the files belong to another image
 	StepContainer   = "container"   // create: the container exists
 	StepStart       = "start"       // create: the container runs
 	StepConfigure   = "configure"   // create: the IDE is configured

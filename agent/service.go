@@ -45,6 +45,15 @@ type Workspaces interface {
 	// Disk tells who takes what of the disk that workspaces share. It may be a
 	// few seconds old, and older while the disk does not answer.
 	Disk(ctx context.Context) (DiskState, error)
+	// Image tells which image the workspace is made from. It stays on it until its
+	// owner moves it on.
+	Image(ctx context.Context, id string) (ImageState, error)
+	// ImageChange tells, beside that, what moving on changes. It may take seconds.
+	ImageChange(ctx context.Context, id string) (ImageChange, error)
+	// ChangeImage moves a workspace that is stopped or in error on to the newest
+	// image, whose digest the owner was shown, and starts it. All outside its home
+	// directory is deleted.
+	ChangeImage(ctx context.Context, id, digest string) (Workspace, error)
 	// Logs copies what the workspace's processes wrote to w, as [Observer].
 	Logs(ctx context.Context, id string, tail int, follow bool, w io.Writer) error
 }

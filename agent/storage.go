@@ -40,6 +40,10 @@ type Storage interface {
 	// SetQuota of files that are there, bytes. One below what is used lets
 	// nothing be written until files are deleted.
 	SetQuota(ctx context.Context, id string, quota int64) error
+	// ChangeImage moves files, which must be closed ([CodeConflict]), on to
+	// another image, which must be there ([CodeNotFound]): the own layer is
+	// deleted, the home directory stays. Files of that image stay as they are.
+	ChangeImage(ctx context.Context, id, digest string) error
 	// Usage of the whole file system.
 	Usage(ctx context.Context) (StorageUsage, error)
 	// AddImage stores the root file system of an image from an archive (tar(5),

@@ -52,7 +52,7 @@ type WorkspaceRows interface {
 	// that is taken is [CodeConflict], and so is no free slot.
 	InsertWorkspace(w Workspace, taken []int) (Record, error)
 	// UpdateWorkspace stores what can change: status, address, error message,
-	// limits, shortage, whether it is cloned, time of update.
+	// image's digest, limits, shortage, whether it is cloned, time of update.
 	UpdateWorkspace(r Record) error
 	// DeleteWorkspace deletes the row with its ports, jobs and steps. From then
 	// on its slot may belong to another workspace: the data must be gone.

@@ -73,7 +73,8 @@ type Workspace struct {
 	ID            string
 	Name          string
 	Status        Status
-	Image         string
+	Image         string // a reference, as asked for
+	ImageDigest   string // of the image that its files belong to, "" before there are any
 	Description   string
 	RepositoryID  string // as asked for: owner/repo or a git URL; "" is none
 	AutoSyncPrefs bool

@@ -29,6 +29,7 @@ type Workspace struct {
 	Name          string       `json:"name"`
 	Status        agent.Status `json:"status"`
 	Image         string       `json:"image"`
+	ImageDigest   Text         `json:"imageDigest"`
 	Description   Text         `json:"description"`
 	RepositoryID  Text         `json:"repositoryId"`
 	VMIP          Text         `json:"vmIp"`
@@ -50,6 +51,7 @@ func FromWorkspace(w agent.Workspace) Workspace {
 		Name:          w.Name,
 		Status:        w.Status,
 		Image:         w.Image,
+		ImageDigest:   Text(w.ImageDigest),
 		Description:   Text(w.Description),
 		RepositoryID:  Text(w.RepositoryID),
 		VMIP:          Text(w.Address),
@@ -72,6 +74,7 @@ func (w Workspace) Domain() agent.Workspace {
 		Name:          w.Name,
 		Status:        w.Status,
 		Image:         w.Image,
+		ImageDigest:   string(w.ImageDigest),
 		Description:   string(w.Description),
 		RepositoryID:  string(w.RepositoryID),
 		AutoSyncPrefs: w.AutoSyncPrefs,
@@ -102,7 +105,7 @@ type NewWorkspace struct {
 
 // ReadOnly are the members of a [Workspace] that nobody may send.
 func (NewWorkspace) ReadOnly() []string {
-	return []string{"id", "status", "vmIp", "containerIp", "errorMessage", "shortage", "shortageAt", "createdAt", "updatedAt"}
+	return []string{"id", "status", "imageDigest", "vmIp", "containerIp", "errorMessage", "shortage", "shortageAt", "createdAt", "updatedAt"}
 }
 
 // Step is an [agent.Step].

@@ -120,6 +120,24 @@ func (c *Client) SetLimits(ctx context.Context, id string, n agent.Limits) (agen
 	return l.Domain(), err
 }
 
+// Image tells which image the workspace is made from.
+func (c *Client) Image(ctx context.Context, id string) (agent.ImageState, error) {
+	change, err := c.ImageChange(ctx, id)
+	return change.ImageState, err
+}
+
+// ImageChange tells, beside that, what moving on to the newest image changes.
+func (c *Client) ImageChange(ctx context.Context, id string) (agent.ImageChange, error) {
+	var i api.Image
+	err := c.call(ctx, ask(api.GetImage, id), nil, &i)
+	return i.Domain(), err
+}
+
+// ChangeImage moves a workspace on to the newest image, and starts it.
+func (c *Client) ChangeImage(ctx context.Context, id, digest string) (agent.Workspace, error) {
+	return c.one(ctx, ask(api.ChangeImage, id), api.NewImage{Digest: digest})
+}
+
 // Disk tells who takes what of the disk that workspaces share.
 func (c *Client) Disk(ctx context.Context) (agent.DiskState, error) {
 	var d api.Disk

@@ -25,6 +25,7 @@ type attempt struct {
 	rec     agent.Record // the workspace, as it was when the attempt began
 	step    agent.Step   // the one it is at
 	address string       // found by the health step
+	image   string       // digest, found by the container step; "" when it is not known
 
 	working  bool // a step is at its work: what fails now is the runtime or the workspace
 	answered bool // the runtime answered since the last attempt failed

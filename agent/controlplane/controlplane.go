@@ -24,8 +24,8 @@ import (
 )
 
 // Config is what a control plane works with. Store, Runtime, Files, Inventory,
-// Observer, Memory, Storage, Terminator, Health, Review and Log must be set; for
-// the others zero is the default.
+// Observer, Memory, Storage, Images, Terminator, Health, Review and Log must be
+// set; for the others zero is the default.
 type Config struct {
 	Store     agent.Store
 	Runtime   agent.Runtime
@@ -34,6 +34,7 @@ type Config struct {
 	Observer  agent.Observer
 	Memory    agent.MemoryLimiter
 	Storage   agent.Storage
+	Images    agent.ImageSource
 
 	Terminator agent.Terminator
 

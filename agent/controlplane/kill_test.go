@@ -142,7 +142,7 @@ func (g grave) live(point string) (*controlplane.ControlPlane, func() error, err
 		return nil, nil, err
 	}
 	c, err := controlplane.New(context.Background(), controlplane.Config{
-		Store: mortalStore{db, point}, Runtime: rt, Files: rt, Inventory: rt, Observer: rt, Memory: rt, Storage: rt.Storage(), Terminator: rt, Health: rt, Previews: rt, Review: lines{}, Log: slog.New(slog.DiscardHandler),
+		Store: mortalStore{db, point}, Runtime: rt, Files: rt, Inventory: rt, Observer: rt, Memory: rt, Storage: rt.Storage(), Images: rt, Terminator: rt, Health: rt, Previews: rt, Review: lines{}, Log: slog.New(slog.DiscardHandler),
 		Backoff: time.Millisecond, HealthInterval: time.Millisecond, ReconcileEvery: 20 * time.Millisecond,
 	})
 	if err != nil {

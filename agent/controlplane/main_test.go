@@ -112,7 +112,7 @@ func (w *world) live(t *testing.T, options ...func(*controlplane.Config)) *plane
 		t.Fatal(err)
 	}
 	cfg := controlplane.Config{
-		Store: db, Runtime: w.rt, Files: w.rt, Inventory: w.rt, Observer: w.rt, Memory: w.rt, Storage: w.rt.Storage(), Terminator: w.rt, Health: w.rt, Previews: w.rt, Review: lines{},
+		Store: db, Runtime: w.rt, Files: w.rt, Inventory: w.rt, Observer: w.rt, Memory: w.rt, Storage: w.rt.Storage(), Images: w.rt, Terminator: w.rt, Health: w.rt, Previews: w.rt, Review: lines{},
 		Log: slog.New(slog.NewTextHandler(w.log, nil)),
 	}
 	for _, o := range options {

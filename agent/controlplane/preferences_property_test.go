@@ -211,7 +211,7 @@ func (s *scene) stored() (f agent.File) {
 // live begins a life of the agent.
 func (s *scene) live() {
 	c, err := controlplane.New(context.Background(), controlplane.Config{
-		Store: burning{s}, Runtime: s.rt, Files: s.rt, Inventory: s.rt, Observer: s.rt, Memory: s.rt, Storage: s.rt.Storage(), Terminator: s.rt, Health: s.rt, Previews: s.rt, Review: lines{}, Log: discard,
+		Store: burning{s}, Runtime: s.rt, Files: s.rt, Inventory: s.rt, Observer: s.rt, Memory: s.rt, Storage: s.rt.Storage(), Images: s.rt, Terminator: s.rt, Health: s.rt, Previews: s.rt, Review: lines{}, Log: discard,
 	})
 	s.check(err)
 	s.policy(c)

@@ -17,10 +17,22 @@ import (
 func (a *attempt) provisionSteps() []jobStep {
 	rt, id := a.c.cfg.Runtime, a.rec.ID
 	clone := a.clone()
-	steps := []jobStep{
+	var steps []jobStep
+	if move, ok := a.imageStep(); ok {
+		steps = append(steps, move)
+	}
+	steps = append(steps, []jobStep{
 		{name: agent.StepContainer, title: "Preparing the container", limit: 15 * time.Minute, do: func(ctx context.Context) error {
 			limits := a.limits(ctx)
-			return rt.Create(ctx, agent.Container{ID: id, Name: a.rec.Name, Image: a.rec.Image, Port: a.rec.Port, Slot: a.rec.Slot, Memory: limits.Memory, Quota: limits.Disk})
+			err := rt.Create(ctx, agent.Container{ID: id, Name: a.rec.Name, Image: a.rec.Image, Port: a.rec.Port, Slot: a.rec.Slot, Memory: limits.Memory, Quota: limits.Disk})
+			if err == nil {
+				a.noteImage(ctx)
+			}
+			return err
+		}, done: func(rec *agent.Record) {
+			if a.image != "" {
+				rec.ImageDigest = a.image
+			}
 		}},
 		{name: agent.StepStart, title: "Starting the container", limit: 5 * time.Minute, do: func(ctx context.Context) error {
 			if err := rt.Start(ctx, id); err != nil {
@@ -39,7 +51,7 @@ func (a *attempt) provisionSteps() []jobStep {
 			}
 			return err
 		}},
-	}
+	}...)
 
 	if clone.URL != "" && !a.rec.Cloned {
 		steps = append(steps, jobStep{name: agent.StepClone, title: "Cloning the repository", limit: 30 * time.Minute, do: func(ctx context.Context) error {

@@ -91,7 +91,7 @@ func routing(tb testing.TB) *controlplane.ControlPlane {
 		return nil
 	}))
 	rt := stub.New(stub.Options{})
-	c, err := controlplane.New(tb.Context(), controlplane.Config{Store: db, Runtime: rt, Files: rt, Inventory: rt, Observer: rt, Memory: rt, Storage: rt.Storage(), Terminator: rt, Health: rt, Previews: sockets{}, Review: lines{}, Log: discard})
+	c, err := controlplane.New(tb.Context(), controlplane.Config{Store: db, Runtime: rt, Files: rt, Inventory: rt, Observer: rt, Memory: rt, Storage: rt.Storage(), Images: rt, Terminator: rt, Health: rt, Previews: sockets{}, Review: lines{}, Log: discard})
 	must(tb, err)
 	return c
 }
@@ -159,7 +159,7 @@ func BenchmarkControlPlane_CreateToRunning(b *testing.B) {
 	w := newWorld(b)
 	db, err := sqlite.Open(b.Context(), w.path)
 	must(b, err)
-	c, err := controlplane.New(b.Context(), controlplane.Config{Store: db, Runtime: w.rt, Files: w.rt, Inventory: w.rt, Observer: w.rt, Memory: w.rt, Storage: w.rt.Storage(), Terminator: w.rt, Health: w.rt, Previews: w.rt, Review: lines{}, Log: discard})
+	c, err := controlplane.New(b.Context(), controlplane.Config{Store: db, Runtime: w.rt, Files: w.rt, Inventory: w.rt, Observer: w.rt, Memory: w.rt, Storage: w.rt.Storage(), Images: w.rt, Terminator: w.rt, Health: w.rt, Previews: w.rt, Review: lines{}, Log: discard})
 	must(b, err)
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(b.Context()) }()

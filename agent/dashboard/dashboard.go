@@ -78,6 +78,8 @@ func (d *Dashboard) Handler() http.Handler {
 	handle("POST /app/workspaces/{id}/ports", d.addPort)
 	handle("POST /app/workspaces/{id}/ports/{port}/remove", d.removePort)
 	handle("POST /app/workspaces/{id}/limits", d.setLimits)
+	handle("GET /app/workspaces/{id}/image", d.image)
+	handle("POST /app/workspaces/{id}/image", d.changeImage)
 	handle("POST /app/workspaces/{id}/preferences", d.saveFromDetail)
 	handle("GET /app/workspaces/{id}/preferences/{name}", d.difference)
 	handle("POST /app/workspaces/{id}/preferences/{name}", d.resolve)

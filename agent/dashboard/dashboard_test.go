@@ -133,6 +133,7 @@ func TestPages_golden(t *testing.T) {
 		"noted":      {differing(), "/app/settings"},
 		"stored":     {differing(), "/app/settings/GitConfig"},
 		"disk":       {shared(), "/app/disk"},
+		"image":      {updated(), "/app/workspaces/" + id(1) + "/image"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := get(t, tt.p, tt.target)
@@ -328,6 +329,48 @@ func TestDetail_Limits(t *testing.T) {
 // roomy is a disk with room.
 func roomy() agent.DiskState {
 	return agent.DiskState{Size: 64 << 30, Free: 40 << 30, Rest: 1 << 30, At: start.Add(time.Minute)}
+}
+
+// updated is a control plane whose VM carries a newer image than a workspace that
+// is stopped was made from.
+func updated() *plane {
+	p := busy()
+	p.newest = "sha256:" + strings.Repeat("b", 64)
+	for i := range p.workspaces {
+		p.workspaces[i].ImageDigest = "sha256:" + strings.Repeat("a", 64)
+	}
+	p.change.Packages = []string{"postgresql", "<i>"}
+	return p
+}
+
+// TestDetail_Image: the page says which image it is, and that a newer one is
+// there; what moving on changes is shown before it is done.
+func TestDetail_Image(t *testing.T) {
+	at := "/app/workspaces/" + id(1)
+	if body := get(t, busy(), at).body; strings.Contains(body, `id="newer"`) {
+		t.Error("a newer image than none")
+	}
+	p := updated()
+	get(t, p, at).want(t, 200, "<code>rockpool-workspace</code>", ">aaaaaaaaaaaa</code>", `A newer one is there.`, `id="newer" href="`+at+`/image"`)
+	get(t, p, at+"/image").want(t, 200, "postgresql\n&lt;i&gt;\n", `name="digest" value="`+p.newest+`"`, "The home directory stays.", "Move on and start")
+	get(t, p, "/app/workspaces/"+id(3)+"/image").want(t, 200, `id="move-on-later"`) // it runs
+	get(t, p, "/app/workspaces/"+id(99)+"/image").want(t, 404)
+
+	post(t, p, at+"/image", "digest", "sha256:before").want(t, 409, `role="alert">There is another image since it was shown`, p.newest)
+	post(t, p, at+"/image", "digest", p.newest).wantRedirect(t, at)
+	if w := p.workspaces[2]; w.Status != agent.StatusCreating {
+		t.Errorf("it is %s", w.Status)
+	}
+
+	p = updated()
+	p.change = agent.ImageChange{Unknown: true}
+	get(t, p, at+"/image").want(t, 200, "could not be read", "Move on and start")
+	p.change = agent.ImageChange{}
+	get(t, p, at+"/image").want(t, 200, "It has no packages that the newer image has not.")
+	p.newest = p.workspaces[2].ImageDigest
+	get(t, p, at+"/image").want(t, 200, "There is no newer one.")
+	p.newest = ""
+	get(t, p, at+"/image").want(t, 200, "Whether there is a newer one is not known.")
 }
 
 // shared is a disk on which there is something of everything.

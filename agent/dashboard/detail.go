@@ -34,6 +34,7 @@ type detailView struct {
 	Listens  []listener
 	Usage    *agent.Usage
 	Limits   limitsView
+	Image    agent.ImageState
 	CPUs     int
 
 	preferencesView
@@ -73,7 +74,7 @@ type listener struct {
 }
 
 // detailRegions are the parts of the page that change by themselves.
-var detailRegions = []string{"status", "message", "actions", "steps", "usage", "ports", "listening", "port-form", "log", "preferences", "notes", "save-all", "limits", "disk-warning"}
+var detailRegions = []string{"status", "message", "actions", "steps", "usage", "ports", "listening", "port-form", "log", "preferences", "notes", "save-all", "limits", "disk-warning", "image"}
 
 // read fills the view of one workspace with what is true now.
 func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) error {
@@ -96,6 +97,9 @@ func (d *Dashboard) read(ctx context.Context, r *http.Request, v *detailView) er
 		return err
 	}
 	if err := d.readLimits(ctx, v); err != nil {
+		return err
+	}
+	if v.Image, err = d.ControlPlane.Image(ctx, id); err != nil {
 		return err
 	}
 	if w.Status != agent.StatusRunning {

@@ -35,6 +35,8 @@ type plane struct {
 	usage      *agent.Usage
 	used       map[string]int64 // bytes of the disk, by workspace
 	disk       agent.DiskState  // but for the workspaces
+	newest     string           // digest of the image that the VM carries
+	change     agent.ImageChange
 	watchers   []chan agent.Event
 	notes      []agent.PreferenceCopy
 	choices    []agent.PreferenceChoice
@@ -182,6 +184,25 @@ func (p *plane) Limits(ctx context.Context, id string) (agent.LimitState, error)
 		state.DiskUsed = &used
 	}
 	return state, err
+}
+
+func (p *plane) Image(ctx context.Context, id string) (agent.ImageState, error) {
+	w, err := p.Workspace(ctx, id)
+	return agent.ImageState{Reference: w.Image, Digest: w.ImageDigest, Newest: p.newest}, err
+}
+
+func (p *plane) ImageChange(ctx context.Context, id string) (agent.ImageChange, error) {
+	state, err := p.Image(ctx, id)
+	c := p.change
+	c.ImageState = state
+	return c, err
+}
+
+func (p *plane) ChangeImage(ctx context.Context, id, digest string) (agent.Workspace, error) {
+	if digest != p.newest {
+		return agent.Workspace{}, agent.Errorf(agent.CodeConflict, "There is another image since it was shown")
+	}
+	return p.move(id, agent.StatusCreating)
 }
 
 func (p *plane) Disk(context.Context) (agent.DiskState, error) {

@@ -18,7 +18,7 @@ var templateFiles embed.FS
 
 // pages are the templates of whole pages by file name; each has layout.html
 // and the regions beside it.
-var pages = parsePages("list.html", "new.html", "repo.html", "configure.html", "detail.html", "disk.html", "settings.html", "stored.html", "difference.html", "failure.html")
+var pages = parsePages("list.html", "new.html", "repo.html", "configure.html", "detail.html", "disk.html", "image.html", "settings.html", "stored.html", "difference.html", "failure.html")
 
 // regionTemplates render one region each.
 var regionTemplates = template.Must(template.New("").Funcs(functions).ParseFS(templateFiles, "templates/regions.html"))
@@ -37,6 +37,7 @@ var functions = template.FuncMap{
 	"gib":        gibibytes,
 	"percent":    func(f float64) string { return fmt.Sprintf("%.0f %%", 100*f) },
 	"share":      share,
+	"digest":     shortDigest,
 	"decimal":    func(f float64) string { return fmt.Sprintf("%.2f", f) },
 }
 
@@ -138,6 +139,8 @@ func statusText(s agent.Status) string {
 // the state, which is beside it on the page.
 func stepTitle(s agent.Step) string {
 	switch s.Name {
+	case agent.StepImage:
+		return "Moving on to the newer image"
 	case agent.StepContainer:
 		return "Preparing the container"
 	case agent.StepStart:

@@ -32,7 +32,7 @@ func over(tb testing.TB, insert func(agent.Tx) error) *gateway.Gateway {
 		tb.Fatal(err)
 	}
 	rt := stub.New(stub.Options{})
-	c, err := controlplane.New(context.WithoutCancel(tb.Context()), controlplane.Config{Store: db, Runtime: rt, Files: rt, Inventory: rt, Observer: rt, Memory: rt, Storage: rt.Storage(), Terminator: rt, Health: rt, Previews: sockets{}, Review: review.Review{}, Log: slog.New(slog.DiscardHandler)})
+	c, err := controlplane.New(context.WithoutCancel(tb.Context()), controlplane.Config{Store: db, Runtime: rt, Files: rt, Inventory: rt, Observer: rt, Memory: rt, Storage: rt.Storage(), Images: rt, Terminator: rt, Health: rt, Previews: sockets{}, Review: review.Review{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func (s *Server) routes() []route {
 			{api.LogoutByLink, acknowledge},
 			{api.Login, enter},
 		},
-		s.workspaceRoutes(), s.diskRoutes(), s.portRoutes(), s.preferenceRoutes(), s.repositoryRoutes(), s.runtimeRoutes(),
+		s.workspaceRoutes(), s.imageRoutes(), s.diskRoutes(), s.portRoutes(), s.preferenceRoutes(), s.repositoryRoutes(), s.runtimeRoutes(),
 		[]route{
 			{page(http.MethodGet, "/{$}"), enter},
 			{page(http.MethodGet, "/app"), enter},

@@ -186,6 +186,26 @@ func (f *fake) Limits(ctx context.Context, key string) (agent.LimitState, error)
 	return state, err
 }
 
+// newest is the digest of the image that the fake's VM carries.
+var newest = "sha256:" + strings.Repeat("b", 64)
+
+func (f *fake) Image(ctx context.Context, key string) (agent.ImageState, error) {
+	w, err := f.Workspace(ctx, key)
+	return agent.ImageState{Reference: w.Image, Digest: w.ImageDigest, Newest: newest}, err
+}
+
+func (f *fake) ImageChange(ctx context.Context, key string) (agent.ImageChange, error) {
+	state, err := f.Image(ctx, key)
+	return agent.ImageChange{ImageState: state, Packages: []string{"postgresql"}}, err
+}
+
+func (f *fake) ChangeImage(ctx context.Context, key, digest string) (agent.Workspace, error) {
+	if digest != newest {
+		return agent.Workspace{}, agent.Errorf(agent.CodeConflict, "There is another image since it was shown")
+	}
+	return f.StartWorkspace(ctx, key)
+}
+
 func (f *fake) Disk(context.Context) (agent.DiskState, error) {
 	return agent.DiskState{
 		Size: 64 << 30, Free: 40 << 30, Rest: 1 << 30, At: born,

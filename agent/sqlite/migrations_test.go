@@ -138,3 +138,20 @@ VALUES ('w1', 'first', 'running', 'i', '', '', 0, 'a', '', 1, 2, 0, 20000, 1)`),
 		}
 	}
 }
+
+// TestMigrations_imageDigest: of a workspace of an older release it is not known
+// yet from which image it was made.
+func TestMigrations_imageDigest(t *testing.T) {
+	db := mustOpen(t, oldDatabase(t, 5, `INSERT INTO workspace (id, name, status, image, description, repository_id, auto_sync, address, error_message, created_at, updated_at, slot, loopback_port, cloned, memory_bytes, disk_bytes, shortage, shortage_at)
+VALUES ('w1', 'first', 'running', 'i', '', '', 0, 'a', '', 1, 2, 0, 20000, 1, 7, 8, 's', 9)`), embedded(t))
+	err := db.View(t.Context(), func(tx agent.Tx) error {
+		rec, err := tx.Workspace("w1")
+		if rec.ImageDigest != "" || rec.Limits != (agent.Limits{Memory: 7, Disk: 8}) || rec.Shortage.Message != "s" {
+			t.Errorf("%+v", rec)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -98,7 +98,7 @@ func unstamp(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-const workspaceColumns = "id, name, status, image, description, repository_id, auto_sync, address, error_message, created_at, updated_at, slot, loopback_port, cloned, memory_bytes, disk_bytes, shortage, shortage_at"
+const workspaceColumns = "id, name, status, image, description, repository_id, auto_sync, address, error_message, created_at, updated_at, slot, loopback_port, cloned, memory_bytes, disk_bytes, shortage, shortage_at, image_digest"
 
 // newestSQL lists a page by the index workspace_newest.
 const newestSQL = "SELECT " + workspaceColumns + " FROM workspace WHERE (created_at, id) < (?, ?) ORDER BY created_at DESC, id DESC LIMIT ?"
@@ -106,7 +106,7 @@ const newestSQL = "SELECT " + workspaceColumns + " FROM workspace WHERE (created
 func scanWorkspace(s scanner) (r agent.Record, err error) {
 	var created, updated, shortage int64
 	err = s.Scan(&r.ID, &r.Name, &r.Status, &r.Image, &r.Description, &r.RepositoryID, &r.AutoSyncPrefs, &r.Address, &r.ErrorMessage,
-		&created, &updated, &r.Slot, &r.Port, &r.Cloned, &r.Limits.Memory, &r.Limits.Disk, &r.Shortage.Message, &shortage)
+		&created, &updated, &r.Slot, &r.Port, &r.Cloned, &r.Limits.Memory, &r.Limits.Disk, &r.Shortage.Message, &shortage, &r.ImageDigest)
 	r.CreatedAt, r.UpdatedAt, r.Shortage.At = unstamp(created), unstamp(updated), unstamp(shortage)
 	return r, err
 }
@@ -125,9 +125,9 @@ func (r *rows) InsertWorkspace(w agent.Workspace, taken []int) (agent.Record, er
 		return agent.Record{}, err
 	}
 	rec := agent.Record{Workspace: w, Slot: slot, Port: agent.FirstLoopbackPort + slot}
-	_, err = r.exec("insert workspace", "INSERT INTO workspace ("+workspaceColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err = r.exec("insert workspace", "INSERT INTO workspace ("+workspaceColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		w.ID, w.Name, w.Status, w.Image, w.Description, w.RepositoryID, w.AutoSyncPrefs, w.Address, w.ErrorMessage,
-		stamp(w.CreatedAt), stamp(w.UpdatedAt), rec.Slot, rec.Port, rec.Cloned, w.Limits.Memory, w.Limits.Disk, w.Shortage.Message, stamp(w.Shortage.At))
+		stamp(w.CreatedAt), stamp(w.UpdatedAt), rec.Slot, rec.Port, rec.Cloned, w.Limits.Memory, w.Limits.Disk, w.Shortage.Message, stamp(w.Shortage.At), w.ImageDigest)
 	return rec, err
 }
 
@@ -151,8 +151,8 @@ func (r *rows) freeSlot(taken []int) (int, error) {
 
 // UpdateWorkspace implements [agent.WorkspaceRows].
 func (r *rows) UpdateWorkspace(rec agent.Record) error {
-	n, err := r.exec("update workspace", "UPDATE workspace SET status = ?, address = ?, error_message = ?, cloned = ?, memory_bytes = ?, disk_bytes = ?, shortage = ?, shortage_at = ?, updated_at = ? WHERE id = ?",
-		rec.Status, rec.Address, rec.ErrorMessage, rec.Cloned, rec.Limits.Memory, rec.Limits.Disk, rec.Shortage.Message, stamp(rec.Shortage.At), stamp(rec.UpdatedAt), rec.ID)
+	n, err := r.exec("update workspace", "UPDATE workspace SET status = ?, address = ?, error_message = ?, cloned = ?, memory_bytes = ?, disk_bytes = ?, shortage = ?, shortage_at = ?, image_digest = ?, updated_at = ? WHERE id = ?",
+		rec.Status, rec.Address, rec.ErrorMessage, rec.Cloned, rec.Limits.Memory, rec.Limits.Disk, rec.Shortage.Message, stamp(rec.Shortage.At), rec.ImageDigest, stamp(rec.UpdatedAt), rec.ID)
 	if err == nil && n == 0 {
 		return noWorkspace(rec.ID)
 	}

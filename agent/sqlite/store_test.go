@@ -58,7 +58,7 @@ func TestStore_Workspace(t *testing.T) {
 		t.Errorf("inserted: %+v, want %+v", rec, want)
 	}
 	rec.Status, rec.Address, rec.ErrorMessage, rec.Cloned, rec.UpdatedAt = agent.StatusRunning, "127.0.0.1:1", "m", true, at(9)
-	rec.Limits, rec.Shortage = agent.Limits{Memory: 1 << 40, Disk: 3}, agent.Shortage{Message: "much", At: at(7)}
+	rec.ImageDigest, rec.Limits, rec.Shortage = "sha256:x", agent.Limits{Memory: 1 << 40, Disk: 3}, agent.Shortage{Message: "much", At: at(7)}
 	update(t, db, func(tx agent.Tx) error { return tx.UpdateWorkspace(rec) })
 	err := db.View(t.Context(), func(tx agent.Tx) error {
 		got, err := tx.Workspace(rec.ID)
@@ -336,7 +336,7 @@ func fill(t testing.TB, db *DB, n int) {
 	t.Helper()
 	if err := db.inTx(t.Context(), func(tx *sql.Tx) error {
 		for i := range n {
-			_, err := tx.Exec("INSERT INTO workspace ("+workspaceColumns+") VALUES (?, ?, 'running', 'i', 'd', '', 0, '', '', ?, 0, ?, ?, 0, 0, 0, '', 0)",
+			_, err := tx.Exec("INSERT INTO workspace ("+workspaceColumns+") VALUES (?, ?, 'running', 'i', 'd', '', 0, '', '', ?, 0, ?, ?, 0, 0, 0, '', 0, '')",
 				wsID(i), fmt.Sprintf("ws-%d", i), stamp(at(int64(i/2))), i, agent.FirstLoopbackPort+i)
 			if err != nil {
 				return err

@@ -57,7 +57,9 @@ func (r *Runtime) Close() {
 // arrived, PUT /files/…, which writes a file of the home directory as its user
 // does in an editor, PUT /listening, which says what listens in the workspace as
 // JSON, PUT /used, which says in bytes what its files take beside those that the
-// stub has, and a page that names the workspace at every other path.
+// stub has, PUT /installed, which says which packages it installed, PUT /carried,
+// which gives the VM another image, and a page that names the workspace at every
+// other path.
 func (r *Runtime) page(c agent.Container) http.Handler {
 	name := c.Name
 	mux := http.NewServeMux()
@@ -83,14 +85,9 @@ func (r *Runtime) page(c agent.Container) http.Handler {
 		}
 	})
 
-	mux.HandleFunc("PUT /used", func(w http.ResponseWriter, req *http.Request) {
-		var bytes int64
-		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, agent.MaxFileSize)).Decode(&bytes); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		r.Fill(c.ID, bytes)
-	})
+	told(mux, "PUT /used", func(bytes int64) { r.Fill(c.ID, bytes) })
+	told(mux, "PUT /installed", func(names []string) { r.Install(c.ID, names...) })
+	told(mux, "PUT /carried", r.Carry)
 
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -106,6 +103,18 @@ func (r *Runtime) page(c agent.Container) http.Handler {
 		fmt.Fprintf(w, "<!doctype html><html lang=en><title>%s</title><h1>%s</h1><p>Stub of the IDE at %s.", n, n, html.EscapeString(r.URL.Path))
 	})
 	return mux
+}
+
+// told hands what a test says, as JSON, to the stub.
+func told[T any](mux *http.ServeMux, pattern string, take func(T)) {
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) {
+		var said T
+		if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, agent.MaxFileSize)).Decode(&said); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		take(said)
+	})
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {

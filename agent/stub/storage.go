@@ -21,14 +21,15 @@ const (
 	OpDiskUsage   Op = "diskUsage"
 	OpAddImage    Op = "addImage"
 	OpRemoveImage Op = "removeImage"
+	OpChangeImage Op = "changeImage"
+	OpPackages    Op = "packages"
 )
 
 // DiskSize is how large the stub says that the disk for workspaces is, in bytes,
 // until [Runtime.ResizeDisk].
 const DiskSize = 40_000_000_000
 
-// Digest is that of the image that the stub's VM carries. Every other image's is
-// made up from its reference.
+// Digest is that of the image that the stub's VM carries, until [Runtime.Carry].
 const Digest = "sha256:5747562537b0c8b8a4b1d0f0c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00"
 
 // files are what a workspace has on the stub's disk. Its fields are the
@@ -37,6 +38,8 @@ type files struct {
 	agent.Files
 	Extra int64 // bytes, beside those of the files in its home directory
 	Open  bool
+
+	Packages []string // installed in its own layer
 }
 
 // storage is the disk of a [Runtime].
@@ -96,17 +99,31 @@ func (r *Runtime) open(f agent.Files) error {
 	if have.Slot != f.Slot || have.Image != f.Image {
 		return agent.Errorf(agent.CodeConflict, "The files of %s belong to slot %d and image %s", f.ID, have.Slot, have.Image)
 	}
-	if _, stored := r.images[f.Image]; !stored && f.Image != Digest {
+	if !r.hasImage(f.Image) {
 		return agent.Errorf(agent.CodeNotFound, "There is no image %s", f.Image)
 	}
 	have.Open = true
 	return nil
 }
 
-// ensure opens files for a container, and gives them its quota. The caller holds
-// the lock.
+// hasImage tells whether files can be opened that belong to an image. The caller
+// holds the lock.
+func (r *Runtime) hasImage(digest string) bool {
+	_, stored := r.images[digest]
+	return stored || digest == r.carried()
+}
+
+// carried is the image that the stub's VM carries. The caller holds the lock.
+func (r *Runtime) carried() string { return cmp.Or(r.carries, Digest) }
+
+// ensure opens files for a container, and gives them its quota. Those that are
+// there stay on their image. The caller holds the lock.
 func (r *Runtime) ensure(c agent.Container) error {
-	if err := r.open(agent.Files{ID: c.ID, Slot: c.Slot, Image: Digest, Quota: c.Quota}); err != nil {
+	image := r.carried()
+	if have := r.files[c.ID]; have != nil {
+		image = have.Image
+	}
+	if err := r.open(agent.Files{ID: c.ID, Slot: c.Slot, Image: image, Quota: c.Quota}); err != nil {
 		return err
 	}
 	r.files[c.ID].Quota = c.Quota
@@ -202,6 +219,69 @@ func (s storage) RemoveImage(ctx context.Context, digest string) error {
 		delete(s.r.images, digest)
 		return nil
 	})
+}
+
+// ChangeImage implements [agent.Storage].
+func (s storage) ChangeImage(ctx context.Context, id, digest string) error {
+	return s.r.do(ctx, OpChangeImage, id, func() error {
+		f := s.r.files[id]
+		switch {
+		case f == nil:
+			return agent.Errorf(agent.CodeNotFound, "There are no files of %s", id)
+		case !s.r.hasImage(digest):
+			return agent.Errorf(agent.CodeNotFound, "There is no image %s", digest)
+		case f.Open:
+			return agent.Errorf(agent.CodeConflict, "The files of %s are open", id)
+		case f.Image != digest:
+			f.Image, f.Extra, f.Packages = digest, 0, nil
+		}
+		return nil
+	})
+}
+
+// DefaultDigest implements [agent.ImageSource].
+func (r *Runtime) DefaultDigest(context.Context) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.carried(), nil
+}
+
+// Packages implements [agent.ImageSource]: those that [Runtime.Install] said.
+func (r *Runtime) Packages(ctx context.Context, id string) (names []string, err error) {
+	err = r.do(ctx, OpPackages, id, func() error {
+		f := r.files[id]
+		if f == nil {
+			return agent.Errorf(agent.CodeNotFound, "There are no files of %s", id)
+		}
+		names = slices.Clone(f.Packages)
+		return nil
+	})
+	return names, err
+}
+
+// imageSize is what an image takes that is kept, in bytes.
+const imageSize = 600 << 20
+
+// Carry has the stub's VM carry another image, as after an update. The one before
+// is kept on the disk, where files belong to it.
+func (r *Runtime) Carry(digest string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.files {
+		if before := r.carried(); f.Image == before && digest != before {
+			r.images[before] = imageSize
+		}
+	}
+	r.carries = digest
+}
+
+// Install installs packages in a workspace, as its user does by apt.
+func (r *Runtime) Install(id string, names ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f := r.files[id]; f != nil {
+		f.Packages = names
+	}
 }
 
 // Fill makes the files of a workspace take so many bytes beside those in its home

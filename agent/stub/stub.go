@@ -55,8 +55,8 @@ type Call struct {
 type Hook func(ctx context.Context, c Call) error
 
 // Runtime is the stub, on a disk of its own: [Runtime.Storage]. It implements [agent.Runtime], [agent.Inventory],
-// [agent.Observer], [agent.MemoryLimiter], [agent.Terminator], [agent.IDEHealth]
-// and [agent.Previews]. An agent that restarts keeps its
+// [agent.Observer], [agent.MemoryLimiter], [agent.Terminator], [agent.IDEHealth],
+// [agent.Previews] and [agent.ImageSource]. An agent that restarts keeps its
 // workspaces when it is given the same value, or one that was restored.
 type Runtime struct {
 	hook  Hook
@@ -68,6 +68,7 @@ type Runtime struct {
 	files      map[string]*files            // what workspaces have on the disk
 	images     map[string]int64             // bytes, by digest
 	size       int64                        // of the disk; 0 is [DiskSize]
+	carries    string                       // digest of the carried image; "" is [Digest]
 	servers    map[string]server
 	shortages  int           // of the memory of all containers together
 	kills      int           // of processes of all containers
@@ -664,13 +665,14 @@ type snapshot struct {
 	Files      map[string]*files
 	Images     map[string]int64
 	Size       int64
+	Carries    string
 }
 
 // Snapshot returns the runtime's state, for [Runtime.Restore].
 func (r *Runtime) Snapshot() ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	b, err := json.Marshal(snapshot{Containers: r.containers, Homes: r.homes, Files: r.files, Images: r.images, Size: r.size})
+	b, err := json.Marshal(snapshot{Containers: r.containers, Homes: r.homes, Files: r.files, Images: r.images, Size: r.size, Carries: r.carries})
 	if err != nil {
 		return nil, fmt.Errorf("write snapshot: %w", err)
 	}
@@ -686,6 +688,7 @@ func (r *Runtime) Restore(b []byte) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.containers, r.homes, r.files, r.images, r.size = s.Containers, s.Homes, s.Files, s.Images, s.Size
+	r.containers, r.homes, r.files, r.images = s.Containers, s.Homes, s.Files, s.Images
+	r.size, r.carries = s.Size, s.Carries
 	return nil
 }

@@ -32,6 +32,7 @@ type engine interface {
 	agent.Terminator
 	agent.IDEHealth
 	agent.Previews
+	agent.ImageSource
 
 	// Storage is the disk on which the workspaces have their files.
 	Storage() agent.Storage
@@ -85,7 +86,7 @@ func newPlane(ctx context.Context, db *sqlite.DB, e engine, o serveOptions, log 
 		return nil, err
 	}
 	plane, err := controlplane.New(ctx, controlplane.Config{
-		Store: db, Runtime: e, Files: e, Inventory: e, Observer: e, Memory: e, Storage: e.Storage(), Terminator: e, Health: e, Previews: e, Review: review.Review{}, Log: log,
+		Store: db, Runtime: e, Files: e, Inventory: e, Observer: e, Memory: e, Storage: e.Storage(), Images: e, Terminator: e, Health: e, Previews: e, Review: review.Review{}, Log: log,
 		Rebooted: last != boot, CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
 	})
 	if err == nil && last != boot {

@@ -45,7 +45,7 @@ func (p *program) wsCommand() *cobra.Command {
 	flags := envFlags{c.PersistentFlags(), p.env}
 	flags.text(&w.socket, "socket", "ROCKPOOL_SOCKET", defaultSocket, "unix socket of the agent")
 	flags.text(&w.runDir, "setup", "ROCKPOOL_SETUP_DIR", guest.SetupRunDir, "directory that rockpool-agent setup filled")
-	c.AddCommand(w.listCommand(), w.createCommand(), w.startCommand(), w.stopCommand(), w.removeCommand(), w.limitsCommand(), w.diskCommand(), w.logsCommand(), w.openCommand())
+	c.AddCommand(w.listCommand(), w.createCommand(), w.startCommand(), w.stopCommand(), w.removeCommand(), w.limitsCommand(), w.diskCommand(), w.imageCommand(), w.logsCommand(), w.openCommand())
 	return c
 }
 

@@ -72,6 +72,8 @@ func TestWorkspaces(t *testing.T) {
 	p.want(t, exitUsage, "ws limits first --memory much", `"much" is no size: write a number with a unit, such as 512M or 6G, or default`)
 	p.want(t, exitUsage, "ws limits first --memory 9G", "memoryBytes must be 0, for the default, or from 256 MiB to 8.0 GiB")
 	p.want(t, exitNotFound, "ws limits none", `Workspace "none" not found`)
+	p.want(t, exitOK, "ws image first", "image   rockpool-workspace\ndigest  "+stub.Digest)
+	p.want(t, exitConflict, "ws image first --move-on", "There is no other image")
 	p.want(t, exitConflict, "ws rm first", "Stop it first.")
 	p.want(t, exitOK, "ws stop first", "first is stopped")
 	p.want(t, exitConflict, "ws stop first", `Cannot transition from "stopped" to "stopping"`)

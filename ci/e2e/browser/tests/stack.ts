@@ -73,6 +73,9 @@ export async function fill(w: Workspace, bytes: number) {
   await ask("PUT", `${ide}/workspace/${w.name}/used`, String(Math.round(bytes)), "application/octet-stream");
 }
 
+// tellStub says to the stub what a workspace's user, or an update of the VM, did.
+export const tellStub = (w: Workspace, what: "installed" | "carried", said: unknown) => ask("PUT", `${ide}/workspace/${w.name}/${what}`, JSON.stringify(said), "application/octet-stream");
+
 export type Workspace = { id: string; name: string; status: string; errorMessage: string | null; updatedAt: string };
 
 let made = 0;
