@@ -49,6 +49,9 @@ type Storage interface {
 	// AddImage stores the root file system of an image from an archive (tar(5),
 	// ids of the container), unless it is there. One cut short leaves nothing.
 	AddImage(ctx context.Context, digest string, archive io.Reader) error
+	// KeepImage stores the VM's own image as if it had been added, unless it is
+	// there, so that files of it can be opened when another VM's image has another.
+	KeepImage(ctx context.Context) error
 	// RemoveImage deletes one that no files need; [CodeConflict] otherwise. The
 	// VM's own image is never deleted. An unknown digest is success.
 	RemoveImage(ctx context.Context, digest string) error

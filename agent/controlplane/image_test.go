@@ -15,6 +15,13 @@ import (
 // newer is the digest of the image that comes after [stub.Digest].
 var newer = "sha256:" + strings.Repeat("2", 64)
 
+// update has the VM carry another image, with the one before kept.
+func (w *world) update(t *testing.T) {
+	t.Helper()
+	must(t, w.rt.Storage().KeepImage(t.Context()))
+	w.rt.Carry(newer)
+}
+
 func (p *plane) image(id string) agent.ImageState {
 	p.t.Helper()
 	s, err := p.Image(p.t.Context(), id)
@@ -35,7 +42,7 @@ func TestImage_stays(t *testing.T) {
 			t.Errorf("at first: %+v", got)
 		}
 		w.rt.Install(ws.ID, "postgresql")
-		w.rt.Carry(newer)
+		w.update(t)
 		p.restart(ws.ID)
 		p.end()
 		p = w.live(t, func(c *controlplane.Config) { c.Rebooted = true })
@@ -68,7 +75,7 @@ func TestChangeImage(t *testing.T) {
 		_, err := p.ChangeImage(ctx, ws.ID, stub.Digest)
 		wantError(t, err, agent.CodeConflict, `There is no other image that workspace "one" can move on to`)
 
-		w.rt.Carry(newer)
+		w.update(t)
 		change, err := p.ImageChange(ctx, ws.ID)
 		if err != nil || !slices.Equal(change.Packages, []string{"postgresql", "redis"}) || change.Unknown || !change.Newer() {
 			t.Errorf("what it changes: %+v, %v", change, err)
@@ -118,7 +125,7 @@ func TestChangeImage_fails(t *testing.T) {
 		_, err := p.StopWorkspace(ctx, ws.ID)
 		must(t, err)
 		p.wait(ws.ID, agent.StatusStopped)
-		w.rt.Carry(newer)
+		w.update(t)
 		w.hooks.set(fail(stub.OpChangeImage, agent.Errorf(agent.CodeNotFound, "There is no such image.")))
 		_, err = p.ChangeImage(ctx, ws.ID, newer)
 		must(t, err)
@@ -149,7 +156,7 @@ func TestChangeImage_killed(t *testing.T) {
 				_, err := p.StopWorkspace(t.Context(), ws.ID)
 				must(t, err)
 				p.wait(ws.ID, agent.StatusStopped)
-				w.rt.Carry(newer)
+				w.update(t)
 				w.hooks.set(func(ctx context.Context, c stub.Call) error {
 					if c.Op == stub.OpChangeImage && c.After == after {
 						<-ctx.Done()
@@ -179,7 +186,7 @@ func TestImage_unknown(t *testing.T) {
 		p := w.live(t)
 		own := p.wait(p.create(agent.NewWorkspace{Name: "own", Image: "registry.example/mine:1"}).ID, agent.StatusRunning)
 		ws := p.created("one")
-		w.rt.Carry(newer)
+		w.update(t)
 		if got := p.image(own.ID); got.Newest != "" || got.Newer() || got.Reference != "registry.example/mine:1" {
 			t.Errorf("of a registry: %+v", got)
 		}
@@ -187,6 +194,35 @@ func TestImage_unknown(t *testing.T) {
 		change, err := p.ImageChange(t.Context(), ws.ID)
 		if err != nil || !change.Unknown || !change.Newer() {
 			t.Errorf("%+v, %v", change, err)
+		}
+	})
+}
+
+// TestImage_lost: a workspace whose image was not kept does not start on another
+// one by itself; its owner can move it on, and it has its home directory.
+func TestImage_lost(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		ctx := t.Context()
+		p := w.live(t)
+		ws := p.created("one")
+		must(t, p.rt.WriteFile(ctx, ws.ID, "notes", []byte("mine")))
+		_, err := p.StopWorkspace(ctx, ws.ID)
+		must(t, err)
+		p.wait(ws.ID, agent.StatusStopped)
+		w.rt.Carry(newer)
+		_, err = p.StartWorkspace(ctx, ws.ID)
+		must(t, err)
+		if got := p.wait(ws.ID, agent.StatusError); !strings.Contains(got.ErrorMessage, stub.Digest) {
+			t.Errorf("message: %q", got.ErrorMessage)
+		}
+		if f := p.files(ws.ID); f.Image != stub.Digest || !p.image(ws.ID).Newer() {
+			t.Errorf("files %+v, image %+v", f, p.image(ws.ID))
+		}
+		_, err = p.ChangeImage(ctx, ws.ID, newer)
+		must(t, err)
+		p.wait(ws.ID, agent.StatusRunning)
+		if got := p.file(ws.ID, "notes"); got != "mine" || p.image(ws.ID).Digest != newer {
+			t.Errorf("%q, %+v", got, p.image(ws.ID))
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package podman
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -53,7 +52,7 @@ func FuzzReadPackages(f *testing.F) {
 		}
 		for name := range has {
 			if !packageName.MatchString(name) || !strings.Contains(s, name) {
-				t.Error(fmt.Sprintf("%q is no package of %q", name, s))
+				t.Errorf("%q is no package of %q", name, s)
 			}
 		}
 	})

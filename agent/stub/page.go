@@ -1,6 +1,7 @@
 package stub
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"html"
@@ -87,7 +88,10 @@ func (r *Runtime) page(c agent.Container) http.Handler {
 
 	told(mux, "PUT /used", func(bytes int64) { r.Fill(c.ID, bytes) })
 	told(mux, "PUT /installed", func(names []string) { r.Install(c.ID, names...) })
-	told(mux, "PUT /carried", r.Carry)
+	told(mux, "PUT /carried", func(digest string) {
+		_ = r.Storage().KeepImage(context.Background()) // the images that files need stay
+		r.Carry(digest)
+	})
 
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -22,6 +22,7 @@ const (
 	OpAddImage    Op = "addImage"
 	OpRemoveImage Op = "removeImage"
 	OpChangeImage Op = "changeImage"
+	OpKeepImage   Op = "keepImage"
 	OpPackages    Op = "packages"
 )
 
@@ -88,6 +89,9 @@ func (r *Runtime) fits(id string, more int64) error {
 
 // open makes and shows files. The caller holds the lock.
 func (r *Runtime) open(f agent.Files) error {
+	if !r.hasImage(f.Image) {
+		return agent.Errorf(agent.CodeNotFound, "There is no image %s", f.Image)
+	}
 	have := r.files[f.ID]
 	if have == nil {
 		if r.free() == 0 {
@@ -98,9 +102,6 @@ func (r *Runtime) open(f agent.Files) error {
 	}
 	if have.Slot != f.Slot || have.Image != f.Image {
 		return agent.Errorf(agent.CodeConflict, "The files of %s belong to slot %d and image %s", f.ID, have.Slot, have.Image)
-	}
-	if !r.hasImage(f.Image) {
-		return agent.Errorf(agent.CodeNotFound, "There is no image %s", f.Image)
 	}
 	have.Open = true
 	return nil
@@ -262,16 +263,18 @@ func (r *Runtime) Packages(ctx context.Context, id string) (names []string, err 
 // imageSize is what an image takes that is kept, in bytes.
 const imageSize = 600 << 20
 
-// Carry has the stub's VM carry another image, as after an update. The one before
-// is kept on the disk, where files belong to it.
+// KeepImage implements [agent.Storage].
+func (s storage) KeepImage(ctx context.Context) error {
+	return s.r.do(ctx, OpKeepImage, "", func() error {
+		s.r.images[s.r.carried()] = imageSize
+		return nil
+	})
+}
+
+// Carry has the stub's VM carry another image, as after an update.
 func (r *Runtime) Carry(digest string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, f := range r.files {
-		if before := r.carried(); f.Image == before && digest != before {
-			r.images[before] = imageSize
-		}
-	}
 	r.carries = digest
 }
 

@@ -144,3 +144,56 @@ func TestRuntime_Snapshot(t *testing.T) {
 		t.Error("half a snapshot was restored")
 	}
 }
+
+// TestStorage: the stub's disk keeps what agent.Storage promises: who writes too
+// much is told, closed files alone are removed and moved on, and images that files
+// need stay.
+func TestStorage(t *testing.T) {
+	ctx := t.Context()
+	r := stub.New(stub.Options{})
+	s := r.Storage()
+	must := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(err error, code string) {
+		t.Helper()
+		if agent.ErrorCode(err) != code {
+			t.Errorf("%v, want %s", err, code)
+		}
+	}
+
+	c := agent.Container{ID: "one", Name: "one", Port: 20000, Slot: 3, Quota: 1000}
+	must(r.Create(ctx, c), r.Start(ctx, "one"), r.WriteFile(ctx, "one", "a", make([]byte, 600)))
+	refused(r.WriteFile(ctx, "one", "b", make([]byte, 600)), agent.CodeNoSpace)
+	must(s.SetQuota(ctx, "one", 2000), r.WriteFile(ctx, "one", "b", make([]byte, 600)))
+	must(s.SetQuota(ctx, "one", 500)) // below what is used
+	refused(r.WriteFile(ctx, "one", "c", []byte("x")), agent.CodeNoSpace)
+	r.DeleteFile("one", "a")
+	r.DeleteFile("one", "b")
+	must(r.WriteFile(ctx, "one", "c", []byte("x")))
+	r.ResizeDisk(1)
+	refused(r.WriteFile(ctx, "one", "c", []byte("xy")), agent.CodeNoSpace)
+	r.ResizeDisk(0)
+	refused(s.SetQuota(ctx, "none", 5), agent.CodeNotFound)
+
+	refused(s.Remove(ctx, "one"), agent.CodeConflict)
+	u, err := s.Usage(ctx)
+	must(err)
+	if len(u.Files) != 1 || u.Files[0] != (agent.FilesUsage{Files: agent.Files{ID: "one", Slot: 3, Image: stub.Digest, Quota: 500}, Used: 1, Open: true}) || u.Size-u.Free != 1 {
+		t.Errorf("%+v", u)
+	}
+	_, err = s.Open(ctx, agent.Files{ID: "one", Slot: 4, Image: stub.Digest}, nil)
+	refused(err, agent.CodeConflict)
+	_, err = s.Open(ctx, agent.Files{ID: "two", Slot: 4, Image: "sha256:none"}, nil)
+	refused(err, agent.CodeNotFound)
+
+	must(s.AddImage(ctx, "sha256:x", strings.NewReader("12345")))
+	_, err = s.Open(ctx, agent.Files{ID: "two", Slot: 4, Image: "sha256:x", Quota: 10}, nil)
+	must(err)
+	refused(s.RemoveImage(ctx, "sha256:x"), agent.CodeConflict)
+	must(s.Close(ctx, "two"), s.Remove(ctx, "two"), s.RemoveImage(ctx, "sha256:x"), s.RemoveImage(ctx, "sha256:x"))
+	must(r.Stop(ctx, "one", 0), s.Remove(ctx, "one"), s.Remove(ctx, "one"), s.Close(ctx, "one"))
+}
