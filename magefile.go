@@ -146,6 +146,15 @@ func (Ws) Stop(ctx context.Context) error { return verbWith(ctx, "ws", "stop") }
 // Rm deletes a workspace with its files: NAME [--no-wait].
 func (Ws) Rm(ctx context.Context) error { return verbWith(ctx, "ws", "rm") }
 
+// Limits prints what a workspace may use, or sets it: NAME [--memory SIZE] [--disk SIZE] [--json].
+func (Ws) Limits(ctx context.Context) error { return verbWith(ctx, "ws", "limits") }
+
+// Disk prints who takes what of the disk that workspaces share: [--json].
+func (Ws) Disk(ctx context.Context) error { return verbWith(ctx, "ws", "disk") }
+
+// Image prints which image a workspace is made from, or moves it on to the newer one: NAME [--move-on] [--no-wait] [--json].
+func (Ws) Image(ctx context.Context) error { return verbWith(ctx, "ws", "image") }
+
 // Logs prints what a workspace's processes wrote: NAME [-f] [-n lines] [--steps].
 func (Ws) Logs(ctx context.Context) error { return verbWith(ctx, "ws", "logs") }
 

@@ -439,7 +439,7 @@ func TestDisk(t *testing.T) {
 	a.want(t, 200, `<a href="/app/disk" aria-current="page">Disk</a>`, `data-live="/app/disk/live"`, "24.0 GiB of 64.0 GiB",
 		`id="disk-workspaces">32.0 GiB <span`, `id="disk-images">1.5 GiB`, `id="disk-rest">1.0 GiB`, `id="disk-free">40.0 GiB`,
 		`href="/app/workspaces/`+id(3)+`#limits-title"`, `<span class="warned">81 %</span>`, `<span class="warned">full</span>`,
-		"Files without a workspace", id(77), "sha256:abc", "<noscript>")
+		"Files without a workspace", id(77), `title="sha256:abc">abc</code>`, "<noscript>")
 	if strings.Contains(a.body, `id="disk-full"`) || strings.Contains(a.body, "does not answer") {
 		t.Error("a warning with room left")
 	}

@@ -350,6 +350,9 @@ var workspaceVerbs = []struct{ use, short string }{
 	{"start NAME [--no-wait] [--json]", "Start a workspace"},
 	{"stop NAME [--no-wait] [--json]", "Stop a workspace"},
 	{"rm NAME [--no-wait]", "Delete a workspace with its files"},
+	{"limits NAME [--memory SIZE] [--disk SIZE] [--json]", "Print what a workspace may use, or set it"},
+	{"disk [--json]", "Print who takes what of the disk that workspaces share"},
+	{"image NAME [--move-on] [--no-wait] [--json]", "Print which image a workspace is made from, or move it on to the newer one"},
 	{"logs NAME [-f] [-n lines] [--steps]", "Print what a workspace's processes wrote"},
 	{"open NAME", "Print the address of a workspace's IDE"},
 }
