@@ -269,6 +269,7 @@ func TestWorkspaces(t *testing.T) {
 	}
 	t.Run("Token", func(t *testing.T) { tokenTest(t, i, one) })
 	t.Run("Limits", func(t *testing.T) { limitsTest(t, i, one) })
+	t.Run("Disk", func(t *testing.T) { diskTest(t, i, one) })
 	t.Run("IDE", func(t *testing.T) { ideTest(t, i, one) })
 	two := i.create(t, "e2e-two")
 	socket := openPreview(t, i, one)
