@@ -227,7 +227,10 @@ func (a *attempt) finish(ch *change, s *jobStep) error {
 	if err != nil {
 		return err
 	}
-	s.done(&rec)
+	before := rec
+	if s.done(&rec); rec == before {
+		return nil
+	}
 	return ch.put(&rec)
 }
 

@@ -45,10 +45,12 @@ func (f foreign) change(ctx context.Context, id string, do func() error) error {
 
 // Create implements [agent.Runtime].
 func (f foreign) Create(ctx context.Context, n agent.Container) error {
-	if n.Quota == 0 {
-		n.Quota = f.c.capacity(ctx).Defaults().Disk
-	}
-	return f.change(ctx, n.ID, func() error { return f.Runtime.Create(ctx, n) })
+	return f.change(ctx, n.ID, func() error {
+		if n.Quota == 0 {
+			n.Quota = f.c.capacity(ctx).Defaults().Disk
+		}
+		return f.Runtime.Create(ctx, n)
+	})
 }
 
 // Start implements [agent.Runtime].

@@ -45,7 +45,7 @@ func TestControlPlane_Events(t *testing.T) {
 				kinds = append(kinds, e.Step.Name)
 			}
 		}
-		want := "creating container start configure health preferences commit running port stopping stop commit port stopped deleted"
+		want := "creating container creating start configure health preferences commit running port stopping stop commit port stopped deleted"
 		if got := strings.Join(kinds, " "); got != want {
 			t.Errorf("events: %s\nwant:   %s", got, want)
 		}

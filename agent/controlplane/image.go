@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rockpool/rootvm/agent"
@@ -93,10 +94,15 @@ func (a *attempt) imageStep() (s jobStep, ok bool) {
 	}}, true
 }
 
-// noteImage finds out to which image the workspace's files belong, for its row.
+// noteImage finds out to which image the workspace's files belong, for its row. It
+// waits for the disk, whose files the start needs anyway.
 func (a *attempt) noteImage(ctx context.Context) {
-	a.c.disk.changed()
-	if f, ok := a.c.filesOf(ctx, a.rec.ID); ok {
-		a.image = f.Image
+	usage, err := a.c.cfg.Storage.Usage(ctx)
+	if err != nil {
+		a.log.Warn("the image that the workspace is made from is not known until its next start", "err", err)
+		return
+	}
+	if i := slices.IndexFunc(usage.Files, func(f agent.FilesUsage) bool { return f.ID == a.rec.ID }); i >= 0 {
+		a.image = usage.Files[i].Image
 	}
 }
