@@ -3,7 +3,15 @@ package agent
 import (
 	"context"
 	"io"
+	"regexp"
 )
+
+// digestForm is how digests of images are written, by the OCI image
+// specification; all images here have SHA-256.
+var digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+// ValidDigest reports whether s has the form of a digest, "sha256:" and 64 digits.
+func ValidDigest(s string) bool { return digestForm.MatchString(s) }
 
 // Files are what a workspace has on the data disk: its home directory, and its
 // own layer, which is all that it changed of its image. They lie in one

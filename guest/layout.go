@@ -68,6 +68,9 @@ const (
 	ConsoleFile      = SetupRunDir + "/console"             // what the console says of how to get in, for root alone
 	SlotsDir         = "/run/rockpool-slots"                // ID-mapped views of the workspace image, one a slot
 	SlotsSocket      = "/run/rockpool-slots.sock"           // asks the root helper for one
+	StorageDir       = DataDir + "/workspaces"              // the pool, which holds the files of workspaces, and where they are shown
+	StorageRunDir    = "/run/rockpool-storage"              // locks of it
+	StorageSocket    = "/run/rockpool-storage.sock"         // asks the root helper for files of workspaces
 	RelaySocket      = "/run/rockpool-relay.sock"           // asks the relay to lead into a workspace
 	PreviewsDir      = AgentRunDir + "/previews"            // sockets of previews, for Caddy
 	NetworksSocket   = "/run/rockpool-networks.sock"        // tells the root helper the host's networks

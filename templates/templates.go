@@ -33,6 +33,7 @@ type Params struct {
 	DataDir        string // where the data disk is mounted
 	ShareDir       string // where the host's directory is mounted
 	SlotsSocket    string // of the root helper that makes views of the workspace image
+	StorageSocket  string // of the root helper that keeps the files of workspaces
 	RelaySocket    string // of the way to applications in workspaces
 	NetworksSocket string // of the root helper that is told the host's networks
 	ClockSocket    string // of the root helper that is told the host's clock
@@ -66,6 +67,7 @@ func Defaults() Params {
 		DataDir:        guest.DataDir,
 		ShareDir:       guest.ShareDir,
 		SlotsSocket:    guest.SlotsSocket,
+		StorageSocket:  guest.StorageSocket,
 		RelaySocket:    guest.RelaySocket,
 		NetworksSocket: guest.NetworksSocket,
 		ClockSocket:    guest.ClockSocket,
@@ -131,6 +133,8 @@ var targets = []struct {
 	{"rockpool-firewall.service", "/etc/systemd/system/rockpool-firewall.service", 0o644, false},
 	{"rockpool-slots.socket", "/etc/systemd/system/rockpool-slots.socket", 0o644, true},
 	{"rockpool-slots@.service", "/etc/systemd/system/rockpool-slots@.service", 0o644, false},
+	{"rockpool-storage.socket", "/etc/systemd/system/rockpool-storage.socket", 0o644, true},
+	{"rockpool-storage@.service", "/etc/systemd/system/rockpool-storage@.service", 0o644, false},
 	{"rockpool-relay.socket", "/etc/systemd/system/rockpool-relay.socket", 0o644, true},
 	{"rockpool-relay.service", "/etc/systemd/system/rockpool-relay.service", 0o644, false},
 	{"podman.conf", "/etc/systemd/user/podman.service.d/50-rockpool.conf", 0o644, false},

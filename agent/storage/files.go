@@ -1,0 +1,357 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/rockpool/rootvm/agent"
+)
+
+// Names in the subvolume of a workspace. Home and layer have an upper and a work
+// directory each, as the kernel's overlays want them.
+const (
+	recordFile = "record.json"
+	homeDir    = "home"
+	layerDir   = "layer"
+	upperDir   = "upper"
+	workDir    = "work"
+)
+
+// record is what is known of a workspace's files, beside them.
+type record struct {
+	Slot     int
+	Image    string
+	TakeOver bool // an older release's files are still being taken over
+}
+
+// openQuota is what opening may write beyond a quota that is used up, bytes: the
+// record, and the kernel's directories.
+const openQuota = 16 << 20
+
+// Open implements [agent.Storage].
+func (p *Pool) Open(ctx context.Context, f agent.Files, report func(string)) (agent.FilesView, error) {
+	if err := check(f); err != nil {
+		return agent.FilesView{}, err
+	}
+	if err := p.prepare(ctx); err != nil {
+		return agent.FilesView{}, err
+	}
+	unlock, err := p.lock(ctx, f.ID)
+	if err != nil {
+		return agent.FilesView{}, err
+	}
+	defer unlock()
+
+	if err := p.ensureFiles(ctx, f, report); err != nil {
+		return agent.FilesView{}, fmt.Errorf("files of the workspace %s: %w", f.ID, err)
+	}
+	view, err := p.ensureShown(f)
+	if err != nil {
+		return agent.FilesView{}, fmt.Errorf("show the files of the workspace %s: %w", f.ID, err)
+	}
+	return view, nil
+}
+
+// check refuses what no caller has a reason to ask for.
+func check(f agent.Files) error {
+	switch {
+	case !agent.ValidID(f.ID):
+		return agent.Errorf(agent.CodeValidation, "%q is not the id of a workspace", f.ID)
+	case !agent.ValidSlot(f.Slot):
+		return agent.Errorf(agent.CodeValidation, "The slot %d is not below %d", f.Slot, agent.ContainerSlots)
+	case !agent.ValidDigest(f.Image):
+		return agent.Errorf(agent.CodeValidation, "%q is not the digest of an image", f.Image)
+	case f.Quota <= 0:
+		return agent.Errorf(agent.CodeValidation, "The quota %d is not above 0", f.Quota)
+	}
+	return nil
+}
+
+// ensureFiles makes the files of a workspace unless they are there.
+func (p *Pool) ensureFiles(ctx context.Context, f agent.Files, report func(string)) error {
+	r, err := p.readRecord(f.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		r, err = p.makeFiles(ctx, f)
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case r.Slot != f.Slot:
+		return agent.Errorf(agent.CodeConflict, "The files of this workspace belong to slot %d, not to %d", r.Slot, f.Slot)
+	case r.Image != f.Image:
+		return agent.Errorf(agent.CodeConflict, "The files of this workspace belong to the image %s, not to %s", r.Image, f.Image)
+	case r.TakeOver:
+		return p.takeOver(ctx, f, r, report)
+	}
+	return p.limit(f.ID, f.Quota)
+}
+
+// limit sets the quota of a workspace's files.
+func (p *Pool) limit(id string, quota int64) error {
+	dir := p.path(filesDir, id)
+	q, err := quotasOf(dir)
+	if err != nil {
+		return err
+	}
+	subvolume, err := subvolumeID(dir)
+	if err != nil {
+		return err
+	}
+	return q.setLimit(subvolume, quota)
+}
+
+// makeFiles makes the files of a workspace that has none, beside their place.
+func (p *Pool) makeFiles(ctx context.Context, f agent.Files) (record, error) {
+	lower, _, err := p.image(f.Image)
+	if err != nil {
+		return record{}, err
+	}
+	left, err := p.leftBehind(f.ID)
+	if err != nil {
+		return record{}, err
+	}
+	r := record{Slot: f.Slot, Image: f.Image, TakeOver: left}
+
+	staged := p.path(stagingDir, f.ID)
+	if err := p.createStaged(ctx, f.ID); err != nil {
+		return record{}, err
+	}
+	p.done()
+	if err := fillFiles(staged, lower, r); err != nil {
+		return record{}, errors.Join(err, destroySubvolume(staged))
+	}
+	p.done()
+	// Until here, another request may have deleted the image.
+	release, err := p.lock(ctx, "pool")
+	if err != nil {
+		return record{}, errors.Join(err, destroySubvolume(staged))
+	}
+	defer release()
+	if _, _, err := p.image(f.Image); err != nil {
+		return record{}, errors.Join(err, destroySubvolume(staged))
+	}
+	if err := os.Rename(staged, p.path(filesDir, f.ID)); err != nil {
+		return record{}, errors.Join(err, destroySubvolume(staged))
+	}
+	p.done()
+	return r, commit(p.path())
+}
+
+// createStaged makes an empty subvolume in staging, whose name the caller has
+// locked, and deletes the one that a request before it left there.
+func (p *Pool) createStaged(ctx context.Context, name string) error {
+	unlock, err := p.lock(ctx, "pool") // dropQuotas knows all subvolumes
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	staged := p.path(stagingDir, name)
+	if err := destroySubvolume(staged); err != nil {
+		return err
+	}
+	return createSubvolume(staged)
+}
+
+// fillFiles lays out the subvolume of a workspace. The home directory is the
+// image's own, as a first container would find it.
+func fillFiles(dir, image string, r record) error {
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	for _, part := range []string{homeDir, layerDir} {
+		for _, d := range []string{"", upperDir, workDir} {
+			if err := ensureDir(filepath.Join(dir, part, d), 0o755); err != nil {
+				return err
+			}
+		}
+	}
+	if err := fillHome(filepath.Join(dir, homeDir, upperDir), image); err != nil {
+		return fmt.Errorf("make the home directory: %w", err)
+	}
+	return writeRecord(dir, r)
+}
+
+// readRecord returns the record of a workspace's files; [fs.ErrNotExist] where
+// there are none.
+func (p *Pool) readRecord(id string) (record, error) {
+	var r record
+	b, err := os.ReadFile(p.path(filesDir, id, recordFile))
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("%s: %w", recordFile, err)
+	}
+	return r, nil
+}
+
+// writeRecord replaces the record in the subvolume of a workspace.
+func writeRecord(dir string, r record) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(dir, recordFile), b, 0o600)
+}
+
+// image returns the root file system of an image, and whether it is the VM's own.
+func (p *Pool) image(digest string) (dir string, own bool, err error) {
+	if b, err := os.ReadFile(filepath.Join(p.Image, "digest")); err == nil && strings.TrimSpace(string(b)) == digest {
+		return filepath.Join(p.Image, "rootfs"), true, nil
+	}
+	dir = p.path(imagesDir, imageName(digest))
+	if _, err := os.Lstat(dir); err != nil {
+		return "", false, agent.Errorf(agent.CodeNotFound, "The image %s is not on this disk", digest)
+	}
+	return dir, false, nil
+}
+
+// imageName is the name of an image in the pool.
+func imageName(digest string) string { return strings.Replace(digest, ":", "-", 1) }
+
+// Remove implements [agent.Storage].
+func (p *Pool) Remove(ctx context.Context, id string) error {
+	if !agent.ValidID(id) {
+		return agent.Errorf(agent.CodeValidation, "%q is not the id of a workspace", id)
+	}
+	if err := p.prepare(ctx); err != nil {
+		return err
+	}
+	unlock, err := p.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	if open, err := p.isOpen(id); err != nil {
+		return err
+	} else if open {
+		return agent.Errorf(agent.CodeConflict, "The files of this workspace are in use: stop it first")
+	}
+	if err := p.discard(ctx, p.path(filesDir, id), id); err != nil {
+		return fmt.Errorf("delete the files of the workspace %s: %w", id, err)
+	}
+	return nil
+}
+
+// discard deletes a subvolume, whose name the caller has locked, by way of the
+// trash, so that no half of it is ever taken for the whole.
+func (p *Pool) discard(ctx context.Context, path, name string) error {
+	unlock, err := p.lock(ctx, "pool")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	trash := p.path(trashDir, name)
+	if err := destroySubvolume(trash); err != nil {
+		return err
+	}
+	err = os.Rename(path, trash)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.done()
+	if err := destroySubvolume(trash); err != nil {
+		return err
+	}
+	p.done()
+
+	q, err := quotasOf(p.path())
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.dropQuotas(q), commit(p.path()))
+}
+
+// SetQuota implements [agent.Storage].
+func (p *Pool) SetQuota(ctx context.Context, id string, quota int64) error {
+	if !agent.ValidID(id) || quota <= 0 {
+		return agent.Errorf(agent.CodeValidation, "%q is not the id of a workspace, or %d not a quota", id, quota)
+	}
+	if err := p.prepare(ctx); err != nil {
+		return err
+	}
+	unlock, err := p.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = p.limit(id, quota)
+	if errors.Is(err, unix.ENOENT) {
+		return agent.Errorf(agent.CodeNotFound, "This workspace has no files yet")
+	}
+	return err
+}
+
+// Usage implements [agent.Storage].
+func (p *Pool) Usage(ctx context.Context) (agent.StorageUsage, error) {
+	var u agent.StorageUsage
+	if err := p.prepare(ctx); err != nil {
+		return u, err
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(p.path(), &disk); err != nil {
+		return u, fmt.Errorf("look at the pool: %w", err)
+	}
+	u.Size = int64(disk.Blocks) * disk.Bsize
+	u.Free = int64(disk.Bavail) * disk.Bsize
+	q, err := quotasOf(p.path())
+	if err != nil {
+		return u, err
+	}
+
+	err = p.each(filesDir, q, func(name string, used, limit int64) error {
+		r, err := p.readRecord(name)
+		if err != nil {
+			return err
+		}
+		open, err := p.isOpen(name)
+		f := agent.Files{ID: name, Slot: r.Slot, Image: r.Image, Quota: limit}
+		u.Files = append(u.Files, agent.FilesUsage{Files: f, Used: used, Open: open})
+		return err
+	})
+	if err != nil {
+		return u, err
+	}
+	err = p.each(imagesDir, q, func(name string, used, _ int64) error {
+		u.Images = append(u.Images, agent.ImageUsage{Digest: strings.Replace(name, "-", ":", 1), Size: used})
+		return nil
+	})
+	return u, err
+}
+
+// each calls f for every subvolume in a directory of the pool, with what it holds
+// and its quota. What is deleted meanwhile is left out.
+func (p *Pool) each(dir string, q quotas, f func(name string, used, limit int64) error) error {
+	entries, err := os.ReadDir(p.path(dir))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		subvolume, err := subvolumeID(p.path(dir, e.Name()))
+		var used, limit int64
+		if err == nil {
+			used, limit, err = q.usage(subvolume)
+		}
+		if err == nil {
+			err = f(e.Name(), used, limit)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("usage of %s: %w", e.Name(), err)
+		}
+	}
+	return nil
+}

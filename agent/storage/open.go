@@ -1,0 +1,172 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rockpool/rootvm/agent"
+)
+
+// closePatience is how long a process that is just ending may hold what is being
+// closed, and closeRetry how often is looked.
+const (
+	closePatience = 5 * time.Second
+	closeRetry    = 50 * time.Millisecond
+)
+
+// place is where a part of a workspace's files is shown.
+func (p *Pool) place(id, part string) string { return filepath.Join(p.Dir, openMount, id, part) }
+
+// The parts of what is shown.
+const (
+	rootPlace = "root"
+	homePlace = "home"
+)
+
+// view is what Open returns.
+func (p *Pool) view(id string) agent.FilesView {
+	return agent.FilesView{Root: p.place(id, rootPlace), Home: p.place(id, homePlace)}
+}
+
+// overlays are the mounts of a workspace.
+func (p *Pool) overlays(id, image string, own bool) []overlay {
+	part := func(name string) (upper, work string) {
+		return p.path(filesDir, id, name, upperDir), p.path(filesDir, id, name, workDir)
+	}
+	root := overlay{lower: image, lowerMapped: true, target: p.place(id, rootPlace)}
+	root.upper, root.work = part(layerDir)
+	// The home directory has nothing below it. It is an overlay all the same:
+	// through one, no request of btrfs reaches the pool, by which the workspace
+	// would make subvolumes that its quota does not count.
+	home := overlay{lower: p.path(emptyDir), target: p.place(id, homePlace)}
+	home.upper, home.work = part(homeDir)
+	return []overlay{root, home}
+}
+
+// isOpen reports whether anything of a workspace is shown.
+func (p *Pool) isOpen(id string) (bool, error) {
+	for _, part := range []string{rootPlace, homePlace} {
+		if mounted, err := isMountPoint(p.place(id, part)); err != nil || mounted {
+			return mounted, err
+		}
+	}
+	return false, nil
+}
+
+// ensureShown mounts what is not mounted yet.
+func (p *Pool) ensureShown(f agent.Files) (agent.FilesView, error) {
+	first, err := p.firstID(f.Slot)
+	if err != nil {
+		return agent.FilesView{}, err
+	}
+	image, own, err := p.image(f.Image)
+	if err != nil {
+		return agent.FilesView{}, err
+	}
+	if err := ensureDir(filepath.Dir(p.place(f.ID, "")), 0o711); err != nil {
+		return agent.FilesView{}, err
+	}
+
+	for _, o := range p.overlays(f.ID, image, own) {
+		mounted, err := isMountPoint(o.target)
+		if err != nil {
+			return agent.FilesView{}, err
+		}
+		if mounted {
+			continue
+		}
+		if err := p.showPart(f, o, first); err != nil {
+			return agent.FilesView{}, err
+		}
+		p.done()
+	}
+	return p.view(f.ID), nil
+}
+
+// showPart mounts one overlay, unless another mount of it is left anywhere: two on
+// one upper directory damage it. Its quota may be used up.
+func (p *Pool) showPart(f agent.Files, o overlay, first int) error {
+	if err := os.MkdirAll(o.target, 0o711); err != nil {
+		return err
+	}
+	held, err := holders(o.upper)
+	if err != nil {
+		return err
+	}
+	if len(held) > 0 {
+		return agent.Errorf(agent.CodeConflict, "The files are still held by %s", held)
+	}
+	if err := p.limit(f.ID, f.Quota+openQuota); err != nil {
+		return err
+	}
+	return errors.Join(show(o, first), p.limit(f.ID, f.Quota))
+}
+
+// Close implements [agent.Storage].
+func (p *Pool) Close(ctx context.Context, id string) error {
+	if !agent.ValidID(id) {
+		return agent.Errorf(agent.CodeValidation, "%q is not the id of a workspace", id)
+	}
+	unlock, err := p.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	ctx, cancel := context.WithTimeout(ctx, closePatience)
+	defer cancel()
+	for _, part := range []struct{ place, dir string }{{homePlace, homeDir}, {rootPlace, layerDir}} {
+		if err := p.closePart(ctx, p.place(id, part.place), p.path(filesDir, id, part.dir, upperDir)); err != nil {
+			return fmt.Errorf("close the files of the workspace %s: %w", id, err)
+		}
+		p.done()
+	}
+	for _, dir := range []string{p.place(id, rootPlace), p.place(id, homePlace), filepath.Dir(p.place(id, rootPlace))} {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("close the files of the workspace %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// closePart unmounts one overlay everywhere and waits until nobody has it any more.
+func (p *Pool) closePart(ctx context.Context, target, upper string) error {
+	mounted, err := isMountPoint(target)
+	if err != nil {
+		return err
+	}
+	if mounted {
+		if err := await(ctx, func() (processes, error) { return users(target) }); err != nil {
+			return err
+		}
+		// Nobody uses it, so what is left are mere mounts in other namespaces:
+		// there it goes away with this one, or with the namespace.
+		if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount %s: %w", target, err)
+		}
+	}
+	return await(ctx, func() (processes, error) { return holders(upper) })
+}
+
+// await looks until there is nobody, and says who it is when the time is over.
+func await(ctx context.Context, look func() (processes, error)) error {
+	tick := time.NewTicker(closeRetry)
+	defer tick.Stop()
+	for {
+		found, err := look()
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return agent.Errorf(agent.CodeConflict, "The files are in use by %s", found)
+		case <-tick.C:
+		}
+	}
+}
