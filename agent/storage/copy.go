@@ -53,25 +53,24 @@ func readAttributes(dir *os.File, name string) (attributes, error) {
 	if err := unix.Fstatat(int(dir.Fd()), name, &a.Stat_t, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return a, &os.PathError{Op: "stat", Path: path.Join(dir.Name(), name), Err: err}
 	}
-	var err error
-	a.xattrs, err = readXattrs(inDir(dir, name))
+	a.xattrs = map[string][]byte{}
+	err := readXattrs(inDir(dir, name), a.xattrs)
 	if err != nil {
 		return a, fmt.Errorf("extended attributes of %s: %w", path.Join(dir.Name(), name), err)
 	}
 	return a, nil
 }
 
-// readXattrs returns the extended attributes of a file, which is not followed.
-func readXattrs(file string) (map[string][]byte, error) {
+// readXattrs reads the extended attributes of a file, which is not followed.
+func readXattrs(file string, all map[string][]byte) error {
 	buffer := make([]byte, maxXattr)
 	n, err := unix.Llistxattr(file, buffer)
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	all := map[string][]byte{}
 	for name := range strings.SplitSeq(string(buffer[:n]), "\x00") {
 		if name == "" {
 			continue
@@ -82,11 +81,11 @@ func readXattrs(file string) (map[string][]byte, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		all[name] = value[:n]
 	}
-	return all, nil
+	return nil
 }
 
 // kind is the type of the file (S_IFMT).

@@ -33,10 +33,6 @@ type record struct {
 	TakeOver bool // an older release's files are still being taken over
 }
 
-// openQuota is what opening may write beyond a quota that is used up, bytes: the
-// record, and the kernel's directories.
-const openQuota = 16 << 20
-
 // Open implements [agent.Storage].
 func (p *Pool) Open(ctx context.Context, f agent.Files, report func(string)) (agent.FilesView, error) {
 	if err := check(f); err != nil {
@@ -98,12 +94,11 @@ func (p *Pool) ensureFiles(ctx context.Context, f agent.Files, report func(strin
 
 // limit sets the quota of a workspace's files.
 func (p *Pool) limit(id string, quota int64) error {
-	dir := p.path(filesDir, id)
-	q, err := quotasOf(dir)
+	q, err := quotasOf(p.path())
 	if err != nil {
 		return err
 	}
-	subvolume, err := subvolumeID(dir)
+	subvolume, err := subvolumeID(p.path(filesDir, id))
 	if err != nil {
 		return err
 	}
@@ -116,18 +111,18 @@ func (p *Pool) makeFiles(ctx context.Context, f agent.Files) (record, error) {
 	if err != nil {
 		return record{}, err
 	}
-	left, err := p.leftBehind(f.ID)
+	home, layer, err := p.leftBehind(f.ID)
 	if err != nil {
 		return record{}, err
 	}
-	r := record{Slot: f.Slot, Image: f.Image, TakeOver: left}
+	r := record{Slot: f.Slot, Image: f.Image, TakeOver: home || layer}
 
 	staged := p.path(stagingDir, f.ID)
 	if err := p.createStaged(ctx, f.ID); err != nil {
 		return record{}, err
 	}
 	p.done()
-	if err := fillFiles(staged, lower, r); err != nil {
+	if err := fillFiles(staged, lower, r, home, layer); err != nil {
 		return record{}, errors.Join(err, destroySubvolume(staged))
 	}
 	p.done()
@@ -162,9 +157,10 @@ func (p *Pool) createStaged(ctx context.Context, name string) error {
 	return createSubvolume(staged)
 }
 
-// fillFiles lays out the subvolume of a workspace. The home directory is the
-// image's own, as a first container would find it.
-func fillFiles(dir, image string, r record) error {
+// fillFiles lays out the subvolume of a workspace. Its home directory is the
+// image's own, as a first container would find it, unless there is an old one;
+// directories that are to be moved here have no permissions before.
+func fillFiles(dir, image string, r record, oldHome, oldLayer bool) error {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return err
 	}
@@ -175,8 +171,24 @@ func fillFiles(dir, image string, r record) error {
 			}
 		}
 	}
-	if err := fillHome(filepath.Join(dir, homeDir, upperDir), image); err != nil {
+
+	home, layer := filepath.Join(dir, homeDir, upperDir), filepath.Join(dir, layerDir, upperDir)
+	var err error
+	if oldHome {
+		err = os.Chmod(home, 0)
+	} else {
+		err = fillHome(home, image)
+	}
+	if err != nil {
 		return fmt.Errorf("make the home directory: %w", err)
+	}
+	if oldLayer {
+		err = os.Chmod(layer, 0)
+	} else {
+		err = copyRoot(layer, image)
+	}
+	if err != nil {
+		return fmt.Errorf("make the own layer: %w", err)
 	}
 	return writeRecord(dir, r)
 }

@@ -40,3 +40,23 @@ func fillHome(dir, image string) error {
 	defer from.Close()
 	return copyTree(from, to, func(*attributes) {})
 }
+
+// copyRoot gives the directory of an own layer the attributes of the image's root,
+// which it stands for.
+func copyRoot(dir, image string) error {
+	from, err := os.Open(image)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	a, err := readAttributes(from, ".")
+	if err != nil {
+		return err
+	}
+	return a.apply(to, ".")
+}

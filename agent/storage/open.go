@@ -90,7 +90,8 @@ func (p *Pool) ensureShown(f agent.Files) (agent.FilesView, error) {
 }
 
 // showPart mounts one overlay, unless another mount of it is left anywhere: two on
-// one upper directory damage it. Its quota may be used up.
+// one upper directory damage it. Nothing limits it meanwhile: where the kernel cannot
+// write, it shows the files read-only.
 func (p *Pool) showPart(f agent.Files, o overlay, first int) error {
 	if err := os.MkdirAll(o.target, 0o711); err != nil {
 		return err
@@ -102,7 +103,7 @@ func (p *Pool) showPart(f agent.Files, o overlay, first int) error {
 	if len(held) > 0 {
 		return agent.Errorf(agent.CodeConflict, "The files are still held by %s", held)
 	}
-	if err := p.limit(f.ID, f.Quota+openQuota); err != nil {
+	if err := p.limit(f.ID, 0); err != nil {
 		return err
 	}
 	return errors.Join(show(o, first), p.limit(f.ID, f.Quota))

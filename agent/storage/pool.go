@@ -57,7 +57,7 @@ func (p *Pool) prepare(ctx context.Context) error {
 			return fmt.Errorf("the disk of the workspaces: %w", err)
 		}
 	}
-	if err := p.grow(); err != nil {
+	if err := p.grow(0); err != nil {
 		return fmt.Errorf("the disk of the workspaces: %w", err)
 	}
 	return p.sweep()
@@ -152,18 +152,29 @@ func (p *Pool) create(ctx context.Context, file string) error {
 	return syncDir(p.Dir)
 }
 
-// grow lets the pool take what the disk below it has gained.
-func (p *Pool) grow() error {
+// grow lets the pool take what the disk below it has gained, and grow by so many
+// bytes at least, where the disk has them: what is moved into the pool may need its
+// room before it gives up its own.
+func (p *Pool) grow(atLeast int64) error {
 	file := filepath.Join(p.Dir, poolFile)
 	var st unix.Stat_t
 	if err := unix.Lstat(file, &st); err != nil {
 		return err
 	}
-	want, err := p.size(st.Blocks * 512)
+	taken := st.Blocks * 512
+	want, err := p.size(taken)
 	if err != nil {
 		return err
 	}
-	if want-st.Size >= growStep {
+	if atLeast > 0 {
+		var disk unix.Statfs_t
+		if err := unix.Statfs(p.Dir, &disk); err != nil {
+			return err
+		}
+		free := int64(disk.Bavail)*disk.Bsize - lastReserve
+		want = max(want, min(st.Size+atLeast, (taken+free)/loopBlock*loopBlock))
+	}
+	if want-st.Size >= growStep || atLeast > 0 && want > st.Size {
 		if err := os.Truncate(file, want); err != nil {
 			return err
 		}
@@ -188,6 +199,25 @@ func (p *Pool) grow() error {
 	}
 	return resizeToDevice(p.path())
 }
+
+// makeRoom lets the pool grow while files are moved into it from the disk below: as
+// that gets emptier, and ahead of it where the next batch would not fit.
+func (p *Pool) makeRoom(ctx context.Context) error {
+	unlock, err := p.lock(ctx, "pool")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var pool unix.Statfs_t
+	if err := unix.Statfs(p.path(), &pool); err != nil {
+		return fmt.Errorf("look at the pool: %w", err)
+	}
+	free := int64(pool.Bavail) * pool.Bsize
+	return p.grow(max(0, batchRoom-free))
+}
+
+// lastReserve is what even moving files leaves of the disk below, in bytes.
+const lastReserve = 64 << 20
 
 // size is how large the pool's file may be, given how much of the disk it has
 // taken so far, in bytes: all of the disk, less what others hold of it, less the

@@ -32,6 +32,17 @@ const (
 // directory where that is mounted.
 func newPool(t testing.TB, size int64) (p *storage.Pool, data string) {
 	t.Helper()
+	needRoot(t)
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "disk")
+	run(t, "truncate", "-s", strconv.FormatInt(size, 10), disk)
+	run(t, "mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", disk)
+	return poolOn(t, disk, dir)
+}
+
+// needRoot skips a test that cannot mount file systems.
+func needRoot(t testing.TB) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount file systems: run the tests as root")
 	}
@@ -40,19 +51,20 @@ func newPool(t testing.TB, size int64) (p *storage.Pool, data string) {
 			t.Skip(program + " is missing: install e2fsprogs and btrfs-progs")
 		}
 	}
+}
 
-	dir := t.TempDir()
+// poolOn returns a pool on a data disk that is there, below dir.
+func poolOn(t testing.TB, disk, dir string) (p *storage.Pool, data string) {
+	t.Helper()
 	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // for users of containers
 		t.Fatal(err)
 	}
-	disk, data := filepath.Join(dir, "disk"), filepath.Join(dir, "data")
-	run(t, "truncate", "-s", strconv.FormatInt(size, 10), disk)
-	run(t, "mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", disk)
+	data = filepath.Join(dir, "data")
 	if err := os.Mkdir(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	run(t, "mount", "-o", "loop,discard,noatime", disk, data)
-	t.Cleanup(func() { run(t, "umount", data) })
+	t.Cleanup(func() { awaitTrue(t, "the data disk to be free", func() bool { return unix.Unmount(data, 0) == nil }) })
 
 	p = &storage.Pool{
 		Dir:        filepath.Join(data, "workspaces"),
