@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http/httputil"
 
 	"golang.org/x/sys/unix"
 
@@ -56,11 +57,15 @@ func (m message) do(ctx context.Context, s agent.Storage, archive io.Reader, rep
 		return answer{}, s.Remove(ctx, m.ID)
 	case verbSetQuota:
 		return answer{}, s.SetQuota(ctx, m.ID, m.Quota)
+	case verbChangeImage:
+		return answer{}, s.ChangeImage(ctx, m.ID, m.Image)
+	case verbKeepImage:
+		return answer{}, s.KeepImage(ctx)
 	case verbUsage:
 		usage, err := s.Usage(ctx)
 		return answer{Usage: &usage}, err
 	case verbAddImage:
-		return answer{}, s.AddImage(ctx, m.Image, archive)
+		return answer{}, s.AddImage(ctx, m.Image, httputil.NewChunkedReader(archive))
 	case verbRemoveImage:
 		return answer{}, s.RemoveImage(ctx, m.Image)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httputil"
 
 	"github.com/rockpool/rootvm/agent"
 )
@@ -47,6 +48,12 @@ func (c Client) SetQuota(ctx context.Context, id string, quota int64) error {
 	return err
 }
 
+// ChangeImage implements [agent.Storage].
+func (c Client) ChangeImage(ctx context.Context, id, digest string) error {
+	_, err := c.ask(ctx, message{Verb: verbChangeImage, ID: id, Image: digest}, nil, nil)
+	return err
+}
+
 // Usage implements [agent.Storage].
 func (c Client) Usage(ctx context.Context) (agent.StorageUsage, error) {
 	a, err := c.ask(ctx, message{Verb: verbUsage}, nil, nil)
@@ -62,6 +69,12 @@ func (c Client) Usage(ctx context.Context) (agent.StorageUsage, error) {
 // AddImage implements [agent.Storage].
 func (c Client) AddImage(ctx context.Context, digest string, archive io.Reader) error {
 	_, err := c.ask(ctx, message{Verb: verbAddImage, Image: digest}, archive, nil)
+	return err
+}
+
+// KeepImage implements [agent.Storage].
+func (c Client) KeepImage(ctx context.Context) error {
+	_, err := c.ask(ctx, message{Verb: verbKeepImage}, nil, nil)
 	return err
 }
 
@@ -114,20 +127,21 @@ func converse(conn net.Conn, m message, archive io.Reader, report func(string)) 
 	return a, nil
 }
 
-// send writes an archive and its end. One that cannot be read to its end is not
-// ended, so that it is not taken for whole.
+// send writes an archive and its end. One that cannot be read to its end gets none,
+// so that it is not taken for whole.
 func send(conn net.Conn, archive io.Reader) error {
 	if archive == nil {
 		return nil
 	}
-	if _, err := io.Copy(conn, archive); err != nil {
+	chunks := httputil.NewChunkedWriter(conn)
+	if _, err := io.CopyBuffer(chunks, onlyReader{archive}, make([]byte, copyBuffer)); err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	half, ok := conn.(interface{ CloseWrite() error })
-	if !ok {
-		return errors.New("the connection cannot be half closed")
+	if err := chunks.Close(); err != nil {
+		return err
 	}
-	return half.CloseWrite()
+	_, err := io.WriteString(conn, "\r\n")
+	return err
 }
 
 // readAnswer reads up to the last answer and passes on what comes before it.

@@ -1,11 +1,13 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -194,20 +196,30 @@ func copyFile(from *os.File, name string, to *os.File, as string, a *attributes)
 	return copyContent(out, in, 0, a.Size)
 }
 
+// copier copies trees into one, whose files with several names keep them.
+type copier struct {
+	root  *os.File
+	names map[uint64]string // in root, by the inode of what was copied
+}
+
+// newCopier returns one for copies into an empty directory.
+func newCopier(root *os.File) *copier { return &copier{root: root, names: map[uint64]string{}} }
+
 // copyTree copies what is in a directory, and its attributes, into an empty one.
-// Of files with several names each becomes a file of its own.
-func copyTree(from, to *os.File, convert converter) error {
+func (c *copier) copyTree(ctx context.Context, from, to *os.File) error {
 	names, err := from.Readdirnames(-1)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
 		a, err := readAttributes(from, name)
 		if err != nil {
 			return err
 		}
-		convert(&a)
-		if err := copyOne(from, to, name, &a, convert); err != nil {
+		if err := c.copyOne(ctx, from, to, name, &a); err != nil {
 			return err
 		}
 	}
@@ -216,36 +228,54 @@ func copyTree(from, to *os.File, convert converter) error {
 	if err != nil {
 		return err
 	}
-	convert(&a)
 	return a.apply(to, ".")
 }
 
 // copyOne copies one file of a directory, with all that is in it.
-func copyOne(from, to *os.File, name string, a *attributes, convert converter) error {
-	switch a.kind() {
-	case unix.S_IFREG:
-		if err := copyFile(from, name, to, name, a); err != nil {
-			return err
+func (c *copier) copyOne(ctx context.Context, from, to *os.File, name string, a *attributes) error {
+	if a.kind() == unix.S_IFDIR {
+		return c.copyDir(ctx, from, to, name)
+	}
+	if first, ok := c.names[a.Ino]; ok {
+		if err := unix.Linkat(int(c.root.Fd()), first, int(to.Fd()), name, 0); err != nil {
+			return &os.LinkError{Op: "link", Old: first, New: path.Join(to.Name(), name), Err: err}
 		}
-	case unix.S_IFDIR:
-		if err := unix.Mkdirat(int(to.Fd()), name, 0o700); err != nil {
-			return &os.PathError{Op: "mkdir", Path: path.Join(to.Name(), name), Err: err}
-		}
-		below, err := openDir(from, name)
+		return nil
+	}
+	if a.Nlink > 1 {
+		relative, err := filepath.Rel(c.root.Name(), path.Join(to.Name(), name))
 		if err != nil {
 			return err
 		}
-		defer below.Close()
-		made, err := openDir(to, name)
-		if err != nil {
-			return err
-		}
-		defer made.Close()
-		return copyTree(below, made, convert)
-	default:
-		if err := a.makeSpecial(from, name, to, name); err != nil {
-			return err
-		}
+		c.names[a.Ino] = relative
+	}
+
+	var err error
+	if a.kind() == unix.S_IFREG {
+		err = copyFile(from, name, to, name, a)
+	} else {
+		err = a.makeSpecial(from, name, to, name)
+	}
+	if err != nil {
+		return err
 	}
 	return a.apply(to, name)
+}
+
+// copyDir copies a directory of a directory.
+func (c *copier) copyDir(ctx context.Context, from, to *os.File, name string) error {
+	if err := unix.Mkdirat(int(to.Fd()), name, 0o700); err != nil {
+		return &os.PathError{Op: "mkdir", Path: path.Join(to.Name(), name), Err: err}
+	}
+	below, err := openDir(from, name)
+	if err != nil {
+		return err
+	}
+	defer below.Close()
+	made, err := openDir(to, name)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	return c.copyTree(ctx, below, made)
 }

@@ -21,7 +21,7 @@ import (
 const (
 	recordFile = "record.json"
 	homeDir    = "home"
-	layerDir   = "layer"
+	layerDir   = "layer-" // and the image's digest: one of another image is none
 	upperDir   = "upper"
 	workDir    = "work"
 )
@@ -50,7 +50,7 @@ func (p *Pool) Open(ctx context.Context, f agent.Files, report func(string)) (ag
 	if err := p.ensureFiles(ctx, f, report); err != nil {
 		return agent.FilesView{}, fmt.Errorf("files of the workspace %s: %w", f.ID, err)
 	}
-	view, err := p.ensureShown(f)
+	view, err := p.ensureShown(ctx, f)
 	if err != nil {
 		return agent.FilesView{}, fmt.Errorf("show the files of the workspace %s: %w", f.ID, err)
 	}
@@ -89,7 +89,39 @@ func (p *Pool) ensureFiles(ctx context.Context, f agent.Files, report func(strin
 	case r.TakeOver:
 		return p.takeOver(ctx, f, r, report)
 	}
-	return p.limit(f.ID, f.Quota)
+	return errors.Join(p.removeOtherLayers(f.ID, r), p.limit(f.ID, f.Quota))
+}
+
+// removeOtherLayers deletes own layers that no image needs: moving on to another
+// was cut short.
+func (p *Pool) removeOtherLayers(id string, r record) error {
+	dir := p.path(filesDir, id)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), layerDir) || e.Name() == layerName(r.Image) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// usage is what the files of a workspace hold, and their quota, in bytes.
+func (p *Pool) usage(id string) (used, quota int64, err error) {
+	q, err := quotasOf(p.path())
+	if err != nil {
+		return 0, 0, err
+	}
+	subvolume, err := subvolumeID(p.path(filesDir, id))
+	if err != nil {
+		return 0, 0, err
+	}
+	return q.usage(subvolume)
 }
 
 // limit sets the quota of a workspace's files.
@@ -107,7 +139,7 @@ func (p *Pool) limit(id string, quota int64) error {
 
 // makeFiles makes the files of a workspace that has none, beside their place.
 func (p *Pool) makeFiles(ctx context.Context, f agent.Files) (record, error) {
-	lower, _, err := p.image(f.Image)
+	lower, err := p.image(f.Image)
 	if err != nil {
 		return record{}, err
 	}
@@ -122,7 +154,7 @@ func (p *Pool) makeFiles(ctx context.Context, f agent.Files) (record, error) {
 		return record{}, err
 	}
 	p.done()
-	if err := fillFiles(staged, lower, r, home, layer); err != nil {
+	if err := fillFiles(ctx, staged, lower, r, home, layer); err != nil {
 		return record{}, errors.Join(err, destroySubvolume(staged))
 	}
 	p.done()
@@ -132,7 +164,7 @@ func (p *Pool) makeFiles(ctx context.Context, f agent.Files) (record, error) {
 		return record{}, errors.Join(err, destroySubvolume(staged))
 	}
 	defer release()
-	if _, _, err := p.image(f.Image); err != nil {
+	if _, err := p.image(f.Image); err != nil {
 		return record{}, errors.Join(err, destroySubvolume(staged))
 	}
 	if err := os.Rename(staged, p.path(filesDir, f.ID)); err != nil {
@@ -160,24 +192,22 @@ func (p *Pool) createStaged(ctx context.Context, name string) error {
 // fillFiles lays out the subvolume of a workspace. Its home directory is the
 // image's own, as a first container would find it, unless there is an old one;
 // directories that are to be moved here have no permissions before.
-func fillFiles(dir, image string, r record, oldHome, oldLayer bool) error {
+func fillFiles(ctx context.Context, dir, image string, r record, oldHome, oldLayer bool) error {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return err
 	}
-	for _, part := range []string{homeDir, layerDir} {
-		for _, d := range []string{"", upperDir, workDir} {
-			if err := ensureDir(filepath.Join(dir, part, d), 0o755); err != nil {
-				return err
-			}
-		}
+	home, err := makePart(dir, homeDir)
+	if err != nil {
+		return err
 	}
-
-	home, layer := filepath.Join(dir, homeDir, upperDir), filepath.Join(dir, layerDir, upperDir)
-	var err error
+	layer, err := makePart(dir, layerName(r.Image))
+	if err != nil {
+		return err
+	}
 	if oldHome {
 		err = os.Chmod(home, 0)
 	} else {
-		err = fillHome(home, image)
+		err = fillHome(ctx, home, image)
 	}
 	if err != nil {
 		return fmt.Errorf("make the home directory: %w", err)
@@ -192,6 +222,20 @@ func fillFiles(dir, image string, r record, oldHome, oldLayer bool) error {
 	}
 	return writeRecord(dir, r)
 }
+
+// makePart makes the directories of a part of a workspace's files, and returns the
+// one that takes its files.
+func makePart(dir, part string) (upper string, err error) {
+	for _, name := range []string{"", upperDir, workDir} {
+		if err := ensureDir(filepath.Join(dir, part, name), 0o755); err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(dir, part, upperDir), nil
+}
+
+// layerName is the name of the own layer that belongs to an image.
+func layerName(digest string) string { return layerDir + strings.TrimPrefix(digest, "sha256:") }
 
 // readRecord returns the record of a workspace's files; [fs.ErrNotExist] where
 // there are none.
@@ -216,21 +260,6 @@ func writeRecord(dir string, r record) error {
 	return renameio.WriteFile(filepath.Join(dir, recordFile), b, 0o600)
 }
 
-// image returns the root file system of an image, and whether it is the VM's own.
-func (p *Pool) image(digest string) (dir string, own bool, err error) {
-	if b, err := os.ReadFile(filepath.Join(p.Image, "digest")); err == nil && strings.TrimSpace(string(b)) == digest {
-		return filepath.Join(p.Image, "rootfs"), true, nil
-	}
-	dir = p.path(imagesDir, imageName(digest))
-	if _, err := os.Lstat(dir); err != nil {
-		return "", false, agent.Errorf(agent.CodeNotFound, "The image %s is not on this disk", digest)
-	}
-	return dir, false, nil
-}
-
-// imageName is the name of an image in the pool.
-func imageName(digest string) string { return strings.Replace(digest, ":", "-", 1) }
-
 // Remove implements [agent.Storage].
 func (p *Pool) Remove(ctx context.Context, id string) error {
 	if !agent.ValidID(id) {
@@ -250,37 +279,29 @@ func (p *Pool) Remove(ctx context.Context, id string) error {
 	} else if open {
 		return agent.Errorf(agent.CodeConflict, "The files of this workspace are in use: stop it first")
 	}
-	if err := p.discard(ctx, p.path(filesDir, id), id); err != nil {
+	if err := p.discard(ctx, p.path(filesDir, id), nil); err != nil {
 		return fmt.Errorf("delete the files of the workspace %s: %w", id, err)
 	}
 	return nil
 }
 
-// discard deletes a subvolume, whose name the caller has locked, by way of the
-// trash, so that no half of it is ever taken for the whole.
-func (p *Pool) discard(ctx context.Context, path, name string) error {
+// discard deletes a subvolume and its quota. It does not where mayGo, if given,
+// says why, while no other request makes or deletes one.
+func (p *Pool) discard(ctx context.Context, path string, mayGo func() error) error {
 	unlock, err := p.lock(ctx, "pool")
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	trash := p.path(trashDir, name)
-	if err := destroySubvolume(trash); err != nil {
-		return err
+	if mayGo != nil {
+		if err := mayGo(); err != nil {
+			return err
+		}
 	}
-	err = os.Rename(path, trash)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err := destroySubvolume(path); err != nil {
 		return err
 	}
 	p.done()
-	if err := destroySubvolume(trash); err != nil {
-		return err
-	}
-	p.done()
-
 	q, err := quotasOf(p.path())
 	if err != nil {
 		return err
@@ -339,7 +360,7 @@ func (p *Pool) Usage(ctx context.Context) (agent.StorageUsage, error) {
 		return u, err
 	}
 	err = p.each(imagesDir, q, func(name string, used, _ int64) error {
-		u.Images = append(u.Images, agent.ImageUsage{Digest: strings.Replace(name, "-", ":", 1), Size: used})
+		u.Images = append(u.Images, agent.ImageUsage{Digest: imageDigest(name), Size: used})
 		return nil
 	})
 	return u, err

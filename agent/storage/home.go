@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
@@ -16,7 +17,7 @@ const homeOwner = 1000
 
 // fillHome makes a new home directory in dir, which is empty: that of the image,
 // which may not be trusted to have no links on the way to it.
-func fillHome(dir, image string) error {
+func fillHome(ctx context.Context, dir, image string) error {
 	to, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -38,7 +39,7 @@ func fillHome(dir, image string) error {
 		from = next
 	}
 	defer from.Close()
-	return copyTree(from, to, func(*attributes) {})
+	return newCopier(to).copyTree(ctx, from, to)
 }
 
 // copyRoot gives the directory of an own layer the attributes of the image's root,

@@ -14,10 +14,11 @@ import (
 )
 
 // closePatience is how long a process that is just ending may hold what is being
-// closed, and closeRetry how often is looked.
+// closed, threadPatience how long a thread may, and closeRetry how often is looked.
 const (
-	closePatience = 5 * time.Second
-	closeRetry    = 50 * time.Millisecond
+	closePatience  = 10 * time.Second
+	threadPatience = time.Second
+	closeRetry     = 50 * time.Millisecond
 )
 
 // place is where a part of a workspace's files is shown.
@@ -35,12 +36,12 @@ func (p *Pool) view(id string) agent.FilesView {
 }
 
 // overlays are the mounts of a workspace.
-func (p *Pool) overlays(id, image string, own bool) []overlay {
+func (p *Pool) overlays(id, digest, image string) []overlay {
 	part := func(name string) (upper, work string) {
 		return p.path(filesDir, id, name, upperDir), p.path(filesDir, id, name, workDir)
 	}
 	root := overlay{lower: image, lowerMapped: true, target: p.place(id, rootPlace)}
-	root.upper, root.work = part(layerDir)
+	root.upper, root.work = part(layerName(digest))
 	// The home directory has nothing below it. It is an overlay all the same:
 	// through one, no request of btrfs reaches the pool, by which the workspace
 	// would make subvolumes that its quota does not count.
@@ -60,20 +61,20 @@ func (p *Pool) isOpen(id string) (bool, error) {
 }
 
 // ensureShown mounts what is not mounted yet.
-func (p *Pool) ensureShown(f agent.Files) (agent.FilesView, error) {
+func (p *Pool) ensureShown(ctx context.Context, f agent.Files) (agent.FilesView, error) {
 	first, err := p.firstID(f.Slot)
 	if err != nil {
 		return agent.FilesView{}, err
 	}
-	image, own, err := p.image(f.Image)
+	image, err := p.image(f.Image)
 	if err != nil {
 		return agent.FilesView{}, err
 	}
-	if err := ensureDir(filepath.Dir(p.place(f.ID, "")), 0o711); err != nil {
+	if err := ensureDir(filepath.Dir(p.place(f.ID, rootPlace)), 0o711); err != nil {
 		return agent.FilesView{}, err
 	}
 
-	for _, o := range p.overlays(f.ID, image, own) {
+	for _, o := range p.overlays(f.ID, f.Image, image) {
 		mounted, err := isMountPoint(o.target)
 		if err != nil {
 			return agent.FilesView{}, err
@@ -81,32 +82,48 @@ func (p *Pool) ensureShown(f agent.Files) (agent.FilesView, error) {
 		if mounted {
 			continue
 		}
-		if err := p.showPart(f, o, first); err != nil {
+		if err := p.showPart(ctx, f, o, first); err != nil {
 			return agent.FilesView{}, err
 		}
 		p.done()
 	}
-	return p.view(f.ID), nil
+
+	view := p.view(f.ID)
+	err = complete(view.Root, first)
+	if errors.Is(err, unix.EDQUOT) {
+		err = p.withRoom(f, func() error { return complete(view.Root, first) })
+	}
+	return view, err
 }
 
 // showPart mounts one overlay, unless another mount of it is left anywhere: two on
-// one upper directory damage it. Nothing limits it meanwhile: where the kernel cannot
-// write, it shows the files read-only.
-func (p *Pool) showPart(f agent.Files, o overlay, first int) error {
+// one upper directory damage it. Where the kernel cannot write, it shows the files
+// read-only.
+func (p *Pool) showPart(ctx context.Context, f agent.Files, o overlay, first int) error {
 	if err := os.MkdirAll(o.target, 0o711); err != nil {
 		return err
 	}
-	held, err := holders(o.upper)
+	if err := p.awaitHolders(ctx, o.upper); err != nil {
+		return err
+	}
+	return p.withRoom(f, func() error { return show(o, first) })
+}
+
+// openRoom is what opening may need of files that may have used their quota up, in
+// bytes: the kernel's directories, and what is written in whole blocks.
+const openRoom = 16 << 20
+
+// withRoom does what needs a little room, in files that may hold more than their
+// quota, too.
+func (p *Pool) withRoom(f agent.Files, do func() error) error {
+	used, _, err := p.usage(f.ID)
 	if err != nil {
 		return err
 	}
-	if len(held) > 0 {
-		return agent.Errorf(agent.CodeConflict, "The files are still held by %s", held)
-	}
-	if err := p.limit(f.ID, 0); err != nil {
+	if err := p.limit(f.ID, max(used, f.Quota)+openRoom); err != nil {
 		return err
 	}
-	return errors.Join(show(o, first), p.limit(f.ID, f.Quota))
+	return errors.Join(do(), p.limit(f.ID, f.Quota))
 }
 
 // Close implements [agent.Storage].
@@ -120,15 +137,21 @@ func (p *Pool) Close(ctx context.Context, id string) error {
 	}
 	defer unlock()
 
-	ctx, cancel := context.WithTimeout(ctx, closePatience)
-	defer cancel()
-	for _, part := range []struct{ place, dir string }{{homePlace, homeDir}, {rootPlace, layerDir}} {
+	places := filepath.Dir(p.place(id, rootPlace))
+	if _, err := os.Lstat(places); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	r, err := p.readRecord(id)
+	if err != nil {
+		return fmt.Errorf("close the files of the workspace %s: %w", id, err)
+	}
+	for _, part := range []struct{ place, dir string }{{homePlace, homeDir}, {rootPlace, layerName(r.Image)}} {
 		if err := p.closePart(ctx, p.place(id, part.place), p.path(filesDir, id, part.dir, upperDir)); err != nil {
 			return fmt.Errorf("close the files of the workspace %s: %w", id, err)
 		}
 		p.done()
 	}
-	for _, dir := range []string{p.place(id, rootPlace), p.place(id, homePlace), filepath.Dir(p.place(id, rootPlace))} {
+	for _, dir := range []string{p.place(id, rootPlace), p.place(id, homePlace), places} {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("close the files of the workspace %s: %w", id, err)
 		}
@@ -143,7 +166,7 @@ func (p *Pool) closePart(ctx context.Context, target, upper string) error {
 		return err
 	}
 	if mounted {
-		if err := await(ctx, func() (processes, error) { return users(target) }); err != nil {
+		if err := await(ctx, closePatience, func() (processes, error) { return users(target) }); err != nil {
 			return err
 		}
 		// Nobody uses it, so what is left are mere mounts in other namespaces:
@@ -152,11 +175,27 @@ func (p *Pool) closePart(ctx context.Context, target, upper string) error {
 			return fmt.Errorf("unmount %s: %w", target, err)
 		}
 	}
-	return await(ctx, func() (processes, error) { return holders(upper) })
+	return p.awaitHolders(ctx, upper)
+}
+
+// awaitHolders waits until no mount namespace has the overlay of an upper
+// directory any more. A thread of Podman's that was in a container's is just
+// ending, or is parked there.
+func (p *Pool) awaitHolders(ctx context.Context, upper string) error {
+	look := func() (processes, error) { return holders(upper) }
+	if err := await(ctx, threadPatience, look); agent.ErrorCode(err) != agent.CodeConflict {
+		return err
+	}
+	if err := p.endParked(upper); err != nil {
+		return err
+	}
+	return await(ctx, closePatience, look)
 }
 
 // await looks until there is nobody, and says who it is when the time is over.
-func await(ctx context.Context, look func() (processes, error)) error {
+func await(ctx context.Context, patience time.Duration, look func() (processes, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	tick := time.NewTicker(closeRetry)
 	defer tick.Stop()
 	for {

@@ -25,7 +25,6 @@ const (
 	filesDir   = "files"   // a subvolume for each workspace, by id
 	imagesDir  = "images"  // a subvolume for each image, by digest
 	stagingDir = "staging" // subvolumes that are being made, by the name of their lock
-	trashDir   = "trash"   // subvolumes that are being deleted, likewise
 	emptyDir   = "empty"   // an empty directory, the layer below homes
 )
 
@@ -112,7 +111,7 @@ func (p *Pool) layOut() error {
 	if err := q.enable(); err != nil {
 		return err
 	}
-	for _, name := range []string{filesDir, imagesDir, stagingDir, trashDir} {
+	for _, name := range []string{filesDir, imagesDir, stagingDir} {
 		if err := os.MkdirAll(p.path(name), 0o700); err != nil {
 			return err
 		}
@@ -246,23 +245,21 @@ const minPool = 256 << 20
 // this size, in bytes.
 func reserve(total int64) int64 { return min(2<<30, total/4) }
 
-// sweep deletes what was cut short: whoever works on a subvolume in staging or
-// trash holds the lock of its name.
+// sweep deletes what was cut short: whoever makes a subvolume in staging holds the
+// lock of its name.
 func (p *Pool) sweep() error {
+	entries, err := os.ReadDir(p.path(stagingDir))
+	if err != nil {
+		return err
+	}
 	var swept error
-	for _, dir := range []string{stagingDir, trashDir} {
-		entries, err := os.ReadDir(p.path(dir))
-		if err != nil {
-			return err
+	for _, e := range entries {
+		unlock, ok, err := p.tryLock(e.Name())
+		if err == nil && ok {
+			err = destroySubvolume(p.path(stagingDir, e.Name()))
+			unlock()
 		}
-		for _, e := range entries {
-			unlock, ok, err := p.tryLock(e.Name())
-			if err == nil && ok {
-				err = destroySubvolume(p.path(dir, e.Name()))
-				unlock()
-			}
-			swept = errors.Join(swept, err)
-		}
+		swept = errors.Join(swept, err)
 	}
 	return swept
 }
@@ -270,7 +267,7 @@ func (p *Pool) sweep() error {
 // dropQuotas removes the quota groups of subvolumes that are gone.
 func (p *Pool) dropQuotas(q quotas) error {
 	alive := map[uint64]bool{}
-	for _, dir := range []string{filesDir, imagesDir, stagingDir, trashDir} {
+	for _, dir := range []string{filesDir, imagesDir, stagingDir} {
 		entries, err := os.ReadDir(p.path(dir))
 		if err != nil {
 			return err

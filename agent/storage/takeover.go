@@ -160,7 +160,7 @@ func (p *Pool) takeOver(ctx context.Context, f agent.Files, r record, report fun
 		from    *os.File
 		to      string
 		convert converter
-	}{{o.home, homeDir, fromSlot(first)}, {o.layer, layerDir, fromLayer(fromSlot(first))}} {
+	}{{o.home, homeDir, fromSlot(first)}, {o.layer, layerName(r.Image), fromLayer(fromSlot(first))}} {
 		if part.from == nil {
 			continue
 		}

@@ -73,6 +73,7 @@ func oldFiles(t testing.TB, containers string, f agent.Files) (home, layer map[s
 
 	write(t, upper+"/etc/changed", "changed")
 	write(t, upper+"/opt/tool", "tool")
+	check(os.Symlink("/proc/mounts", upper+"/etc/mtab"))   // Podman's
 	check(unix.Mknod(upper+"/etc/fstab", unix.S_IFCHR, 0)) // a whiteout
 	check(unix.Setxattr(upper+"/opt", "user.overlay.opaque", []byte("y"), 0), unix.Setxattr(upper+"/etc/changed", "user.overlay.origin", []byte("handle"), 0))
 
@@ -220,7 +221,7 @@ func checkTakenOver(t testing.TB, what string, p *storage.Pool, f agent.Files, h
 	t.Helper()
 	in := p.Dir + "/pool/files/" + f.ID
 	compare(t, what+": home", home, in+"/home/upper")
-	compare(t, what+": layer", layer, in+"/layer/upper")
+	compare(t, what+": layer", layer, in+"/layer-"+strings.TrimPrefix(ownImage, "sha256:")+"/upper")
 	if left, err := os.ReadDir(p.Containers + "/storage/volumes/rockpool-" + f.ID + "-home/_data"); err != nil || len(left) != 0 {
 		t.Errorf("%s: left in the volume: %v, %v", what, left, err)
 	}

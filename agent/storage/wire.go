@@ -21,8 +21,10 @@ const (
 	verbClose       = "close"
 	verbRemove      = "remove"
 	verbSetQuota    = "set-quota"
+	verbChangeImage = "change-image"
 	verbUsage       = "usage"
-	verbAddImage    = "add-image" // the archive follows the request
+	verbAddImage    = "add-image" // the archive follows the request, in chunks (RFC 9112, 7.1)
+	verbKeepImage   = "keep-image"
 	verbRemoveImage = "remove-image"
 )
 
