@@ -85,3 +85,11 @@ type ImageUsage struct {
 	Digest string
 	Size   int64 // bytes
 }
+
+// Tidier removes what a runtime keeps and nobody needs.
+type Tidier interface {
+	// Tidy closes files on which nothing runs, and removes images that no files
+	// need. What is in use stays, and so do all files. It waits for nothing that
+	// takes long: what is busy now is looked at the next time.
+	Tidy(ctx context.Context) error
+}

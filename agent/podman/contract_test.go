@@ -17,30 +17,9 @@ import (
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/podman"
 	"github.com/rockpool/rootvm/agent/runtimetest"
+	"github.com/rockpool/rootvm/agent/storage"
 	"github.com/rockpool/rootvm/guest"
 )
-
-// viewDir stands for package slots where views were made by hand, or for the
-// real thing in the VM.
-type viewDir struct{ socket string }
-
-// View speaks the protocol of package slots, which is a sibling.
-func (v viewDir) View(ctx context.Context, slot int) (string, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", v.socket)
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	if _, err := fmt.Fprintln(c, slot); err != nil {
-		return "", err
-	}
-	var path string
-	if _, err := fmt.Fscanln(c, &path); err != nil {
-		return "", fmt.Errorf("view of slot %d: %w", slot, err)
-	}
-	return path, nil
-}
 
 func setting(name, value string) string {
 	if v := os.Getenv(name); v != "" {
@@ -60,8 +39,9 @@ func engine(t *testing.T) *podman.Engine {
 	return &podman.Engine{
 		Memory:  16 << 30,
 		Socket:  socket,
-		Views:   viewDir{setting("ROCKPOOL_SLOTS_SOCKET", guest.SlotsSocket)},
+		Storage: storage.Client{Socket: setting("ROCKPOOL_STORAGE_SOCKET", guest.StorageSocket)},
 		Carried: podman.Carried{FS: os.DirFS(setting("ROCKPOOL_CARRIED", podman.CarriedDir))},
+		Catalog: podman.Catalog{Dir: t.TempDir()},
 		Cgroups: os.DirFS("/sys/fs/cgroup"),
 		Now:     time.Now,
 		Log:     log,

@@ -107,7 +107,8 @@ func orphan(t *testing.T) (e *Engine, o *orphaned, end func()) {
 	server.Listener = l
 	server.Start()
 	t.Cleanup(server.Close)
-	return &Engine{Socket: socket, Now: time.Now, Log: slog.New(slog.DiscardHandler)}, o, end
+	files := &memory{files: []agent.FilesUsage{{Files: agent.Files{ID: id, Image: "sha256:1"}}}}
+	return &Engine{Socket: socket, Storage: files, Now: time.Now, Log: slog.New(slog.DiscardHandler)}, o, end
 }
 
 // TestEngine_MonitorKilled: a container whose monitor was killed runs as long as

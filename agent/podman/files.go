@@ -56,10 +56,12 @@ func (e *Engine) ReadFile(ctx context.Context, id, name string) ([]byte, error) 
 		return nil, err
 	}
 	var content []byte
-	err = e.call(ctx, "read file", func(ctx context.Context) error {
-		return download(ctx, id, name, func(r io.Reader) error {
-			content, err = onlyFile(r, name)
-			return err
+	err = e.whileShown(ctx, id, func() error {
+		return e.call(ctx, "read file", func(ctx context.Context) error {
+			return download(ctx, id, name, func(r io.Reader) error {
+				content, err = onlyFile(r, name)
+				return err
+			})
 		})
 	})
 	return content, err
@@ -108,15 +110,14 @@ func (e *Engine) WriteFile(ctx context.Context, id, name string, content []byte)
 	if len(content) > agent.MaxFileSize {
 		return tooLarge(name)
 	}
-	return e.call(ctx, "write file", func(ctx context.Context) error {
-		if _, err := inspect(ctx, id); err != nil {
-			return err
-		}
-		target, mode, err := destination(ctx, id, name)
-		if err != nil {
-			return err
-		}
-		return e.put(ctx, id, path.Dir(target), []file{{name: path.Base(target), mode: mode, content: content}})
+	return e.whileShown(ctx, id, func() error {
+		return e.call(ctx, "write file", func(ctx context.Context) error {
+			target, mode, err := destination(ctx, id, name)
+			if err != nil {
+				return err
+			}
+			return e.put(ctx, id, path.Dir(target), []file{{name: path.Base(target), mode: mode, content: content}})
+		})
 	})
 }
 

@@ -8,14 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/containers/podman/v5/pkg/bindings"
 	"github.com/containers/podman/v5/pkg/bindings/containers"
-	"github.com/containers/podman/v5/pkg/bindings/images"
 	"github.com/containers/podman/v5/pkg/bindings/volumes"
-	entities "github.com/containers/podman/v5/pkg/domain/entities/types"
+	"github.com/containers/podman/v5/pkg/specgen"
 
 	"github.com/rockpool/rootvm/agent"
 )
@@ -33,57 +33,116 @@ func (e *Engine) Create(ctx context.Context, c agent.Container) error {
 		return fmt.Errorf("podman: create: not a workspace: %+v", c)
 	}
 
-	return e.call(ctx, "create", func(ctx context.Context) error {
-		i, err := e.image(ctx, c)
-		if err != nil {
+	release, err := e.turns.take(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	defer release()
+	u, err := e.Storage.Usage(ctx)
+	if err != nil {
+		return err
+	}
+	if err := ownSlot(c, u); err != nil {
+		return err
+	}
+	if indexOf(u.Files, c.ID) < 0 {
+		if err := e.endEarlier(ctx, c); err != nil {
 			return err
 		}
+	}
+
+	i, view, err := e.prepare(ctx, c, u)
+	if err != nil {
+		return err
+	}
+	return e.call(ctx, "create", func(ctx context.Context) error {
 		n := pasta
 		if bindings.ServiceVersion(ctx).Major < 5 {
 			n = slirp
 		}
-		spec, err := newSpec(c, i, n)
+		spec, err := newSpec(c, i, view, n)
 		if err != nil {
 			return err
 		}
-		there, err := removeOther(ctx, c.ID, spec.Labels[labelSpec])
-		if err != nil || there {
-			return err
-		}
-		if err := ensureVolume(ctx, c); err != nil {
-			return err
-		}
-		_, err = containers.CreateWithSpec(ctx, spec, nil)
-		if err != nil && isNameTaken(err) {
-			if made, inspectErr := inspect(ctx, c.ID); inspectErr == nil && made.Config.Labels[labelSpec] == spec.Labels[labelSpec] {
-				return nil
-			}
-		}
-		return err
+		return create(ctx, c.ID, spec)
 	})
 }
 
-// image finds what c asks for: a view of the carried image, or an image in the
-// user's store, pulled unless it is there.
-func (e *Engine) image(ctx context.Context, c agent.Container) (image, error) {
-	i := image{reference: c.Image}
-	if c.Image == "" || c.Image == agent.DefaultImage {
-		var err error
-		if i.config, i.digest, err = e.Carried.read(); err != nil {
-			return i, err
+// ownSlot refuses the ids of another's files: two containers of one slot could
+// reach each other's processes.
+func ownSlot(c agent.Container, u agent.StorageUsage) error {
+	n := slices.IndexFunc(u.Files, func(f agent.FilesUsage) bool { return f.Slot == c.Slot && f.ID != c.ID })
+	if n < 0 {
+		return nil
+	}
+	return agent.Errorf(agent.CodeConflict, "The ids of this workspace are those of the files of %s, which belong to no workspace. Delete the workspace and create it again.", u.Files[n].ID)
+}
+
+// prepare shows the files of c with the image that they belong to. Those of an
+// earlier release are taken over.
+func (e *Engine) prepare(ctx context.Context, c agent.Container, u agent.StorageUsage) (image, agent.FilesView, error) {
+	e.making.RLock()
+	defer e.making.RUnlock()
+	i, err := e.image(ctx, c, u)
+	if err != nil {
+		return i, agent.FilesView{}, err
+	}
+	view, err := e.Storage.Open(ctx, agent.Files{ID: c.ID, Slot: c.Slot, Image: i.Digest, Quota: c.Quota}, agent.Progress(ctx))
+	if err != nil {
+		return i, view, err
+	}
+	if n := indexOf(u.Files, c.ID); n >= 0 && u.Files[n].Quota != c.Quota {
+		err = e.Storage.SetQuota(ctx, c.ID, c.Quota)
+	}
+	return i, view, err
+}
+
+// create makes the container, and leaves nothing of what earlier values or an
+// earlier release made, whose files are taken over by now.
+func create(ctx context.Context, id string, spec *specgen.SpecGenerator) error {
+	there, err := removeOther(ctx, id, spec.Labels[labelSpec])
+	if err != nil {
+		return err
+	}
+	if err := removeVolume(ctx, id); err != nil {
+		return err
+	}
+	if there {
+		return nil
+	}
+	_, err = containers.CreateWithSpec(ctx, spec, nil)
+	if err != nil && isNameTaken(err) {
+		if made, inspectErr := inspect(ctx, id); inspectErr == nil && made.Config.Labels[labelSpec] == spec.Labels[labelSpec] {
+			return nil
 		}
-		i.view, err = e.Views.View(ctx, c.Slot)
-		return i, err
 	}
-	there, err := images.Exists(ctx, c.Image, nil)
-	if err != nil || there {
-		return i, err
-	}
-	e.Log.Info("pulling an image", "workspace", c.ID, "image", c.Image)
-	if _, err := images.Pull(ctx, c.Image, new(images.PullOptions).WithQuiet(true).WithPolicy("missing")); err != nil {
-		return i, imageFault(ctx, c.Image, err)
-	}
-	return i, nil
+	return err
+}
+
+// endEarlier ends the processes of a container of an earlier release, whose
+// files are about to be taken over, and refuses the ids of a volume of another's.
+func (e *Engine) endEarlier(ctx context.Context, c agent.Container) error {
+	return e.call(ctx, "create", func(ctx context.Context) error {
+		same := map[string][]string{"label": {labelSlot + "=" + strconv.Itoa(c.Slot)}}
+		others, err := volumes.List(ctx, new(volumes.ListOptions).WithFilters(same))
+		if err != nil {
+			return err
+		}
+		for _, other := range others {
+			if other.Labels[labelID] != c.ID {
+				return agent.Errorf(agent.CodeConflict, "The ids of this workspace are those of the volume %s, which belongs to no workspace. Delete the workspace and create it again, or remove the volume.", other.Name)
+			}
+		}
+
+		old, err := inspect(ctx, c.ID)
+		if isNotFound(err) {
+			return nil
+		}
+		if err != nil || !takenForRunning(old.State.Status) {
+			return err
+		}
+		return stopContainer(ctx, c.ID, 0)
+	})
 }
 
 // removeOther reports whether the container is there as wanted, and removes
@@ -102,34 +161,21 @@ func removeOther(ctx context.Context, id, hash string) (there bool, err error) {
 	return false, removeContainer(ctx, id)
 }
 
-// ensureVolume makes the volume of c. Files in it belong to the ids of its
-// slot: a container of another one could not read them, and one of another
-// workspace must not.
-func ensureVolume(ctx context.Context, c agent.Container) error {
-	labels := map[string]string{labelID: c.ID, labelName: c.Name, labelSlot: strconv.Itoa(c.Slot)}
-	same := map[string][]string{"label": {labelSlot + "=" + labels[labelSlot]}}
-	others, err := volumes.List(ctx, new(volumes.ListOptions).WithFilters(same))
-	if err != nil {
-		return err
-	}
-
-	for _, other := range others {
-		if other.Labels[labelID] != c.ID {
-			return agent.Errorf(agent.CodeConflict, "The ids of this workspace are those of the volume %s, which belongs to no workspace. Delete the workspace and create it again, or remove the volume.", other.Name)
-		}
-	}
-
-	v, err := volumes.Create(ctx, entities.VolumeCreateOptions{
-		Name: volumeName(c.ID), Label: labels, Labels: labels, IgnoreIfExists: true,
-	}, nil)
-	if err != nil && isNameTaken(err) { // Podman 4 does not know how to ignore it
-		v, err = volumes.Inspect(ctx, volumeName(c.ID), nil)
+// removeVolume removes the volume in which an earlier release kept the home
+// directory, if it is there.
+func removeVolume(ctx context.Context, id string) error {
+	v, err := volumes.Inspect(ctx, volumeName(id), nil)
+	if isNotFound(err) {
+		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if v.Labels[labelID] != c.ID || v.Labels[labelSlot] != labels[labelSlot] {
-		return agent.Errorf(agent.CodeConflict, "The volume %s exists and was not made for this workspace", volumeName(c.ID))
+	if v.Labels[labelID] != id {
+		return agent.Errorf(agent.CodeConflict, "The volume %s is not this workspace's. Remove or rename it.", volumeName(id))
+	}
+	if err := volumes.Remove(ctx, volumeName(id), nil); !isNotFound(err) {
+		return err
 	}
 	return nil
 }
@@ -144,6 +190,11 @@ func removeContainer(ctx context.Context, id string) error {
 
 // Start implements [agent.Runtime].
 func (e *Engine) Start(ctx context.Context, id string) error {
+	release, err := e.turns.take(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer release()
 	return e.call(ctx, "start", func(ctx context.Context) error {
 		c, err := inspect(ctx, id)
 		if err != nil {
@@ -158,16 +209,9 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 			}
 		}
 
-		if image := c.Config.Labels[labelImage]; image == "" || image == agent.DefaultImage {
-			slot, err := strconv.Atoi(c.Config.Labels[labelSlot])
-			if err != nil {
-				return fmt.Errorf("label %s: %w", labelSlot, err)
-			}
-			if _, err := e.Views.View(ctx, slot); err != nil {
-				return err
-			}
+		if err := e.open(ctx, id); err != nil {
+			return err
 		}
-
 		if err := startWhenFree(ctx, containerName(id)); err != nil {
 			return err
 		}
@@ -199,13 +243,22 @@ func startWhenFree(ctx context.Context, name string) error {
 
 // Stop implements [agent.Runtime].
 func (e *Engine) Stop(ctx context.Context, id string, grace time.Duration) error {
-	return e.call(ctx, "stop", func(ctx context.Context) error {
+	release, err := e.turns.take(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	err = e.call(ctx, "stop", func(ctx context.Context) error {
 		c, err := inspect(ctx, id)
 		if err != nil || !takenForRunning(c.State.Status) {
 			return err
 		}
 		return stopContainer(ctx, id, uint((grace+time.Second-1)/time.Second))
 	})
+	if err == nil {
+		e.close(ctx, id)
+	}
+	return err
 }
 
 // stopContainer stops a container that Podman takes for one that runs, and has
@@ -247,7 +300,12 @@ func (e *Engine) Terminate(ctx context.Context, id string) error {
 
 // Remove implements [agent.Runtime].
 func (e *Engine) Remove(ctx context.Context, id string) error {
-	return e.call(ctx, "remove", func(ctx context.Context) error {
+	release, err := e.turns.take(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	err = e.call(ctx, "remove", func(ctx context.Context) error {
 		if _, err := inspect(ctx, id); err == nil {
 			if err := removeContainer(ctx, id); err != nil {
 				return err
@@ -255,22 +313,15 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 		} else if !isNotFound(err) {
 			return err
 		}
-
-		v, err := volumes.Inspect(ctx, volumeName(id), nil)
-		if isNotFound(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if v.Labels[labelID] != id {
-			return agent.Errorf(agent.CodeConflict, "The volume %s is not this workspace's", volumeName(id))
-		}
-		if err := volumes.Remove(ctx, volumeName(id), nil); !isNotFound(err) {
-			return err
-		}
-		return nil
+		return removeVolume(ctx, id)
 	})
+	if err != nil {
+		return err
+	}
+	if err := e.Storage.Close(ctx, id); err != nil {
+		return err
+	}
+	return e.Storage.Remove(ctx, id)
 }
 
 // Status implements [agent.Runtime].

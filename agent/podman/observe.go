@@ -156,8 +156,12 @@ func (e *Engine) Logs(ctx context.Context, id string, tail int, follow bool, w i
 
 // List implements [agent.Inventory].
 func (e *Engine) List(ctx context.Context) ([]agent.ContainerRef, error) {
+	u, err := e.Storage.Usage(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var refs []agent.ContainerRef
-	err := e.call(ctx, "list", func(ctx context.Context) error {
+	err = e.call(ctx, "list", func(ctx context.Context) error {
 		labelled := map[string][]string{"label": {labelID}}
 		cs, err := containers.List(ctx, new(containers.ListOptions).WithAll(true).WithFilters(labelled))
 		if err != nil {
@@ -191,6 +195,10 @@ func (e *Engine) List(ctx context.Context) ([]agent.ContainerRef, error) {
 			if v.Name == volumeName(v.Labels[labelID]) {
 				entry(v.Labels).HasHome = true
 			}
+		}
+		for _, f := range u.Files {
+			ref := entry(map[string]string{labelID: f.ID, labelSlot: strconv.Itoa(f.Slot)})
+			ref.Slot, ref.HasHome = f.Slot, true
 		}
 		return nil
 	})

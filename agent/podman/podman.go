@@ -1,12 +1,13 @@
 //go:build remote
 
 // Package podman runs workspaces as rootless Podman containers: it implements
-// [agent.Runtime], [agent.Inventory], [agent.Observer] and [agent.IDEHealth].
+// [agent.Runtime], [agent.Inventory], [agent.Observer], [agent.Tidier] and
+// [agent.IDEHealth]. What containers run from and write to is [agent.Storage]'s.
 //
 // It speaks to the socket of a user's Podman service, of versions 4.3 to 5,
-// through Podman's own bindings. It owns the containers and volumes that carry
-// its labels, and no state of its own that outlives it. Besides the bindings it knows how
-// Podman writes error texts (errors.go) and where a container's cgroup is.
+// through Podman's own bindings. It owns the containers that carry its labels, the
+// volumes that earlier releases made, and the [Catalog]. Besides the bindings it
+// knows how Podman writes error texts (errors.go) and where a container's cgroup is.
 //
 // Build tag remote: the bindings want the tags "remote
 // containers_image_openpgp exclude_graphdriver_btrfs", or else C libraries.
@@ -37,25 +38,19 @@ const (
 	labelName  = "dev.rockpool.name"  // of the workspace
 	labelPort  = "dev.rockpool.port"  // on the VM's loopback interface
 	labelImage = "dev.rockpool.image" // as asked for
-	labelSlot  = "dev.rockpool.slot"  // whose ids the files of a volume have
+	labelSlot  = "dev.rockpool.slot"  // whose ids its processes have
 	labelSpec  = "dev.rockpool.spec"  // digest of what the container was made for
 )
-
-// Views are ID-mapped views of the image that the VM carries.
-type Views interface {
-	// View returns the directory of the view for a slot. It makes the view
-	// unless it is there; a reboot loses them.
-	View(ctx context.Context, slot int) (string, error)
-}
 
 // Engine is a user's Podman service. Its methods may be used at the same time,
 // but not for the same workspace.
 type Engine struct {
-	Socket  string // path of the service's unix socket
-	Views   Views
-	Carried Carried // the default image
-	Cgroups fs.FS   // usually os.DirFS("/sys/fs/cgroup")
-	Memory  int64   // bytes that all workspaces have together
+	Socket  string        // path of the service's unix socket
+	Storage agent.Storage // files of workspaces and images
+	Carried Carried       // the default image
+	Catalog Catalog
+	Cgroups fs.FS // usually os.DirFS("/sys/fs/cgroup")
+	Memory  int64 // bytes that all workspaces have together
 	Now     func() time.Time
 	Log     *slog.Logger
 
@@ -63,10 +58,16 @@ type Engine struct {
 	cpus   map[string]cpuSample // by workspace
 	lives  map[string]life      // by workspace: of containers that ran when they were looked at
 	starts map[string]time.Time // by workspace: of container lives that began with the configuration as it is
+
+	turns  turns
+	making sync.RWMutex // read-locked from the look for an image until files belong to it
+	swept  bool         // nothing is left of what an earlier agent was unpacking; guarded by making
 }
 
 func containerName(id string) string { return "rockpool-" + id }
-func volumeName(id string) string    { return "rockpool-" + id + "-home" }
+
+// volumeName names the volume in which earlier releases kept a home directory.
+func volumeName(id string) string { return "rockpool-" + id + "-home" }
 
 // call runs f with a context that holds a connection of its own: one that
 // was used for an exec cannot be used again, and one that is kept would keep

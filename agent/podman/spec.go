@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containers/podman/v5/libpod/define"
 	"github.com/containers/podman/v5/pkg/specgen"
-	ociv1 "github.com/opencontainers/image-spec/specs-go/v1"
 	runtimespec "github.com/opencontainers/runtime-spec/specs-go"
 	"go.podman.io/common/libnetwork/types"
 	"go.podman.io/common/pkg/signal"
@@ -64,17 +64,13 @@ func (n network) dns() net.IP {
 
 // newSpec says what to make for c. It is a pure function: the same values give
 // the same container.
-func newSpec(c agent.Container, i image, n network) (*specgen.SpecGenerator, error) {
-	s := specgen.NewSpecGenerator(i.reference, false)
-	if i.carried() {
-		s = specgen.NewSpecGenerator(i.view, true)
-		s.RootfsOverlay = yes()
-		if err := applyConfig(s, i.config); err != nil {
-			return nil, err
-		}
+func newSpec(c agent.Container, i image, view agent.FilesView, n network) (*specgen.SpecGenerator, error) {
+	s := specgen.NewSpecGenerator(view.Root, true)
+	if err := applyConfig(s, i); err != nil {
+		return nil, err
+	}
+	if isDefault(c.Image) {
 		s.Command = append(s.Command, "--abs-proxy-base-path="+basePath(c.Name))
-	} else {
-		s.RawImageName = i.reference
 	}
 
 	s.Name = containerName(c.ID)
@@ -87,36 +83,35 @@ func newSpec(c agent.Container, i image, n network) (*specgen.SpecGenerator, err
 		labelSlot:  strconv.Itoa(c.Slot),
 	}
 
-	s.Volumes = []*specgen.NamedVolume{{Name: volumeName(c.ID), Dest: agent.Home}}
-	s.ImageVolumeMode = "ignore"
+	s.Mounts = []runtimespec.Mount{{Type: define.TypeBind, Source: view.Home, Destination: agent.Home, Options: []string{"rbind", "rprivate"}}}
 	s.Systemd = "false"
 	s.CgroupParent = guest.WorkspaceSlice
 	s.UserNS = specgen.Namespace{NSMode: specgen.Private}
 	s.IDMappings = slotMapping(c.Slot)
 	restrict(s, cmp.Or(c.Memory, agent.DefaultMemory))
 	connect(s, n, c.Port)
-	hash, err := specHash(s, i.digest)
+	hash, err := specHash(s, i.Digest)
 	s.Labels[labelSpec] = hash
 	return s, err
 }
 
 // applyConfig does for a bare root file system what Podman does for an image.
-func applyConfig(s *specgen.SpecGenerator, c ociv1.ImageConfig) error {
-	s.Entrypoint = c.Entrypoint
-	s.Command = append([]string(nil), c.Cmd...)
-	s.User = c.User
-	s.WorkDir = c.WorkingDir
+func applyConfig(s *specgen.SpecGenerator, i image) error {
+	s.Entrypoint = i.Config.Entrypoint
+	s.Command = append([]string(nil), i.Config.Cmd...)
+	s.User = i.Config.User
+	s.WorkDir = i.Config.WorkingDir
 	s.Env = map[string]string{}
-	for _, e := range c.Env {
+	for _, e := range i.Config.Env {
 		name, value, _ := strings.Cut(e, "=")
 		s.Env[name] = value
 	}
-	if c.StopSignal == "" {
+	if i.Config.StopSignal == "" {
 		return nil
 	}
-	sig, err := signal.ParseSignalNameOrNumber(c.StopSignal)
+	sig, err := signal.ParseSignalNameOrNumber(i.Config.StopSignal)
 	if err != nil {
-		return fmt.Errorf("stop signal of the carried image: %w", err)
+		return fmt.Errorf("%w (%w)", agent.Errorf(agent.CodeValidation, "The image %q names a stop signal that there is not.", i.Reference), err)
 	}
 	s.StopSignal = &sig
 	return nil
@@ -192,5 +187,4 @@ func specHash(s *specgen.SpecGenerator, digest string) (string, error) {
 // basePath is where the proxy shows the IDE of a workspace.
 func basePath(name string) string { return "/workspace/" + name }
 
-func yes() *bool { b := true; return &b }
-func no() *bool  { return new(bool) }
+func no() *bool { return new(bool) }

@@ -27,8 +27,10 @@ const id = "0000000000000000000000001"
 
 var one = agent.Container{ID: id, Name: "one", Port: 20001, Slot: 3}
 
+var shown = agent.FilesView{Root: "/run/shown/one/root", Home: "/run/shown/one/home"}
+
 func carriedImage() image {
-	return image{digest: "sha256:1", view: "/run/rockpool-slots/3", config: ociv1.ImageConfig{
+	return image{Reference: agent.DefaultImage, Digest: "sha256:1", Config: ociv1.ImageConfig{
 		User: "admin", Env: []string{"HOME=/home/admin", "EMPTY="}, Entrypoint: []string{"/usr/bin/tini", "--"}, Cmd: []string{"ide"},
 		WorkingDir: "/home/admin", StopSignal: "SIGTERM",
 	}}
@@ -39,6 +41,7 @@ func carriedImage() image {
 func TestNewSpec(t *testing.T) {
 	own := one
 	own.Image = "example.org/ide:1"
+	ownImage := image{Reference: own.Image, Digest: "sha256:2", Config: ociv1.ImageConfig{Env: []string{"PATH=/bin"}, Cmd: []string{"ide"}}}
 	for name, tt := range map[string]struct {
 		c agent.Container
 		i image
@@ -46,11 +49,11 @@ func TestNewSpec(t *testing.T) {
 	}{
 		"carried-pasta":     {one, carriedImage(), pasta},
 		"carried-slirp":     {one, carriedImage(), slirp},
-		"own-image-pasta":   {own, image{reference: own.Image}, pasta},
-		"own-image-no-slot": {agent.Container{ID: id, Name: "one", Image: own.Image, Port: 20001}, image{reference: own.Image}, pasta},
+		"own-image-pasta":   {own, ownImage, pasta},
+		"own-image-no-slot": {agent.Container{ID: id, Name: "one", Image: own.Image, Port: 20001}, ownImage, pasta},
 	} {
 		t.Run(name, func(t *testing.T) {
-			spec, err := newSpec(tt.c, tt.i, tt.n)
+			spec, err := newSpec(tt.c, tt.i, shown, tt.n)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +81,7 @@ func TestNewSpec_hash(t *testing.T) {
 	hash := func(change func(*agent.Container, *image)) string {
 		c, i := one, carriedImage()
 		change(&c, &i)
-		s, err := newSpec(c, i, pasta)
+		s, err := newSpec(c, i, shown, pasta)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,15 +92,18 @@ func TestNewSpec_hash(t *testing.T) {
 		t.Errorf("%s, then %s", same, again)
 	}
 	if hash(func(c *agent.Container, _ *image) { c.Memory = 6 << 30 }) != same {
-		t.Error("another limit of the memory makes another container: what was installed in it would go")
+		t.Error("another limit of the memory makes another container")
+	}
+	if hash(func(c *agent.Container, _ *image) { c.Quota = 6 << 30 }) != same {
+		t.Error("another quota makes another container")
 	}
 	for name, change := range map[string]func(*agent.Container, *image){
 		"name":   func(c *agent.Container, _ *image) { c.Name = "two" },
 		"port":   func(c *agent.Container, _ *image) { c.Port++ },
 		"slot":   func(c *agent.Container, _ *image) { c.Slot++ },
 		"image":  func(c *agent.Container, _ *image) { c.Image = agent.DefaultImage },
-		"digest": func(_ *agent.Container, i *image) { i.digest = "sha256:2" },
-		"user":   func(_ *agent.Container, i *image) { i.config.User = "root" },
+		"digest": func(_ *agent.Container, i *image) { i.Digest = "sha256:2" },
+		"user":   func(_ *agent.Container, i *image) { i.Config.User = "root" },
 	} {
 		if hash(change) == same {
 			t.Errorf("another %s is the same container", name)
@@ -108,15 +114,18 @@ func TestNewSpec_hash(t *testing.T) {
 // TestNewSpec_restricted names what must hold whatever else changes.
 func TestNewSpec_restricted(t *testing.T) {
 	for _, n := range []network{pasta, slirp} {
-		s, err := newSpec(one, carriedImage(), n)
+		s, err := newSpec(one, carriedImage(), shown, n)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if p := s.PortMappings; len(p) != 1 || p[0].HostIP != "127.0.0.1" || p[0].HostPort != 20001 || p[0].ContainerPort != agent.IDEPort {
 			t.Errorf("ports: %+v", p)
 		}
-		if s.IsPrivileged() || len(s.CapAdd) > 0 || len(s.Mounts) > 0 || len(s.Devices) > 0 || s.SeccompProfilePath != "" || len(s.Unmask) > 0 {
+		if s.IsPrivileged() || len(s.CapAdd) > 0 || len(s.Volumes) > 0 || len(s.Devices) > 0 || s.SeccompProfilePath != "" || len(s.Unmask) > 0 {
 			t.Errorf("more than a workspace needs: %+v", s.ContainerSecurityConfig)
+		}
+		if s.Rootfs != shown.Root || len(s.Mounts) != 1 || s.Mounts[0].Source != shown.Home || s.Mounts[0].Destination != agent.Home {
+			t.Errorf("more than its files are in it: %s, %+v", s.Rootfs, s.Mounts)
 		}
 		if m := s.IDMappings.UIDMap; len(m) != 1 || m[0].ContainerID != 0 || m[0].HostID != 1+4*65536 || m[0].Size != 65536 {
 			t.Errorf("ids: %+v", m)
@@ -133,14 +142,14 @@ func TestCarried(t *testing.T) {
 		"config.json": {Data: []byte(`{"config":{"User":"admin"}}`)},
 		"digest":      {Data: []byte("sha256:1\n")},
 	}
-	c, digest, err := Carried{good}.read()
-	if err != nil || c.User != "admin" || digest != "sha256:1" {
-		t.Errorf("%+v %q %v", c, digest, err)
+	i, err := Carried{good}.read()
+	if err != nil || i.Config.User != "admin" || i.Digest != "sha256:1" {
+		t.Errorf("%+v %v", i, err)
 	}
-	if _, _, err := (Carried{fstest.MapFS{}}).read(); agent.ErrorCode(err) != agent.CodeValidation {
+	if _, err := (Carried{fstest.MapFS{}}).read(); agent.ErrorCode(err) != agent.CodeValidation {
 		t.Errorf("no image: %v", err)
 	}
-	if _, _, err := (Carried{fstest.MapFS{"config.json": {Data: []byte("{")}}}).read(); err == nil {
+	if _, err := (Carried{fstest.MapFS{"config.json": {Data: []byte("{")}}}).read(); err == nil {
 		t.Error("a broken configuration is accepted")
 	}
 }
@@ -173,7 +182,7 @@ func TestFault(t *testing.T) {
 
 // TestEngine_down: a socket that is not there is what jobs wait for.
 func TestEngine_down(t *testing.T) {
-	e := &Engine{Socket: filepath.Join(t.TempDir(), "none.sock"), Now: time.Now}
+	e := &Engine{Socket: filepath.Join(t.TempDir(), "none.sock"), Storage: &memory{}, Now: time.Now}
 	if _, err := e.Status(t.Context(), id); agent.ErrorCode(err) != agent.CodeUnavailable {
 		t.Errorf("status: %v", err)
 	}
