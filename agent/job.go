@@ -54,7 +54,7 @@ type Step struct {
 	State       StepState
 	StartedAt   time.Time
 	EndedAt     time.Time // zero while it runs
-	Message     string    // why it failed, or ""
+	Message     string    // how far it is, why it failed, or ""
 }
 
 // StepState is how a step is doing.

@@ -219,7 +219,7 @@ func (a *attempt) notSuperseded(ch *change, j agent.Job) error {
 // finish stores that the present step is done, and what that means.
 func (a *attempt) finish(ch *change, s *jobStep) error {
 	done := a.step
-	done.State, done.EndedAt = agent.StepDone, ch.now
+	done.State, done.EndedAt, done.Message = agent.StepDone, ch.now, ""
 	if err := ch.putStep(done); err != nil || s.done == nil {
 		return err
 	}

@@ -43,6 +43,8 @@ type Config struct {
 	Review   agent.PreferenceReview
 	Log      *slog.Logger
 
+	Tidier agent.Tidier // of the runtime; nil where it keeps nothing that nobody needs
+
 	Now    func() time.Time // the wall clock; timers do not follow it
 	Random io.Reader        // of ids and of the jitter; crypto/rand.Reader
 
@@ -98,6 +100,7 @@ type ControlPlane struct {
 	disk    diskView
 	memory  memoryWatch
 	recheck chan struct{} // a container has ended that nobody asked to
+	untidy  chan struct{} // something may be kept that nobody needs any more
 	watches sync.WaitGroup
 
 	mu   sync.Mutex
@@ -119,6 +122,7 @@ func New(ctx context.Context, cfg Config) (*ControlPlane, error) {
 		writer: newWriter(cfg, life), cfg: cfg, kinds: knownKinds(), policy: threeWay{},
 		view:    observed{recoveries: map[string][]time.Time{}, watched: map[string]bool{}},
 		recheck: make(chan struct{}, 1),
+		untidy:  make(chan struct{}, 1),
 	}
 	c.runner = newRunner(cfg, life, c.writer, c.newAttempt, c.kinds.provisioning())
 	if cfg.Rebooted {
@@ -150,6 +154,7 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 	wg.Go(func() { c.reconcileLoop(ctx) })
 	wg.Go(func() { c.runner.Run(ctx) })
 	wg.Go(func() { c.watchMemory(ctx) })
+	wg.Go(func() { c.tidyLoop(ctx) })
 	wg.Wait()
 	c.watches.Wait()
 	return nil

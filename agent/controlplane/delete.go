@@ -18,6 +18,6 @@ func (a *attempt) deleteSteps() []jobStep {
 // then on.
 func (a *attempt) arriveGone(ch *change) error {
 	a.c.tokens.forget(a.rec.ID)
-	ch.then = append(ch.then, a.c.disk.changed)
+	ch.then = append(ch.then, a.c.disk.changed, func() { wakeUp(a.c.untidy) })
 	return ch.remove(a.rec.ID)
 }

@@ -24,7 +24,7 @@ func (a *attempt) provisionSteps() []jobStep {
 	steps = append(steps, []jobStep{
 		{name: agent.StepContainer, title: "Preparing the container", limit: 15 * time.Minute, do: func(ctx context.Context) error {
 			limits := a.limits(ctx)
-			err := rt.Create(ctx, agent.Container{ID: id, Name: a.rec.Name, Image: a.rec.Image, Port: a.rec.Port, Slot: a.rec.Slot, Memory: limits.Memory, Quota: limits.Disk})
+			err := rt.Create(a.withProgress(ctx), agent.Container{ID: id, Name: a.rec.Name, Image: a.rec.Image, Port: a.rec.Port, Slot: a.rec.Slot, Memory: limits.Memory, Quota: limits.Disk})
 			if err == nil {
 				a.noteImage(ctx)
 			}
@@ -152,6 +152,7 @@ func (a *attempt) unhealthy(ctx context.Context, last error) error {
 
 // arriveRunning stores that the workspace runs.
 func (a *attempt) arriveRunning(ch *change) error {
+	ch.then = append(ch.then, func() { wakeUp(a.c.untidy) })
 	return a.arriveAt(ch, a.address)
 }
 

@@ -144,6 +144,7 @@ func (c *ControlPlane) Reconcile(ctx context.Context) error {
 		_, is := after[ref.ID]
 		return was || is
 	}))
+	wakeUp(c.untidy)
 	return nil
 }
 
