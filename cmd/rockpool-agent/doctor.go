@@ -16,13 +16,13 @@ import (
 
 	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/api"
 	"github.com/rockpool/rootvm/agent/client"
-	"github.com/rockpool/rootvm/agent/slots"
 	"github.com/rockpool/rootvm/agent/sqlite"
+	"github.com/rockpool/rootvm/agent/storage"
+	"github.com/rockpool/rootvm/guest"
 )
 
 // doctorOptions say where the parts are.
@@ -32,8 +32,7 @@ type doctorOptions struct {
 	probe    string
 	engine   engineOptions
 	image    string // directory of the workspace image that the VM carries
-	slots    string // socket that makes views of it
-	storage  string // directory of the containers
+	storage  string // socket of root's that keeps the files of workspaces
 	json     bool
 }
 
@@ -51,9 +50,8 @@ func (f *doctorFlags) add(flags envFlags) {
 	flags.text(&f.socket, "socket", "ROCKPOOL_SOCKET", defaultSocket, "unix socket of the agent")
 	flags.text(&f.probe, "probe", "ROCKPOOL_PROBE_URL", defaultProbe, "address that answers OK when the VM serves")
 	f.engine.add(flags)
-	flags.text(&f.image, "image", "ROCKPOOL_IMAGE_DIR", filepath.Dir(slots.Rootfs), "directory of the workspace image that the VM carries")
-	flags.text(&f.slots, "slots", "ROCKPOOL_SLOTS_SOCKET", slots.Socket, "unix socket that makes views of the image")
-	flags.text(&f.storage, "storage", "ROCKPOOL_STORAGE", "/home/rockpool/.local/share/containers", "directory of the containers")
+	flags.text(&f.image, "image", "ROCKPOOL_IMAGE_DIR", guest.WorkspaceDir, "directory of the workspace image that the VM carries")
+	flags.text(&f.storage, "storage", "ROCKPOOL_STORAGE_SOCKET", guest.StorageSocket, "unix socket that keeps the files of workspaces")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 }
 
@@ -131,8 +129,7 @@ func examine(ctx context.Context, o doctorOptions) []api.Finding {
 		looks = append(looks,
 			func(ctx context.Context) api.Finding { return lookAtPodman(ctx, o.engine.podman) },
 			func(context.Context) api.Finding { return lookAtImage(o.image) },
-			func(context.Context) api.Finding { return lookAtSlots(o.slots) },
-			func(context.Context) api.Finding { return lookAtSpace("storage", o.storage) },
+			func(ctx context.Context) api.Finding { return lookAtStorage(ctx, storage.Client{Socket: o.storage}) },
 			func(ctx context.Context) api.Finding { return lookForOrphans(ctx, o.engine, c) },
 		)
 	}
@@ -216,8 +213,21 @@ func lookAtSpace(part, dir string) api.Finding {
 	if err != nil {
 		return broken(part, fmt.Sprintf("%s: %v", dir, err), "sudo systemctl status rockpool-setup; sudo journalctl -u rockpool-setup")
 	}
-	free, size := int64(usage.Free), int64(usage.Total)
-	f := api.Finding{Part: part, Verdict: api.VerdictOK, Text: fmt.Sprintf("%s has %.1f of %.1f GiB free", dir, gib(free), gib(size))}
+	return judgeSpace(part, dir, int64(usage.Free), int64(usage.Total))
+}
+
+// lookAtStorage asks root's side who takes what of the disk for workspaces.
+func lookAtStorage(ctx context.Context, s agent.Storage) api.Finding {
+	usage, err := s.Usage(ctx)
+	if err != nil {
+		return broken("storage", err.Error(), "sudo systemctl restart rockpool-storage.socket; sudo journalctl -u 'rockpool-storage@*'")
+	}
+	return judgeSpace("storage", "the disk for workspaces", usage.Free, usage.Size)
+}
+
+// judgeSpace says whether enough is free, in bytes.
+func judgeSpace(part, where string, free, size int64) api.Finding {
+	f := api.Finding{Part: part, Verdict: api.VerdictOK, Text: fmt.Sprintf("%s has %.1f of %.1f GiB free", where, gib(free), gib(size))}
 	switch {
 	case free < tooLittle:
 		f.Verdict = api.VerdictFail
@@ -277,22 +287,6 @@ func lookAtImage(dir string) api.Finding {
 	return api.Finding{Part: "image", Verdict: api.VerdictOK, Text: agent.DefaultImage + " " + strings.TrimSpace(string(digest))}
 }
 
-// lookAtSlots does not connect: that would start a program as root.
-func lookAtSlots(socket string) api.Finding {
-	do := "sudo systemctl restart rockpool-slots.socket"
-	st, err := os.Stat(socket)
-	if err == nil && st.Mode().Type() != fs.ModeSocket {
-		err = fmt.Errorf("%s is not a socket", socket)
-	}
-	if err == nil {
-		err = unix.Access(socket, unix.W_OK)
-	}
-	if err != nil {
-		return broken("slots", err.Error(), do)
-	}
-	return api.Finding{Part: "slots", Verdict: api.VerdictOK, Text: socket + " is there"}
-}
-
 // lookForOrphans compares what the runtime holds with what the agent knows.
 func lookForOrphans(ctx context.Context, o engineOptions, c *client.Client) api.Finding {
 	unknown := func(err error) api.Finding {
@@ -321,14 +315,14 @@ func lookForOrphans(ctx context.Context, o engineOptions, c *client.Client) api.
 	var orphans []string
 	for _, ref := range refs {
 		if !known[ref.ID] {
-			orphans = append(orphans, "rockpool-"+ref.ID)
+			orphans = append(orphans, ref.ID)
 		}
 	}
 
 	if orphans != nil {
 		return doubtful("orphans",
-			fmt.Sprintf("%d containers or volumes without a workspace: %s", len(orphans), strings.Join(orphans, " ")),
-			"after looking into them: sudo -u rockpool podman rm NAME; sudo -u rockpool podman volume rm NAME-home")
+			fmt.Sprintf("%d containers or files without a workspace: %s", len(orphans), strings.Join(orphans, " ")),
+			"after looking into them: sudo curl --unix-socket "+defaultSocket+" -X POST http://agent/api/runtime/ID/remove")
 	}
 	return api.Finding{Part: "orphans", Verdict: api.VerdictOK, Text: fmt.Sprintf("none among %d containers", len(refs))}
 }

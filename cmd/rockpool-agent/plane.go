@@ -85,8 +85,9 @@ func newPlane(ctx context.Context, db *sqlite.DB, e engine, o serveOptions, log 
 	if err != nil {
 		return nil, err
 	}
+	tidier, _ := e.(agent.Tidier)
 	plane, err := controlplane.New(ctx, controlplane.Config{
-		Store: db, Runtime: e, Files: e, Inventory: e, Observer: e, Memory: e, Storage: e.Storage(), Images: e, Terminator: e, Health: e, Previews: e, Review: review.Review{}, Log: log,
+		Store: db, Runtime: e, Files: e, Inventory: e, Observer: e, Memory: e, Storage: e.Storage(), Images: e, Terminator: e, Health: e, Previews: e, Review: review.Review{}, Log: log, Tidier: tidier,
 		Rebooted: last != boot, CloneBaseURL: o.gitBase, Concurrency: o.concurrency,
 	})
 	if err == nil && last != boot {

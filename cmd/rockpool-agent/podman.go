@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	nethttp "net/http"
 	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/rockpool/rootvm/agent"
 	"github.com/rockpool/rootvm/agent/podman"
 	"github.com/rockpool/rootvm/agent/relay"
-	"github.com/rockpool/rootvm/agent/slots"
+	"github.com/rockpool/rootvm/agent/storage"
 	"github.com/rockpool/rootvm/guest"
 )
 
@@ -23,6 +25,9 @@ type podmanEngine struct {
 	podman.Health
 	*relay.Previews
 }
+
+// Storage is where its workspaces have their files.
+func (e podmanEngine) Storage() agent.Storage { return e.Engine.Storage }
 
 // maxHealthHeader bounds the header of an IDE's answer, in bytes: workspaces
 // are not trusted, and Go would read 10 MiB.
@@ -41,8 +46,9 @@ func openPodman(o engineOptions, log *slog.Logger) (engine, func(), error) {
 	}
 	e := &podman.Engine{
 		Socket:  o.podman,
-		Views:   slots.Client{Socket: slots.Socket},
+		Storage: storage.Client{Socket: guest.StorageSocket},
 		Carried: podman.Carried{FS: os.DirFS(podman.CarriedDir)},
+		Catalog: podman.Catalog{Dir: filepath.Join(guest.StateDir, "images")},
 		Cgroups: os.DirFS("/sys/fs/cgroup"),
 		Memory:  guest.WorkspaceMemory(total),
 		Now:     time.Now,
