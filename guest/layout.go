@@ -66,8 +66,6 @@ const (
 	PasswordFile     = StateDir + "/dashboard-password"     // made on the first boot unless a hash was given
 	PasswordHashFile = SetupRunDir + "/password-hash"       // of the dashboard's password, for the agent
 	ConsoleFile      = SetupRunDir + "/console"             // what the console says of how to get in, for root alone
-	SlotsDir         = "/run/rockpool-slots"                // ID-mapped views of the workspace image, one a slot
-	SlotsSocket      = "/run/rockpool-slots.sock"           // asks the root helper for one
 	StorageDir       = DataDir + "/workspaces"              // the pool, which holds the files of workspaces, and where they are shown
 	StorageRunDir    = "/run/rockpool-storage"              // locks of it
 	StorageSocket    = "/run/rockpool-storage.sock"         // asks the root helper for files of workspaces

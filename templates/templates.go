@@ -32,7 +32,6 @@ type Params struct {
 	StateDir       string // database, logs, password
 	DataDir        string // where the data disk is mounted
 	ShareDir       string // where the host's directory is mounted
-	SlotsSocket    string // of the root helper that makes views of the workspace image
 	StorageSocket  string // of the root helper that keeps the files of workspaces
 	RelaySocket    string // of the way to applications in workspaces
 	NetworksSocket string // of the root helper that is told the host's networks
@@ -66,7 +65,6 @@ func Defaults() Params {
 		StateDir:       guest.StateDir,
 		DataDir:        guest.DataDir,
 		ShareDir:       guest.ShareDir,
-		SlotsSocket:    guest.SlotsSocket,
 		StorageSocket:  guest.StorageSocket,
 		RelaySocket:    guest.RelaySocket,
 		NetworksSocket: guest.NetworksSocket,
@@ -131,8 +129,6 @@ var targets = []struct {
 	{"rockpool-console.service", "/etc/systemd/system/rockpool-console.service", 0o644, false},
 	{"user.conf", "/etc/systemd/system/user@990.service.d/60-rockpool.conf", 0o644, false},
 	{"rockpool-firewall.service", "/etc/systemd/system/rockpool-firewall.service", 0o644, false},
-	{"rockpool-slots.socket", "/etc/systemd/system/rockpool-slots.socket", 0o644, true},
-	{"rockpool-slots@.service", "/etc/systemd/system/rockpool-slots@.service", 0o644, false},
 	{"rockpool-storage.socket", "/etc/systemd/system/rockpool-storage.socket", 0o644, true},
 	{"rockpool-storage@.service", "/etc/systemd/system/rockpool-storage@.service", 0o644, false},
 	{"rockpool-relay.socket", "/etc/systemd/system/rockpool-relay.socket", 0o644, true},

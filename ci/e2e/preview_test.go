@@ -123,7 +123,6 @@ func TestPreviews_OwnImage(t *testing.T) {
 	previewsTest(t, i, w, "application")
 	relayEndTest(t, i, w)
 	i.stopAndDelete(t, w)
-	i.sh(t, "cd /; sudo -u rockpool podman rmi --force "+host+"/me/application:1")
 }
 
 // applicationLayer is an archive of what the image has.

@@ -524,11 +524,11 @@ type guestSide struct {
 	Jobs       []string            // kind and state of each that is there
 	Rows       map[string]string   // status by id
 	Containers map[string]string   // state by name
-	Volumes    []string            // names
+	Kept       []string            // ids of workspaces that have files
 	Homes      map[string]homeSide // by workspace's id
 	Monitors   int                 // conmon of containers
 	Networks   int                 // pasta, or slirp4netns
-	Mounts     []string            // for containers that do not run
+	Mounts     []string            // ids of workspaces that do not run, and whose files are shown
 	Strays     []string            // processes of the workspaces' ids in no container
 	Temporary  []string            // files that backups and the like leave
 }
@@ -573,13 +573,13 @@ func (s observed) leftovers(r *round) (faults []string) {
 	}
 
 	running := 0
-	containers, volumes := map[string]bool{}, map[string]bool{}
+	containers, kept := map[string]bool{}, map[string]bool{}
 	for _, w := range s.workspaces {
 		if !slices.ContainsFunc(r.users, func(u *user) bool { return u.Name == w.Name }) {
 			say("workspace %s is nobody's", w.Name)
 		}
 		name := "rockpool-" + w.ID
-		containers[name], volumes[name+"-home"] = true, true
+		containers[name], kept[w.ID] = true, true
 		runs := s.guest.Containers[name] == "running"
 		if runs != (w.Status == string(agent.StatusRunning)) {
 			say("workspace %s is %s, its container %q", w.Name, w.Status, s.guest.Containers[name])
@@ -594,16 +594,16 @@ func (s observed) leftovers(r *round) (faults []string) {
 			say("container %s, which is %s, is nobody's", name, state)
 		}
 	}
-	for _, name := range s.guest.Volumes {
-		if !volumes[name] {
-			say("volume %s is nobody's", name)
+	for _, id := range s.guest.Kept {
+		if !kept[id] {
+			say("the files of %s are nobody's", id)
 		}
 	}
 	if s.guest.Monitors > running || s.guest.Networks != running {
 		say("%d containers run, with %d monitors and %d networks", running, s.guest.Monitors, s.guest.Networks)
 	}
 	if len(s.guest.Mounts) > 0 {
-		say("mounts of containers that do not run: %q", s.guest.Mounts)
+		say("the files of workspaces that do not run are shown: %q", s.guest.Mounts)
 	}
 	if len(s.guest.Strays) > 0 {
 		say("processes in no container: %q", s.guest.Strays)

@@ -61,7 +61,7 @@ func cleanKernel(t *testing.T, i *instance) {
 
 // filesLeft lists what is shown of workspaces, in every mount namespace, and
 // their directories.
-const filesLeft = `sudo sh -c 'cat /proc/[0-9]*/task/*/mountinfo 2>/dev/null | grep -oE "` + guest.WorkspacesDir + `/open/[0-9a-z]+" | sort -u; ls ` + guest.WorkspacesDir + `/files'`
+const filesLeft = `sudo sh -c 'cat /proc/[0-9]*/task/*/mountinfo 2>/dev/null | grep -oE "` + guest.StorageDir + `/open/[0-9a-z]+" | sort -u; ls ` + guest.StorageDir + `/pool/files'`
 
 // fillScript fills what a path is on until nothing more can be written. What it
 // prints is how many bytes could be.

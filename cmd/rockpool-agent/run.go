@@ -78,7 +78,7 @@ func (p *program) root() *cobra.Command {
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(
 		p.serveCommand(), p.setupCommand(), p.mountShareCommand(), p.consoleCommand(), p.wsCommand(), p.devCommand(), p.doctorCommand(),
-		p.backupCommand(), p.restoreCommand(), p.slotCommand(), p.storageCommand(), p.relayCommand(), p.firewallCommand(), p.networksCommand(), p.clockCommand(), p.replayCommand(), p.streamsCommand(), p.versionCommand(),
+		p.backupCommand(), p.restoreCommand(), p.storageCommand(), p.relayCommand(), p.firewallCommand(), p.networksCommand(), p.clockCommand(), p.replayCommand(), p.streamsCommand(), p.versionCommand(),
 	)
 	return root
 }

@@ -299,7 +299,7 @@ func TestTwoDashes(t *testing.T) {
 // nothing when it fails for another reason than how it was called.
 func TestRun_help(t *testing.T) {
 	nothing := func(string) string { return "" }
-	for _, verb := range []string{"serve", "setup", "mount-share", "console", "ws", "ws list", "ws create", "ws start", "ws stop", "ws rm", "ws logs", "ws open", "dev", "dev start", "dev stop", "dev status", "dev logs", "doctor", "backup", "restore", "slot", "storage", "version"} {
+	for _, verb := range []string{"serve", "setup", "mount-share", "console", "ws", "ws list", "ws create", "ws start", "ws stop", "ws rm", "ws logs", "ws open", "dev", "dev start", "dev stop", "dev status", "dev logs", "doctor", "backup", "restore", "storage", "version"} {
 		words := strings.Fields(verb)
 		var first string
 		for _, args := range [][]string{append([]string{"help"}, words...), append(words, "-h"), append(words, "-help"), append(words, "--help")} {

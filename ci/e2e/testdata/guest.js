@@ -1,5 +1,5 @@
 // What there is in the guest, as one object of JSON: the database, containers,
-// volumes, mounts, processes, and the files in workspaces' homes. It changes
+// files, mounts, processes, and the files in workspaces' homes. It changes
 // nothing, and runs as root.
 "use strict";
 const fs = require("node:fs"), path = require("node:path");
@@ -77,22 +77,26 @@ for (const l of lines(rockpool("podman", "ps", "--all", "--external", "--no-trun
   if (containers[name] === "running") running.push(id);
 }
 
-const volumes = lines(rockpool("podman", "volume", "ls", "--format", "{{.Name}} {{.Mountpoint}}")).map((l) => l.split(" "));
-const homes = {};
-for (const [name, dir] of volumes) {
-  const m = /^rockpool-(.*)-home$/.exec(name);
-  if (m) homes[m[1]] = home(dir);
-}
+const disk = "/var/lib/rockpool/workspaces";
+const files = fs.readdirSync(`${disk}/pool/files`);
+const homes = Object.fromEntries(files.map((id) => [id, home(`${disk}/pool/files/${id}/home/upper`)]));
 
-// Mounts for containers that do not run.
-const mounts = lines(rockpool("podman", "unshare", "cat", "/proc/self/mountinfo")).filter((l) => {
-  const m = /\/overlay-containers\/([0-9a-f]{64})\//.exec(l);
-  return m && !running.includes(m[1]);
-});
+// What is shown for workspaces whose container does not run, in any namespace.
+const shown = new Set();
+for (const pid of fs.readdirSync("/proc").filter((n) => /^\d+$/.test(n))) {
+  let table;
+  try {
+    table = fs.readFileSync(`/proc/${pid}/mountinfo`, "utf8");
+  } catch {
+    continue; // it has ended
+  }
+  for (const [, id] of table.matchAll(/upperdir=[^,]*\/pool\/files\/([0-9a-z]+)\//g)) shown.add(id);
+}
+const mounts = [...shown].filter((id) => containers[`rockpool-${id}`] !== "running");
 console.log(JSON.stringify({
   ...database(),
   Containers: containers,
-  Volumes: volumes.map(([name]) => name),
+  Kept: files,
   Homes: homes,
   ...processes(running),
   Mounts: mounts,
