@@ -173,8 +173,7 @@ func (e *Engine) imageOf(f agent.FilesUsage) (image, error) {
 }
 
 // ownImage has an image of the user's own in the storage: one that is there, or
-// else the one in Podman's store, pulled unless it is there, which is removed
-// from that store then.
+// else the one in Podman's store, pulled unless it is there.
 func (e *Engine) ownImage(ctx context.Context, reference string, u agent.StorageUsage) (image, error) {
 	known, ok, err := e.Catalog.find(func(i image) bool {
 		return i.Reference == reference && slices.ContainsFunc(u.Images, func(s agent.ImageUsage) bool { return s.Digest == i.Digest })
@@ -183,7 +182,7 @@ func (e *Engine) ownImage(ctx context.Context, reference string, u agent.Storage
 		return known, err
 	}
 	if ok {
-		return known, e.call(ctx, "drop an image", func(ctx context.Context) error { return e.dropCopy(ctx, known) })
+		return known, nil
 	}
 
 	var i image
@@ -199,13 +198,7 @@ func (e *Engine) ownImage(ctx context.Context, reference string, u agent.Storage
 		return i, err
 	}
 	agent.Progress(ctx)("The image is unpacked.")
-	err = e.call(ctx, "unpack an image", func(ctx context.Context) error {
-		if err := e.unpack(ctx, i); err != nil {
-			return err
-		}
-		return e.dropCopy(ctx, i)
-	})
-	return i, err
+	return i, e.call(ctx, "unpack an image", func(ctx context.Context) error { return e.unpack(ctx, i) })
 }
 
 // pull has an image in Podman's store, and tells what it is.
@@ -298,7 +291,8 @@ func (e *Engine) export(ctx context.Context, name, digest string) error {
 }
 
 // dropCopy removes an image that is in the storage from Podman's store. Where
-// something else needs it there, it stays.
+// something else needs it there, such as a container of an earlier release, it
+// stays until that is gone.
 func (e *Engine) dropCopy(ctx context.Context, i image) error {
 	id := strings.TrimPrefix(i.Digest, "sha256:")
 	there, err := images.Exists(ctx, id, nil)

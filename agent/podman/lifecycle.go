@@ -64,7 +64,10 @@ func (e *Engine) Create(ctx context.Context, c agent.Container) error {
 		if err != nil {
 			return err
 		}
-		return create(ctx, c.ID, spec)
+		if err := create(ctx, c.ID, spec); err != nil || isDefault(c.Image) {
+			return err
+		}
+		return e.dropCopy(ctx, i)
 	})
 }
 

@@ -382,7 +382,7 @@ func TestEngine_OwnImage(t *testing.T) {
 	if err := e.Create(ctx, own); err != nil {
 		t.Fatal(err)
 	}
-	want := strings.Join([]string{"DELETE containers/" + unpacker, "POST containers/create", "GET containers/" + unpacker + "/export", "DELETE containers/" + unpacker, "DELETE images/remove", "POST containers/create"}, ", ")
+	want := strings.Join([]string{"DELETE containers/" + unpacker, "POST containers/create", "GET containers/" + unpacker + "/export", "DELETE containers/" + unpacker, "POST containers/create", "DELETE images/remove"}, ", ")
 	if got := p.said(); got != want {
 		t.Errorf("Podman was asked %s, want %s", got, want)
 	}
