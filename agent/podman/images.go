@@ -71,12 +71,6 @@ func (c Carried) read() (image, error) {
 	return i, nil
 }
 
-// DefaultDigest is the digest of the image that the VM carries.
-func (e *Engine) DefaultDigest(context.Context) (string, error) {
-	i, err := e.Carried.read()
-	return i.Digest, err
-}
-
 // Catalog remembers the configurations of the images that workspaces were made
 // from, a file for each digest: Podman does not know images that are in
 // [agent.Storage], and an update of the VM takes the one that it carried away.

@@ -162,10 +162,26 @@ func (e *Engine) Tidy(ctx context.Context) error {
 			release()
 		}
 	}
-	return e.dropImages(ctx)
+	return errors.Join(e.keepCarried(ctx, u), e.dropImages(ctx))
 }
 
-// dropImages removes images, and what is known of them, that no files need.
+// keepCarried has the image that the VM carries in the storage when files belong to
+// it: the next VM's image may carry another.
+func (e *Engine) keepCarried(ctx context.Context, u agent.StorageUsage) error {
+	carried, err := e.Carried.read()
+	if err != nil {
+		return nil // then no files belong to it
+	}
+	needed := slices.ContainsFunc(u.Files, func(f agent.FilesUsage) bool { return f.Image == carried.Digest })
+	kept := slices.ContainsFunc(u.Images, func(i agent.ImageUsage) bool { return i.Digest == carried.Digest })
+	if !needed || kept {
+		return nil
+	}
+	return e.Storage.KeepImage(ctx)
+}
+
+// dropImages removes images, and what is known of them, that no files need. The
+// image that the VM carries, once it is kept, stays: the next workspace needs it.
 // While a workspace is made from an image, none is removed.
 func (e *Engine) dropImages(ctx context.Context) error {
 	if !e.making.TryLock() {
@@ -180,8 +196,9 @@ func (e *Engine) dropImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	carried, _ := e.Carried.read() // without one, none is kept for its sake
 	needed := func(digest string) bool {
-		return slices.ContainsFunc(u.Files, func(f agent.FilesUsage) bool { return f.Image == digest })
+		return digest == carried.Digest || slices.ContainsFunc(u.Files, func(f agent.FilesUsage) bool { return f.Image == digest })
 	}
 
 	var errs []error

@@ -125,6 +125,18 @@ func (m *memory) AddImage(_ context.Context, digest string, archive io.Reader) e
 	return nil
 }
 
+func (m *memory) ChangeImage(_ context.Context, id, digest string) error {
+	return agent.Errorf(agent.CodeInternal, "nobody asks for it here")
+}
+
+func (m *memory) KeepImage(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ask("keep")
+	m.images = append(m.images, agent.ImageUsage{Digest: "sha256:carried"})
+	return nil
+}
+
 func (m *memory) RemoveImage(_ context.Context, digest string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -298,12 +310,14 @@ func TestEngine_Shown(t *testing.T) {
 		{"again", func() error { return e.Create(ctx, c) }, "", "open sha256:carried"},
 		{"another quota", func() error { c.Quota *= 2; return e.Create(ctx, c) }, "", "open sha256:carried, quota 10737418240"},
 		{"start", func() error { return e.Start(ctx, id) }, "POST containers/ONE/start", "open sha256:carried"},
-		{"tidy", func() error { return e.Tidy(ctx) }, "", ""},
+		{"tidy", func() error { return e.Tidy(ctx) }, "", "keep"},
+		{"tidy again", func() error { return e.Tidy(ctx) }, "", ""},
 		{"stop", func() error { return e.Stop(ctx, id, time.Second) }, "POST containers/ONE/stop", "close"},
 		{"start", func() error { return e.Start(ctx, id) }, "POST containers/ONE/start", "open sha256:carried"},
 		{"it ends by itself", func() error { p.state = "exited"; return e.Tidy(ctx) }, "", "close"},
 		{"update of the VM", func() error { carry(e, "sha256:newer"); return e.Create(ctx, c) }, "", "open sha256:carried"},
 		{"remove", func() error { return e.Remove(ctx, id) }, "DELETE containers/ONE", "close, remove"},
+		{"tidy when it is gone", func() error { return e.Tidy(ctx) }, "", "remove sha256:carried"}, // the VM carries a newer one
 		{"remove again", func() error { return e.Remove(ctx, id) }, "", "close, remove"},
 		{"create anew", func() error { return e.Create(ctx, c) }, "POST containers/create", "open sha256:newer"},
 	} {

@@ -13,6 +13,9 @@ import (
 	"github.com/rockpool/rootvm/agent"
 )
 
+// leastPriority is the niceness of what nobody waits for.
+const leastPriority = 19
+
 // Answer reads one request, does it with s and writes what came of it. It stops
 // when who asked goes away.
 func Answer(ctx context.Context, in io.Reader, out io.Writer, s agent.Storage) error {
@@ -60,6 +63,10 @@ func (m message) do(ctx context.Context, s agent.Storage, archive io.Reader, rep
 	case verbChangeImage:
 		return answer{}, s.ChangeImage(ctx, m.ID, m.Image)
 	case verbKeepImage:
+		// Nobody waits for it, and workspaces do for the processors.
+		if err := unix.Setpriority(unix.PRIO_PGRP, 0, leastPriority); err != nil {
+			return answer{}, err
+		}
 		return answer{}, s.KeepImage(ctx)
 	case verbUsage:
 		usage, err := s.Usage(ctx)
