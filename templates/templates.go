@@ -130,7 +130,7 @@ var targets = []struct {
 	{"user.conf", "/etc/systemd/system/user@990.service.d/60-rockpool.conf", 0o644, false},
 	{"rockpool-firewall.service", "/etc/systemd/system/rockpool-firewall.service", 0o644, false},
 	{"rockpool-storage.socket", "/etc/systemd/system/rockpool-storage.socket", 0o644, true},
-	{"rockpool-storage@.service", "/etc/systemd/system/rockpool-storage@.service", 0o644, false},
+	{"rockpool-storage.service", "/etc/systemd/system/rockpool-storage.service", 0o644, false},
 	{"rockpool-relay.socket", "/etc/systemd/system/rockpool-relay.socket", 0o644, true},
 	{"rockpool-relay.service", "/etc/systemd/system/rockpool-relay.service", 0o644, false},
 	{"podman.conf", "/etc/systemd/user/podman.service.d/50-rockpool.conf", 0o644, false},

@@ -63,11 +63,14 @@ func (m message) do(ctx context.Context, s agent.Storage, archive io.Reader, rep
 	case verbChangeImage:
 		return answer{}, s.ChangeImage(ctx, m.ID, m.Image)
 	case verbKeepImage:
-		// Nobody waits for it, and workspaces do for the processors.
-		if err := unix.Setpriority(unix.PRIO_PGRP, 0, leastPriority); err != nil {
-			return answer{}, err
-		}
-		return answer{}, s.KeepImage(ctx)
+		var err error
+		onThread(func() { // which keeps the priority until it ends
+			// Nobody waits for it, and workspaces do for the processors.
+			if err = unix.Setpriority(unix.PRIO_PROCESS, 0, leastPriority); err == nil {
+				err = s.KeepImage(ctx)
+			}
+		})
+		return answer{}, err
 	case verbUsage:
 		usage, err := s.Usage(ctx)
 		return answer{Usage: &usage}, err

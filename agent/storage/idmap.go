@@ -44,14 +44,19 @@ func (p *Pool) firstID(slot int) (int, error) {
 }
 
 // userNamespace returns a user namespace whose ids 0 to 65535 are those from
-// first on. A process has to be born into it; it is this program again, which
-// is stopped before its first instruction and killed as soon as the namespace
-// is open.
-func userNamespace(first int) (*os.File, error) {
+// first on. The id behind them is the account's that runs the containers: Podman
+// makes files as that account before it gives them to the container's user. A
+// process has to be born into the namespace; it is this program again, which is
+// stopped before its first instruction and killed as soon as the namespace is
+// open.
+func userNamespace(first, account int) (*os.File, error) {
 	runtime.LockOSThread() // a tracer is a thread
 	defer runtime.UnlockOSThread()
 
-	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: first, Size: agent.SlotSize}}
+	ids := []syscall.SysProcIDMap{
+		{ContainerID: 0, HostID: first, Size: agent.SlotSize},
+		{ContainerID: agent.SlotSize, HostID: account, Size: 1},
+	}
 	process, err := os.StartProcess("/proc/self/exe", []string{"rockpool-slot"}, &os.ProcAttr{
 		Sys: &syscall.SysProcAttr{
 			Cloneflags:  syscall.CLONE_NEWUSER,

@@ -106,7 +106,7 @@ func (p *Pool) showPart(ctx context.Context, f agent.Files, o overlay, first int
 	if err := p.awaitHolders(ctx, o.upper); err != nil {
 		return err
 	}
-	return p.withRoom(f, func() error { return show(o, first) })
+	return p.withRoom(f, func() error { return show(o, first, p.Account) })
 }
 
 // openRoom is what opening may need of files that may have used their quota up, in

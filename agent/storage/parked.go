@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -23,18 +22,15 @@ const podmanName = "podman"
 // stays in the namespace for as long as the service lives, and keeps the files in
 // use. systemd starts the service anew when it is asked something.
 func (p *Pool) endParked(upper string) error {
-	owner, err := user.Lookup(p.User)
-	if err != nil {
-		return fmt.Errorf("find the user of the containers: %w", err)
-	}
+	owner := strconv.Itoa(p.Account)
 	processes, err := filepath.Glob(proc + "/[0-9]*")
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, process := range processes {
-		if parked(process, owner.Uid, []byte("upperdir="+upper)) {
-			errs = append(errs, terminate(process, owner.Uid))
+		if parked(process, owner, []byte("upperdir="+upper)) {
+			errs = append(errs, terminate(process, owner))
 		}
 	}
 	return errors.Join(errs...)

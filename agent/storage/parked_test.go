@@ -63,8 +63,7 @@ func park(t *testing.T, name string) *exec.Cmd {
 // no use for is ended; whatever else keeps them is named.
 func TestPool_Close_parked(t *testing.T) {
 	p, _ := newPool(t, 4*giga)
-	p.User = "root" // who runs the tests
-	write(t, p.SubUIDs, "root:100000:16842752\n")
+	p.Account = 0 // of who runs the tests
 	f := files(1, giga)
 	open(t, p, f)
 	podman := park(t, "podman")

@@ -24,6 +24,7 @@ import (
 const (
 	ownImage = "sha256:00000000000000000000000000000000000000000000000000000000000000aa"
 	first    = 100000 + agent.SlotSize // id in the VM of id 0 in slot 0
+	account  = 990
 	mega     = 1 << 20
 	giga     = 1 << 30
 )
@@ -73,6 +74,7 @@ func poolOn(t testing.TB, disk, dir string) (p *storage.Pool, data string) {
 		Containers: filepath.Join(data, "containers"),
 		SubUIDs:    filepath.Join(dir, "subuid"),
 		User:       "rockpool",
+		Account:    account,
 	}
 	t.Cleanup(func() { unmountBelow(t, p.Dir) })
 	makeImage(t, p.Image)

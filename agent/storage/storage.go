@@ -35,6 +35,7 @@ type Pool struct {
 	Containers string // Podman's directory, in which an older release left files
 	SubUIDs    string // file like /etc/subuid: the ranges of User; /etc/subgid must say the same
 	User       string // whose containers use the files
+	Account    int    // user and group id of User
 
 	// step is called after each step that a power cut may follow; nil outside
 	// tests.
@@ -50,6 +51,7 @@ func InVM() *Pool {
 		Containers: guest.DataDir + "/containers",
 		SubUIDs:    "/etc/subuid",
 		User:       guest.ServiceUser,
+		Account:    guest.ServiceID,
 	}
 }
 

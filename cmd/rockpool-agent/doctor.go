@@ -220,7 +220,7 @@ func lookAtSpace(part, dir string) api.Finding {
 func lookAtStorage(ctx context.Context, s agent.Storage) api.Finding {
 	usage, err := s.Usage(ctx)
 	if err != nil {
-		return broken("storage", err.Error(), "sudo systemctl restart rockpool-storage.socket; sudo journalctl -u 'rockpool-storage@*'")
+		return broken("storage", err.Error(), "sudo systemctl restart rockpool-storage.socket; sudo journalctl -u rockpool-storage")
 	}
 	return judgeSpace("storage", "the disk for workspaces", usage.Free, usage.Size)
 }

@@ -25,7 +25,7 @@ func (p *program) relayCommand() *cobra.Command {
 		Short: "for rockpool-relay.socket: lead previews to applications in workspaces",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			l, err := p.socketOfSystemd()
+			l, err := p.socketOfSystemd("rockpool-relay.socket")
 			if err != nil {
 				return err
 			}
@@ -47,10 +47,10 @@ func (p *program) relayCommand() *cobra.Command {
 	return c
 }
 
-// socketOfSystemd is the socket that systemd listens at. Its descriptor stays
+// socketOfSystemd is the socket that systemd listens at by a unit. Its descriptor stays
 // open, for the program that this one may start.
-func (p *program) socketOfSystemd() (*net.UnixListener, error) {
-	const advice = "systemd starts this by rockpool-relay.socket"
+func (p *program) socketOfSystemd(unit string) (*net.UnixListener, error) {
+	advice := "systemd starts this by " + unit
 	if p.env("LISTEN_FDS") != "1" {
 		return nil, usageError{errors.New("there is no socket: " + advice)}
 	}
