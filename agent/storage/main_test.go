@@ -14,6 +14,9 @@ const inNamespace = "ROCKPOOL_TEST_NAMESPACE"
 // TestMain runs the tests, if root runs them, in a mount namespace of their own
 // with shared mounts, as systemd makes them, so that nothing stays mounted.
 func TestMain(m *testing.M) {
+	if order := os.Getenv(orderVariable); order != "" {
+		os.Exit(obey(order))
+	}
 	if os.Geteuid() != 0 || os.Getenv(inNamespace) != "" {
 		os.Exit(m.Run())
 	}

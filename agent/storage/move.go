@@ -30,6 +30,9 @@ const (
 	markCopied = "trusted.rockpool.copied" // of a file: how much of it is there, and gone where it was
 )
 
+// partName ends the name, by its inode of before, of a file that is not all there.
+const partName = ".part"
+
 // reportEvery is how often is said how far moving is.
 const reportEvery = time.Second
 
@@ -42,7 +45,9 @@ const nobody = 65534
 type mover struct {
 	pool    *Pool
 	links   *os.File        // directory, see takeOverDir
-	linked  map[uint64]bool // inodes that have a name there
+	linked  map[uint64]bool // inodes of before that have a name there, all written out
+	fresh   map[uint64]bool // those of this batch, which may not be written out
+	begun   map[uint64]bool // those of large files that are there in part
 	convert converter
 	report  func(string)
 
@@ -64,17 +69,29 @@ type moved struct {
 
 // newMover returns one that knows what an earlier one has in links.
 func newMover(p *Pool, links *os.File, report func(string)) (*mover, error) {
-	m := &mover{pool: p, links: links, linked: map[uint64]bool{}, report: report}
+	m := &mover{pool: p, links: links, linked: map[uint64]bool{}, fresh: map[uint64]bool{}, begun: map[uint64]bool{}, report: report}
 	names, err := links.Readdirnames(-1)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
-		if inode, err := strconv.ParseUint(name, 10, 64); err == nil { // and no part
+		inode, err := strconv.ParseUint(strings.TrimSuffix(name, partName), 10, 64)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s/%s is no file that was begun: %w", links.Name(), name, err)
+		case !strings.HasSuffix(name, partName):
 			m.linked[inode] = true
+		case hasMark(links, name, markCopied):
+			m.begun[inode] = true
 		}
 	}
 	return m, nil
+}
+
+// hasMark reports whether a file of a directory has a mark.
+func hasMark(dir *os.File, name, mark string) bool {
+	_, err := unix.Lgetxattr(inDir(dir, name), mark, nil)
+	return err == nil
 }
 
 // moveAll moves what is in a directory, and its attributes.
@@ -180,8 +197,10 @@ func (m *mover) move(ctx context.Context, from, to *os.File, name string) error 
 		err = m.moveDir(ctx, from, to, name)
 	case links > 1 || m.linked[inode]: // the last name of several has no others
 		err = m.moveLinked(ctx, from, to, name, inode, &a)
+	case m.isLarge(inode, &a):
+		err = m.moveLinked(ctx, from, to, name, inode, &a)
 	default:
-		err = m.make(ctx, from, name, to, name, &a)
+		err = m.make(from, name, to, name, &a)
 	}
 	if err != nil {
 		return err
@@ -215,18 +234,17 @@ func (m *mover) moveDir(ctx context.Context, from, to *os.File, name string) err
 	return err
 }
 
-// moveLinked moves a file that has several names, or gives it one more.
+// isLarge reports whether a file is to be moved piece by piece. One of which some is
+// gone where it was may look small.
+func (m *mover) isLarge(inode uint64, a *attributes) bool {
+	return a.kind() == unix.S_IFREG && (a.Blocks*512 > batchBytes || m.begun[inode])
+}
+
+// moveLinked moves a file that has several names, or is large, or gives it one more.
 func (m *mover) moveLinked(ctx context.Context, from, to *os.File, name string, inode uint64, a *attributes) error {
-	link := strconv.FormatUint(inode, 10)
-	if !m.linked[inode] {
-		part := link + ".part"
-		if err := m.make(ctx, from, name, m.links, part, a); err != nil {
-			return err
-		}
-		if err := unix.Renameat(int(m.links.Fd()), part, int(m.links.Fd()), link); err != nil {
-			return &os.PathError{Op: "rename", Path: part, Err: err}
-		}
-		m.linked[inode] = true
+	link, err := m.ensureLink(ctx, from, name, inode, a)
+	if err != nil {
+		return err
 	}
 	if err := removeAt(to, name); err != nil {
 		return err
@@ -237,16 +255,41 @@ func (m *mover) moveLinked(ctx context.Context, from, to *os.File, name string, 
 	return nil
 }
 
-// make makes a file anew, with its attributes.
-func (m *mover) make(ctx context.Context, from *os.File, name string, to *os.File, as string, a *attributes) error {
-	m.files++
-	if a.kind() == unix.S_IFREG && a.Blocks*512 > batchBytes {
-		if err := m.makeLarge(ctx, from, name, to, as, a); err != nil {
-			return err
+// ensureLink makes a file in links unless it is there, and returns its name.
+func (m *mover) ensureLink(ctx context.Context, from *os.File, name string, inode uint64, a *attributes) (string, error) {
+	link := strconv.FormatUint(inode, 10)
+	switch {
+	case m.linked[inode]:
+		return link, nil
+	case m.fresh[inode]:
+		return link + partName, nil
+	case m.isLarge(inode, a):
+		if err := m.makeLarge(ctx, from, name, link+partName, a); err != nil {
+			return "", err
 		}
-		return a.apply(to, as)
+		return link, m.trust(inode)
 	}
+	if err := m.make(from, name, m.links, link+partName, a); err != nil {
+		return "", err
+	}
+	m.fresh[inode] = true
+	return link + partName, nil
+}
 
+// trust gives a file in links, which is written out, the name by which it is known
+// to be.
+func (m *mover) trust(inode uint64) error {
+	link, links := strconv.FormatUint(inode, 10), int(m.links.Fd())
+	if err := unix.Renameat(links, link+partName, links, link); err != nil {
+		return &os.PathError{Op: "rename", Path: path.Join(m.links.Name(), link+partName), Err: err}
+	}
+	m.linked[inode] = true
+	return nil
+}
+
+// make makes a file anew, with its attributes.
+func (m *mover) make(from *os.File, name string, to *os.File, as string, a *attributes) error {
+	m.files++
 	if err := removeAt(to, as); err != nil {
 		return err
 	}
@@ -265,27 +308,30 @@ func (m *mover) make(ctx context.Context, from *os.File, name string, to *os.Fil
 
 // makeLarge moves a file piece by piece, so that there need be room for two of a
 // piece only, not of the file: each is written out, then taken out of the file
-// that it was in, whose length stays.
-func (m *mover) makeLarge(ctx context.Context, from *os.File, name string, to *os.File, as string, a *attributes) error {
+// that it was in, whose length stays. Its marks stay on the new file until no old
+// one is left, which has nothing in it any more.
+func (m *mover) makeLarge(ctx context.Context, from *os.File, name, part string, a *attributes) error {
 	if err := m.flush(ctx); err != nil {
 		return err
 	}
+	m.files++
 	in, err := openIn(from, name, unix.O_RDWR)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	fd, err := unix.Openat(int(to.Fd()), as, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Openat(int(m.links.Fd()), part, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return &os.PathError{Op: "create", Path: path.Join(to.Name(), as), Err: err}
+		return &os.PathError{Op: "create", Path: path.Join(m.links.Name(), part), Err: err}
 	}
-	out := os.NewFile(uintptr(fd), path.Join(to.Name(), as))
+	out := os.NewFile(uintptr(fd), path.Join(m.links.Name(), part))
 	defer out.Close()
-	if err := out.Truncate(a.Size); err != nil {
+	offset, err := a.begin(out)
+	if err != nil {
 		return err
 	}
 
-	for offset := copiedOf(out); offset < a.Size; {
+	for offset < a.Size {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
@@ -295,11 +341,37 @@ func (m *mover) makeLarge(ctx context.Context, from *os.File, name string, to *o
 		}
 		offset = end
 	}
-	err = unix.Fremovexattr(fd, markCopied)
-	if errors.Is(err, unix.ENODATA) {
-		return nil
+	return a.apply(m.links, part)
+}
+
+// begin prepares a large file and returns how much of it is there. Taking pieces
+// out of the one that it is copied from changes the times of that.
+func (a *attributes) begin(out *os.File) (offset int64, err error) {
+	times := make([]byte, len(timesMark(a)))
+	if n, err := unix.Fgetxattr(int(out.Fd()), markTimes, times); err == nil && n == len(times) {
+		a.Atim, a.Mtim = timesOf(times)
+		return copiedOf(out), nil
 	}
-	return err
+	if err := out.Truncate(a.Size); err != nil {
+		return 0, err
+	}
+	if err := unix.Fsetxattr(int(out.Fd()), markTimes, timesMark(a), 0); err != nil {
+		return 0, fmt.Errorf("mark %s: %w", out.Name(), err)
+	}
+	return 0, nil
+}
+
+// unmark takes the marks off what moved. Nothing is left where it was.
+func (m *mover) unmark() error {
+	for inode := range m.linked {
+		file := inDir(m.links, strconv.FormatUint(inode, 10))
+		for _, mark := range []string{markTimes, markCopied} {
+			if err := unix.Lremovexattr(file, mark); err != nil && !errors.Is(err, unix.ENODATA) {
+				return fmt.Errorf("unmark %s: %w", file, err)
+			}
+		}
+	}
+	return nil
 }
 
 // makePiece moves a piece of a file.
@@ -356,6 +428,9 @@ func (m *mover) flush(ctx context.Context) error {
 		return err
 	}
 	m.pool.done()
+	if err := m.trustAll(); err != nil {
+		return err
+	}
 	for i, f := range m.moved {
 		if err := f.delete(); err != nil {
 			m.moved = m.moved[i:]
@@ -367,6 +442,21 @@ func (m *mover) flush(ctx context.Context) error {
 	m.moved, m.bytes = nil, 0
 	m.tell()
 	return m.pool.makeRoom(ctx)
+}
+
+// trustAll has all files in links trusted after a power cut, too.
+func (m *mover) trustAll() error {
+	if len(m.fresh) == 0 {
+		return nil
+	}
+	for inode := range m.fresh {
+		if err := m.trust(inode); err != nil {
+			return err
+		}
+	}
+	clear(m.fresh)
+	m.pool.done()
+	return commit(m.pool.path())
 }
 
 // delete deletes a file where it was. A directory whose files wait for another

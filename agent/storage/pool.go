@@ -231,15 +231,20 @@ func (p *Pool) size(taken int64) (int64, error) {
 	size := total - others - reserve(total)
 	if size < minPool {
 		size = minPool
-		if free := int64(disk.Bavail) * disk.Bsize; taken == 0 && free < minPool {
-			return 0, fmt.Errorf("the data disk has %d MB free and needs %d: %w", free>>20, minPool>>20, unix.ENOSPC)
+		if free := int64(disk.Bavail) * disk.Bsize; taken == 0 && free < minFree {
+			return 0, fmt.Errorf("the data disk has %d MB free and needs %d: %w", free>>20, minFree>>20, unix.ENOSPC)
 		}
 	}
 	return size / loopBlock * loopBlock, nil
 }
 
-// minPool is the smallest pool, in bytes.
-const minPool = 256 << 20
+// minPool is the smallest pool, and minFree what a disk has to have free for one to
+// be made, in bytes: what is moved into it first, before that is deleted where it
+// was.
+const (
+	minPool = 256 << 20
+	minFree = 2 * batchBytes
+)
 
 // reserve is what is left to the database, logs and Podman's state on a disk of
 // this size, in bytes.

@@ -36,9 +36,15 @@ func newPool(t testing.TB, size int64) (p *storage.Pool, data string) {
 	needRoot(t)
 	dir := t.TempDir()
 	disk := filepath.Join(dir, "disk")
+	makeDisk(t, disk, size)
+	return poolOn(t, disk, dir)
+}
+
+// makeDisk makes a data disk as the VM has it.
+func makeDisk(t testing.TB, disk string, size int64) {
+	t.Helper()
 	run(t, "truncate", "-s", strconv.FormatInt(size, 10), disk)
 	run(t, "mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", disk)
-	return poolOn(t, disk, dir)
 }
 
 // needRoot skips a test that cannot mount file systems.

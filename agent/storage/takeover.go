@@ -169,6 +169,10 @@ func (p *Pool) takeOver(ctx context.Context, f agent.Files, r record, report fun
 		}
 	}
 
+	if err := m.unmark(); err != nil {
+		return err
+	}
+	p.done()
 	if err := os.RemoveAll(links.Name()); err != nil {
 		return err
 	}

@@ -35,9 +35,10 @@ func access(user uint32) []byte {
 	return list
 }
 
-// oldFiles lays out what an older release has of a workspace, and returns what it
-// has to be in the pool, without the pool's own code.
-func oldFiles(t testing.TB, containers string, f agent.Files) (home, layer map[string]string) {
+// oldFiles lays out what an older release has of a workspace, with so many
+// directories and so large a file in its home, and returns what it has to be in the
+// pool, without the pool's own code.
+func oldFiles(t testing.TB, containers string, f agent.Files, dirs, size int) (home, layer map[string]string) {
 	t.Helper()
 	id := first + f.Slot*agent.SlotSize
 	check := func(errs ...error) {
@@ -51,19 +52,19 @@ func oldFiles(t testing.TB, containers string, f agent.Files) (home, layer map[s
 	upper := containers + "/storage/overlay-containers/" + container + "/rootfs/upper"
 	write(t, containers+"/storage/overlay-containers/containers.json", `[{"id":"`+strings.Repeat("d", 64)+`","names":["rockpool-other"]},{"id":"`+container+`","names":["rockpool-`+f.ID+`"],"created":"2026-01-02T03:04:05Z"}]`)
 
-	for n := range 40 {
+	for n := range dirs {
 		write(t, fmt.Sprintf("%s/project/dir%d/file", volume, n), strings.Repeat(strconv.Itoa(n), 3000))
 	}
 	write(t, volume+"/.bashrc", "umask 022\n")
 	write(t, volume+"/hard", "one of three")
-	check(os.Link(volume+"/hard", volume+"/project/hard2"), os.Link(volume+"/hard", volume+"/project/dir3/hard3"))
+	check(os.Link(volume+"/hard", volume+"/project/hard2"), os.Link(volume+"/hard", volume+"/project/dir1/hard3"))
 	check(os.Symlink("/etc/passwd", volume+"/absolute"), os.Symlink("nowhere", volume+"/dangling"), os.Link(volume+"/dangling", volume+"/dangling2"))
 	check(unix.Mkfifo(volume+"/pipe", 0o640), os.Mkdir(volume+"/empty", 0o700), os.Chmod(volume+"/.bashrc", 0o4751))
 	sparse, err := os.Create(volume + "/sparse")
 	check(err)
-	_, err = sparse.WriteAt([]byte("far away"), 700*mega)
-	check(err, sparse.Truncate(giga), sparse.Close())
-	large := make([]byte, 200*mega) // larger than what is moved at once
+	_, err = sparse.WriteAt([]byte("far away"), 40*mega)
+	check(err, sparse.Truncate(64*mega), sparse.Close())
+	large := make([]byte, size)
 	for i := range large {
 		large[i] = byte(i >> 12 * 7)
 	}
@@ -234,7 +235,7 @@ func checkTakenOver(t testing.TB, what string, p *storage.Pool, f agent.Files, h
 func TestPool_takeOver(t *testing.T) {
 	p, _ := newPool(t, 4*giga)
 	f := files(2, 50*mega) // less than there is
-	home, layer := oldFiles(t, p.Containers, f)
+	home, layer := oldFiles(t, p.Containers, f, 40, 150*mega)
 	view := open(t, p, f)
 	if got := read(t, view.Root+"/etc/passwd"); !strings.HasPrefix(got, "root:") {
 		t.Errorf("passwd: %q", got)
@@ -250,4 +251,49 @@ func TestPool_takeOver(t *testing.T) {
 	}
 	closeFiles(t, p, f.ID)
 	checkTakenOver(t, "closed", p, f, home, layer)
+}
+
+// TestPool_takeOver_full takes over from a disk that is full to nine tenths, most of
+// it one file.
+func TestPool_takeOver_full(t *testing.T) {
+	p, data := newPool(t, 2*giga)
+	f := files(2, giga)
+	volume := p.Containers + "/storage/volumes/rockpool-" + f.ID + "-home/_data"
+	write(t, volume+"/first", "first")
+	block := make([]byte, 5*mega)
+	var disk unix.Statfs_t
+	grow := func(file *os.File, to int64) {
+		t.Helper()
+		for n := 0; used(t, data) < int64(disk.Blocks)*disk.Bsize*to/100; n++ {
+			if file == nil {
+				write(t, fmt.Sprintf("%s/dir/file%d", volume, n), strings.Repeat(strconv.Itoa(n%10), len(block)))
+			} else if _, err := file.Write(append(block[:len(block)-1], byte(n))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := unix.Statfs(data, &disk); err != nil {
+		t.Fatal(err)
+	}
+	grow(nil, 30)
+	large, err := os.Create(volume + "/large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	grow(large, 90)
+	if err := large.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want := describe(t, volume, func(d *described) { d.uid, d.gid = 65534, 65534 }) // root's are nobody's in a container
+
+	view := open(t, p, f)
+	closeFiles(t, p, f.ID)
+	compare(t, "home", want, p.Dir+"/pool/files/"+f.ID+"/home/upper")
+	open(t, p, f)
+	if out, err := as(t, 2, 65534, view.Home, "rm large && echo x >more"); err != nil {
+		t.Errorf("delete and write: %v: %s", err, out)
+	}
+	if err := os.WriteFile(data+"/database", make([]byte, mega), 0o600); err != nil {
+		t.Errorf("write beside the pool: %v", err)
+	}
 }
