@@ -89,7 +89,7 @@ func TestPool_takeOver_cut(t *testing.T) {
 	f := files(2, giga)
 	var home, layer map[string]string
 	powerCuts(t, func(t *testing.T, p *storage.Pool) {
-		home, layer = oldFiles(t, p.Containers, f, 3, 70*mega)
+		home, layer = oldFiles(t, p.Containers, f, 2, 40*mega)
 	}, func(t *testing.T, p *storage.Pool) {
 		open(t, p, f)
 	}, func(t *testing.T, p *storage.Pool) {

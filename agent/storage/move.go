@@ -19,7 +19,7 @@ import (
 // A batch is what is moved before it is written out and deleted where it was.
 const (
 	batchFiles = 2000
-	batchBytes = 64 << 20 // of content
+	batchBytes = 32 << 20 // of content
 	batchRoom  = 4 * batchBytes
 )
 
@@ -192,15 +192,13 @@ func (m *mover) move(ctx context.Context, from, to *os.File, name string) error 
 	links, inode := a.Nlink, a.Ino
 	m.convert(&a)
 
-	switch {
-	case a.kind() == unix.S_IFDIR:
-		err = m.moveDir(ctx, from, to, name)
-	case links > 1 || m.linked[inode]: // the last name of several has no others
-		err = m.moveLinked(ctx, from, to, name, inode, &a)
-	case m.isLarge(inode, &a):
-		err = m.moveLinked(ctx, from, to, name, inode, &a)
-	default:
-		err = m.make(from, name, to, name, &a)
+	err = m.moveOne(ctx, from, to, name, inode, links > 1, &a)
+	if errors.Is(err, unix.ENOSPC) && a.kind() != unix.S_IFDIR && len(m.moved) > 0 {
+		// What is copied already is still in its old place, too.
+		err = m.flush(ctx)
+		if err == nil {
+			err = m.moveOne(ctx, from, to, name, inode, links > 1, &a)
+		}
 	}
 	if err != nil {
 		return err
@@ -212,6 +210,17 @@ func (m *mover) move(ctx context.Context, from, to *os.File, name string) error 
 		return m.flush(ctx)
 	}
 	return nil
+}
+
+// moveOne makes one file, or moves what is in a directory.
+func (m *mover) moveOne(ctx context.Context, from, to *os.File, name string, inode uint64, hasOthers bool, a *attributes) error {
+	switch {
+	case a.kind() == unix.S_IFDIR:
+		return m.moveDir(ctx, from, to, name)
+	case hasOthers || m.linked[inode] || m.isLarge(inode, a): // the last name of several has no others
+		return m.moveLinked(ctx, from, to, name, inode, a)
+	}
+	return m.make(from, name, to, name, a)
 }
 
 // moveDir moves a directory.

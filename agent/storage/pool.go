@@ -216,7 +216,7 @@ func (p *Pool) makeRoom(ctx context.Context) error {
 }
 
 // lastReserve is what even moving files leaves of the disk below, in bytes.
-const lastReserve = 64 << 20
+const lastReserve = 32 << 20
 
 // size is how large the pool's file may be, given how much of the disk it has
 // taken so far, in bytes: all of the disk, less what others hold of it, less the

@@ -256,8 +256,11 @@ func TestPool_takeOver(t *testing.T) {
 // TestPool_takeOver_full takes over from a disk that is full to nine tenths, most of
 // it one file.
 func TestPool_takeOver_full(t *testing.T) {
-	p, data := newPool(t, 2*giga)
-	f := files(2, giga)
+	if testing.Short() {
+		t.Skip("it writes gigabytes")
+	}
+	p, data := newPool(t, 4*giga)
+	f := files(2, 3*giga)
 	volume := p.Containers + "/storage/volumes/rockpool-" + f.ID + "-home/_data"
 	write(t, volume+"/first", "first")
 	block := make([]byte, 5*mega)
