@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -67,11 +68,11 @@ func poolOn(t testing.TB, disk, dir string) (p *storage.Pool, data string) {
 		t.Fatal(err)
 	}
 	data = filepath.Join(dir, "data")
-	if err := os.Mkdir(data, 0o755); err != nil {
+	if err := os.MkdirAll(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	run(t, "mount", "-o", "loop,discard,noatime", disk, data)
-	t.Cleanup(func() { awaitTrue(t, "the data disk to be free", func() bool { return unix.Unmount(data, 0) == nil }) })
+	t.Cleanup(func() { unmountDisk(t, data) })
 
 	p = &storage.Pool{
 		Dir:        filepath.Join(data, "workspaces"),
@@ -86,6 +87,16 @@ func poolOn(t testing.TB, disk, dir string) (p *storage.Pool, data string) {
 	makeImage(t, p.Image)
 	write(t, p.SubUIDs, "rockpool:100000:16842752\n")
 	return p, data
+}
+
+// unmountDisk unmounts a data disk as soon as no loop device has a file of it,
+// unless it was unmounted before.
+func unmountDisk(t testing.TB, data string) {
+	t.Helper()
+	awaitTrue(t, "the data disk to be free", func() bool {
+		err := unix.Unmount(data, 0)
+		return err == nil || errors.Is(err, unix.EINVAL)
+	})
 }
 
 // makeImage makes a small image as the VM has one.
@@ -486,5 +497,67 @@ func awaitTrue(t testing.TB, what string, is func() bool) {
 			t.Fatalf("waited in vain for %s", what)
 		case <-tick.C:
 		}
+	}
+}
+
+// TestPool_quota_requests has a workspace ask btrfs for subvolumes and snapshots of
+// its own, which its quota would not count.
+func TestPool_quota_requests(t *testing.T) {
+	p, _ := newPool(t, 4*giga)
+	view := open(t, p, files(1, giga))
+	const create, snapshot = 0x5000940e, 0x50009401 // BTRFS_IOC_SUBVOL_CREATE, BTRFS_IOC_SNAP_CREATE
+	for _, dir := range []string{view.Home, view.Root} {
+		asRoot(1, func() {
+			f, err := os.Open(dir)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			var args [4096]byte // the descriptor of what a snapshot is of, and a name
+			args[0] = byte(f.Fd())
+			copy(args[8:], "mine")
+			for _, request := range []uintptr{create, snapshot} {
+				_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(&args)))
+				if errno == 0 {
+					t.Errorf("%s: request %x was done", dir, request)
+				}
+			}
+		})
+	}
+	if made, err := filepath.Glob(p.Dir + "/pool/files/*/*/upper/mine"); err != nil || made != nil {
+		t.Errorf("made %q, %v", made, err)
+	}
+}
+
+// TestPool_size leaves a reserve on the disk below, and follows when that grows.
+func TestPool_size(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "disk")
+	makeDisk(t, disk, 12*giga)
+	size := func(sub string) int64 {
+		p, data := poolOn(t, disk, filepath.Join(dir, sub))
+		u, err := p.Usage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var below unix.Statfs_t
+		if err := unix.Statfs(data, &below); err != nil {
+			t.Fatal(err)
+		}
+		if left := int64(below.Blocks)*below.Bsize - u.Size; left < 2*giga || left > 2*giga+512*mega {
+			t.Errorf("the pool of %d MB leaves %d MB", u.Size/mega, left/mega)
+		}
+		unmountBelow(t, p.Dir)
+		unmountDisk(t, data)
+		return u.Size
+	}
+	before := size("before")
+	run(t, "truncate", "-s", "20G", disk)
+	run(t, "e2fsck", "-fy", disk)
+	run(t, "resize2fs", disk)
+	if after := size("after"); after < before+7*giga {
+		t.Errorf("the pool has %d MB on a disk of 12 GB and %d on one of 20", before/mega, after/mega)
 	}
 }

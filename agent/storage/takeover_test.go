@@ -300,3 +300,52 @@ func TestPool_takeOver_full(t *testing.T) {
 		t.Errorf("write beside the pool: %v", err)
 	}
 }
+
+// TestPool_takeOver_links follows no link that lies where Podman keeps files, and no
+// name in Podman's own list that leads elsewhere.
+func TestPool_takeOver_links(t *testing.T) {
+	p, data := newPool(t, 4*giga)
+	safe := data + "/safe"
+	write(t, safe+"/secret", "secret")
+	f := files(1, giga)
+	volumes := p.Containers + "/storage/volumes/rockpool-" + f.ID + "-home"
+	write(t, volumes+"/_data/mine", "mine")
+	for name, target := range map[string]string{"absolute": safe, "up": "../../../../../../safe", "file": safe + "/secret"} {
+		if err := os.Symlink(target, volumes+"/_data/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, p.Containers+"/storage/overlay-containers/containers.json", `[{"id":"../../../safe/x","layer":"../../../safe","names":["rockpool-`+f.ID+`"]}]`)
+	write(t, safe+"/x/rootfs/upper/secret", "secret")
+	_, err := p.Open(t.Context(), f, nil)
+	if err == nil {
+		closeFiles(t, p, f.ID)
+		if got := read(t, p.Dir+"/pool/files/"+f.ID+"/home/upper/mine"); got != "mine" {
+			t.Errorf("mine: %q", got)
+		}
+	}
+
+	other := files(2, giga)
+	linked := p.Containers + "/storage/volumes/rockpool-" + other.ID + "-home"
+	if err := os.MkdirAll(linked, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(safe, linked+"/_data"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Open(t.Context(), other, nil); err == nil {
+		closeFiles(t, p, other.ID)
+	}
+	if got := read(t, safe+"/secret") + read(t, safe+"/x/rootfs/upper/secret"); got != "secretsecret" {
+		t.Errorf("files outside: %q", got)
+	}
+	err = filepath.WalkDir(p.Dir+"/pool", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && d.Name() == "secret" {
+			t.Errorf("in the pool: %s", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
