@@ -65,29 +65,42 @@ func readAttributes(dir *os.File, name string) (attributes, error) {
 
 // readXattrs reads the extended attributes of a file, which is not followed.
 func readXattrs(file string, all map[string][]byte) error {
-	buffer := make([]byte, maxXattr)
-	n, err := unix.Llistxattr(file, buffer)
+	names, err := readWhole(func(b []byte) (int, error) { return unix.Llistxattr(file, b) })
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	for name := range strings.SplitSeq(string(buffer[:n]), "\x00") {
+	for name := range strings.SplitSeq(string(names), "\x00") {
 		if name == "" {
 			continue
 		}
-		value := make([]byte, maxXattr)
-		n, err := unix.Lgetxattr(file, name, value)
+		value, err := readWhole(func(b []byte) (int, error) { return unix.Lgetxattr(file, name, b) })
 		if errors.Is(err, unix.ENODATA) {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		all[name] = value[:n]
+		all[name] = value
 	}
 	return nil
+}
+
+// readWhole calls read with a buffer that is large enough for all that there is,
+// which seldom is much.
+func readWhole(read func([]byte) (int, error)) ([]byte, error) {
+	b := make([]byte, 256)
+	n, err := read(b)
+	if errors.Is(err, unix.ERANGE) {
+		b = make([]byte, maxXattr)
+		n, err = read(b)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b[:n], nil
 }
 
 // kind is the type of the file (S_IFMT).
@@ -146,7 +159,7 @@ func (a *attributes) makeSpecial(from *os.File, name string, to *os.File, as str
 // copyContent copies the data of a file from an offset up to another, and leaves
 // holes where it has some.
 func copyContent(to, from *os.File, start, end int64) error {
-	buffer := make([]byte, copyBuffer)
+	buffer := make([]byte, min(copyBuffer, max(0, end-start)))
 	for start < end {
 		data, err := unix.Seek(int(from.Fd()), start, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) { // no more data

@@ -279,7 +279,7 @@ func (p *Pool) Remove(ctx context.Context, id string) error {
 	} else if open {
 		return agent.Errorf(agent.CodeConflict, "The files of this workspace are in use: stop it first")
 	}
-	if err := p.discard(ctx, p.path(filesDir, id), nil); err != nil {
+	if err := errors.Join(p.removePlaces(id), p.discard(ctx, p.path(filesDir, id), nil)); err != nil {
 		return fmt.Errorf("delete the files of the workspace %s: %w", id, err)
 	}
 	return nil

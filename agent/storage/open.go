@@ -142,7 +142,7 @@ func (p *Pool) Close(ctx context.Context, id string) error {
 		return nil
 	}
 	r, err := p.readRecord(id)
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // of what was opened in vain
 		return fmt.Errorf("close the files of the workspace %s: %w", id, err)
 	}
 	for _, part := range []struct{ place, dir string }{{homePlace, homeDir}, {rootPlace, layerName(r.Image)}} {
@@ -151,9 +151,18 @@ func (p *Pool) Close(ctx context.Context, id string) error {
 		}
 		p.done()
 	}
-	for _, dir := range []string{p.place(id, rootPlace), p.place(id, homePlace), places} {
+	if err := p.removePlaces(id); err != nil {
+		return fmt.Errorf("close the files of the workspace %s: %w", id, err)
+	}
+	return nil
+}
+
+// removePlaces removes the places where a workspace's files were shown.
+func (p *Pool) removePlaces(id string) error {
+	root := p.place(id, rootPlace)
+	for _, dir := range []string{root, p.place(id, homePlace), filepath.Dir(root)} {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("close the files of the workspace %s: %w", id, err)
+			return err
 		}
 	}
 	return nil
