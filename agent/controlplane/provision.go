@@ -22,7 +22,7 @@ func (a *attempt) provisionSteps() []jobStep {
 		steps = append(steps, move)
 	}
 	steps = append(steps, []jobStep{
-		{name: agent.StepContainer, title: "Preparing the container", limit: 15 * time.Minute, do: func(ctx context.Context) error {
+		{name: agent.StepContainer, title: "Preparing the container", limit: time.Hour, do: func(ctx context.Context) error {
 			limits := a.limits(ctx)
 			err := rt.Create(a.withProgress(ctx), agent.Container{ID: id, Name: a.rec.Name, Image: a.rec.Image, Port: a.rec.Port, Slot: a.rec.Slot, Memory: limits.Memory, Quota: limits.Disk})
 			if err == nil {

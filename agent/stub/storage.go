@@ -240,14 +240,6 @@ func (s storage) ChangeImage(ctx context.Context, id, digest string) error {
 	})
 }
 
-// KeepImage implements [agent.Storage].
-func (s storage) KeepImage(ctx context.Context) error {
-	return s.r.do(ctx, OpKeepImage, "", func() error {
-		s.r.images[s.r.carried()] = imageSize
-		return nil
-	})
-}
-
 // DefaultDigest implements [agent.ImageSource].
 func (r *Runtime) DefaultDigest(context.Context) (string, error) {
 	r.mu.Lock()

@@ -344,6 +344,9 @@ func TestStorage_TakesOver(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "cp", "--sparse=always", disk, filepath.Join(i.dir(), "data.raw")).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	if err := os.Remove(filepath.Join(i.dir(), "known_hosts")); err != nil { // the disk has the machine's keys
+		t.Fatal(err)
+	}
 	i.mage(t, "up")
 	i.secret = ""
 
