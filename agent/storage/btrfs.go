@@ -71,10 +71,10 @@ type infoArgs struct {
 type quotaArgs struct{ command, _ uint64 }
 
 // groupArgs is struct btrfs_ioctl_qgroup_create_args.
-type groupArgs struct{ create, group uint64 }
+type groupArgs struct{ _, group uint64 } // the first is 0, which removes it
 
 // limitArgs is struct btrfs_ioctl_qgroup_limit_args.
-type limitArgs struct{ group, flags, referenced, exclusive, _, _ uint64 }
+type limitArgs struct{ group, flags, referenced, _, _, _ uint64 }
 
 // request encodes the number of a request of btrfs (_IOC of linux/ioctl.h).
 func request(direction, number, size uintptr) uintptr {

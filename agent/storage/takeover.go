@@ -118,7 +118,7 @@ func findContainer(root *os.Root, name string) (podmanContainer, error) {
 	}
 	var all []podmanContainer
 	if err := json.Unmarshal(b, &all); err != nil {
-		return podmanContainer{}, fmt.Errorf("Podman's containers: %w", err)
+		return podmanContainer{}, fmt.Errorf("read the list of Podman's containers: %w", err)
 	}
 	i := slices.IndexFunc(all, func(c podmanContainer) bool { return slices.Contains(c.Names, name) })
 	if i < 0 {
