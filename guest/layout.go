@@ -55,6 +55,7 @@ const (
 	ShareDir     = "/mnt/rockpool"       // the directory that the host shares
 	StateDir     = "/opt/rockpool"       // database, logs, password: bind mount of DataDir/state
 	DataDir      = "/var/lib/rockpool"   // where the data disk is mounted
+	QueueDir     = DataDir + "/queue"    // the user's ElasticMQ, if any
 	AgentRunDir  = "/run/rockpool"       // the agent's socket
 	SetupRunDir  = "/run/rockpool-setup" // results of this boot's set-up
 	ContainerDir = "/home/rockpool/.local/share/containers"

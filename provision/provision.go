@@ -1,6 +1,6 @@
 // Package provision holds what turns a bare Debian root file system into the
 // Root VM: the list of packages, the steps that Packer's stock shell and file
-// provisioners run in the chroot, the Node.js lock, and the module of the queue.
+// provisioners run in the chroot, and the Node.js lock.
 // It is data; it runs nothing and imports nothing of this project.
 //
 // The template in packer/ runs the steps in the order of their names. What
@@ -13,7 +13,3 @@ import "embed"
 
 //go:embed packages
 var lists embed.FS
-
-// QueuePackage is the program of the module in queue/ that becomes
-// rockpool-queue.
-const QueuePackage = "github.com/Admiral-Piett/goaws/app/cmd"

@@ -41,6 +41,7 @@ type Params struct {
 	Exceptions     string // directory of the packet filter's exceptions
 	Channel        string // name of the virtio-serial port to the host
 	QueuePort      int    // of the SQS-compatible queue, on the loopback interface
+	QueueDir       string // where the user's ElasticMQ is looked for
 	Servers        []Server
 }
 
@@ -74,6 +75,7 @@ func Defaults() Params {
 		Exceptions:     guest.ExceptionsDir,
 		Channel:        guest.ChannelPort,
 		QueuePort:      guest.PortQueue,
+		QueueDir:       guest.QueueDir,
 		Servers: []Server{
 			{Name: "srv0", Port: guest.PortDashboard, Purpose: "the dashboard and its API", Dashboard: true},
 			{Name: "srv1", Port: guest.PortIDE, Purpose: "the workspaces' IDEs"},
@@ -122,6 +124,7 @@ var targets = []struct {
 	{"rockpool-share.service", "/etc/systemd/system/rockpool-share.service", 0o644, true},
 	{"rockpool-agent.service", "/etc/systemd/system/rockpool-agent.service", 0o644, true},
 	{"rockpool-caddy.service", "/etc/systemd/system/rockpool-caddy.service", 0o644, true},
+	{"rockpool-queue.socket", "/etc/systemd/system/rockpool-queue.socket", 0o644, true},
 	{"rockpool-queue.service", "/etc/systemd/system/rockpool-queue.service", 0o644, false},
 	{"rockpool-late.service", "/etc/systemd/system/rockpool-late.service", 0o644, true},
 	{"rockpool-late.target", "/etc/systemd/system/rockpool-late.target", 0o644, false},
@@ -149,7 +152,6 @@ var targets = []struct {
 	{"10-rockpool.conf", "/etc/ssh/sshd_config.d/10-rockpool.conf", 0o644, false},
 	{"99-rockpool.rules", "/etc/udev/rules.d/99-rockpool.rules", 0o644, false},
 	{"Caddyfile", "/etc/rockpool/Caddyfile", 0o644, false},
-	{"queue.yaml", "/etc/rockpool/queue.yaml", 0o644, false},
 	{"report-failure", "/usr/local/lib/rockpool/report-failure", 0o755, false},
 }
 

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 
 	"github.com/rockpool/rootvm/builders/toolchain"
-	"github.com/rockpool/rootvm/provision"
 	"github.com/rockpool/rootvm/templates"
 )
 
@@ -29,7 +28,7 @@ func (p *Pipeline) compile(ctx context.Context) error {
 		options        toolchain.Options
 	}{
 		{p.Source, "./cmd/rockpool-agent", filepath.Join(p.stage(), "rockpool-agent"), toolchain.Agent},
-		{filepath.Join(p.Source, "provision", "queue"), provision.QueuePackage, filepath.Join(p.stage(), "rockpool-queue"), toolchain.Plain},
+		{p.Source, "./cmd/rockpool-queue", filepath.Join(p.stage(), "rockpool-queue"), toolchain.Plain},
 		{p.Source, "./cmd/packer-plugin-rootvm", p.plugin(), toolchain.Plain},
 	} {
 		if err := toolchain.Build(ctx, program.dir, program.pkg, program.file, program.options, p.Out); err != nil {

@@ -18,8 +18,8 @@ import (
 // from: those whose content is in it and those of the programs that are compiled
 // for it or shape it.
 var madeFrom = []string{
-	"agent", "builders", "cmd/packer-plugin-rootvm", "cmd/rockpool-agent", "cmd/workspace-image",
-	"go.mod", "go.sum", "guest", "images", "packer", "provision", "templates",
+	"agent", "builders", "cmd/packer-plugin-rootvm", "cmd/rockpool-agent", "cmd/rockpool-queue", "cmd/workspace-image",
+	"go.mod", "go.sum", "guest", "images", "packer", "provision", "queue", "templates",
 }
 
 // commitPaths are [madeFrom] as git takes them, without what
