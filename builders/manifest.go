@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ type Package struct {
 // Artifact is one file that a build leaves behind.
 type Artifact struct {
 	File   string `json:"file"`   // name beside the manifest; of a file in a directory there, a path with slashes
-	Format string `json:"format"` // qcow2, raw, kernel, initrd, tart, tart-oci
+	Format string `json:"format"` // qcow2, raw, kernel, initrd, tart, tart-oci, contents, spdx
 	Size   int64  `json:"size"`   // bytes on disk
 	SHA256 string `json:"sha256"`
 }
@@ -68,6 +69,16 @@ func (m Manifest) Artifact(format string) (Artifact, bool) {
 		}
 	}
 	return Artifact{}, false
+}
+
+// SetArtifacts adds artifacts, in the place of those with the same file, and sorts
+// all.
+func (m *Manifest) SetArtifacts(artifacts ...Artifact) {
+	for _, a := range artifacts {
+		m.Artifacts = slices.DeleteFunc(m.Artifacts, func(old Artifact) bool { return old.File == a.File })
+		m.Artifacts = append(m.Artifacts, a)
+	}
+	m.SortArtifacts()
 }
 
 // SortArtifacts puts the artifacts in order of their file names.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2/hcldec"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/bootstrap"
+	"github.com/rockpool/rootvm/builders/contents"
 	"github.com/rockpool/rootvm/builders/disk"
 )
 
@@ -82,12 +84,32 @@ func (p *QCOW2) PostProcess(ctx context.Context, ui packersdk.Ui, in packersdk.A
 	if err != nil {
 		return nil, false, false, err
 	}
+	listed, err := listQCOW2(out)
+	if err != nil {
+		return nil, false, false, err
+	}
 	manifest.Steps = watch.Steps
-	manifest.Artifacts = append(manifest.Artifacts, artifact)
-	manifest.SortArtifacts()
+	manifest.SetArtifacts(artifact, listed)
 	if err := manifest.Write(manifestPath); err != nil {
 		return nil, false, false, err
 	}
 	ui.Say(fmt.Sprintf("%s, %d MB", filepath.Base(out), artifact.Size/1e6))
 	return &Artifact{Manifest: manifestPath, Raw: raw, Name: in.Id()}, false, false, nil
+}
+
+// listQCOW2 adds the structures of the qcow2 to the list of the disk's contents
+// beside it, and describes that.
+func listQCOW2(qcow2 string) (builders.Artifact, error) {
+	file := strings.TrimSuffix(qcow2, ".qcow2") + contents.Suffix
+	list, err := contents.Read(file)
+	if err != nil {
+		return builders.Artifact{}, err
+	}
+	if err := list.AddQCOW2(qcow2); err != nil {
+		return builders.Artifact{}, err
+	}
+	if err := list.Write(file); err != nil {
+		return builders.Artifact{}, err
+	}
+	return builders.Describe(file, contents.Format)
 }

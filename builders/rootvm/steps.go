@@ -15,6 +15,7 @@ import (
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/bootstrap"
 	"github.com/rockpool/rootvm/builders/communicator"
+	"github.com/rockpool/rootvm/builders/contents"
 	"github.com/rockpool/rootvm/builders/disk"
 )
 
@@ -29,6 +30,7 @@ func (r *run) steps() []multistep.Step {
 		&step{build: r, name: "Archive the root file system", run: r.archive},
 		&step{build: r, name: "Make the disk", run: r.makeDisk},
 		&step{build: r, name: "Verify the disk", run: r.verify},
+		&step{build: r, name: "List what is on the disk", run: r.listContents},
 		&step{build: r, name: "Write kernel, initrd and manifest", run: r.writeManifest},
 	}
 }
@@ -122,6 +124,20 @@ func (r *run) verify(ctx context.Context) (bool, error) {
 	return false, disk.Verify(ctx, r.tools, r.spec, r.tar(), r.config.path(".raw"))
 }
 
+// listContents writes what lies where on the disk, for rootvm:verify.
+func (r *run) listContents(ctx context.Context) (bool, error) {
+	raw, err := contents.OpenRaw(r.config.path(".raw"))
+	if err != nil {
+		return false, err
+	}
+	defer raw.Close()
+	list, err := contents.Of(ctx, raw)
+	if err != nil {
+		return false, err
+	}
+	return false, list.Write(r.config.path(contents.Suffix))
+}
+
 func (r *run) writeManifest(context.Context) (bool, error) {
 	kernel, initrd := r.config.path(".vmlinuz"), r.config.path(".initrd.img")
 	if err := disk.ExtractKernel(r.tar(), kernel, initrd); err != nil {
@@ -148,7 +164,7 @@ func (r *run) writeManifest(context.Context) (bool, error) {
 		Steps:           r.watch.Steps,
 	}
 
-	files := map[string]string{"kernel": kernel, "initrd": initrd}
+	files := map[string]string{"kernel": kernel, "initrd": initrd, contents.Format: r.config.path(contents.Suffix)}
 	if slices.Contains(r.spec.Formats, "raw") {
 		files["raw"] = r.config.path(".raw")
 	}
