@@ -69,6 +69,11 @@ func Rockpool(ctx context.Context) error { return build(ctx, (*pipeline.Pipeline
 // Build makes the image of SUITE, ARCH, FORMATS and DISK_SIZE into dist/.
 func (Rootvm) Build(ctx context.Context) error { return build(ctx, (*pipeline.Pipeline).Make) }
 
+// Verify checks FILE offline against its manifest, or builds the image of dist/ again from nothing and compares: [FILE] [--manifest FILE].
+func (Rootvm) Verify(ctx context.Context) error {
+	return buildWith(ctx, "rootvm:verify", func(p *pipeline.Pipeline, args []string) error { return p.Verify(ctx, args) })
+}
+
 // Lock resolves the package locks anew (maintainers).
 func (Rootvm) Lock(ctx context.Context) error { return build(ctx, (*pipeline.Pipeline).Locks) }
 

@@ -175,6 +175,7 @@ func TestContents(t *testing.T) {
 	t.Run("every region", func(t *testing.T) { testEveryRegion(t, list, d) })
 	t.Run("named bytes", func(t *testing.T) { testNamedBytes(t, list, d) })
 	t.Run("qcow2", func(t *testing.T) { testQCOW2(t, list, qcow2) })
+	t.Run("image", func(t *testing.T) { testImage(t, list, raw, qcow2) })
 	t.Run("another disk", func(t *testing.T) { testDifferences(t, list) })
 	t.Run("deterministic", func(t *testing.T) { testDeterministic(t, d) })
 	t.Run("damaged", func(t *testing.T) { testDamaged(t, list, d) })
@@ -316,6 +317,134 @@ func testQCOW2(t *testing.T, list *contents.List, path string) {
 	faults := check(int64(len(sound)) / 2)
 	if len(faults) == 0 || faults[0].Place != "partition root: file /usr/bin/large" {
 		t.Errorf("a cluster in the middle: %v", faults)
+	}
+}
+
+// testImage: files of an image are checked by its manifest.
+func testImage(t *testing.T, list *contents.List, raw, qcow2 string) {
+	block, err := os.ReadFile(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range list.Regions {
+		if r.Name == "/usr/bin/block" {
+			block = block[r.At[0].Start:][:r.Size]
+		}
+	}
+
+	dir := t.TempDir()
+	m := builders.Manifest{Name: "image"}
+	add := func(file, format string, write func(path string) error) {
+		path := filepath.Join(dir, file)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := write(path); err != nil {
+			t.Fatal(err)
+		}
+		a, err := builders.Describe(path, format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.File = file
+		m.SetArtifacts(a)
+	}
+	add("image.qcow2", "qcow2", func(path string) error { return os.Link(qcow2, path) })
+	add("image.contents.zst", contents.Format, list.Write)
+	add("image.vmlinuz", "kernel", func(path string) error { return os.WriteFile(path, block, 0o644) })
+	add("image.tart/disk.img", builders.TartFormat, func(path string) error { return os.Link(raw, path) })
+	add("image.tart/config.json", builders.TartFormat, func(path string) error { return os.WriteFile(path, []byte("{}"), 0o644) })
+	if err := m.Write(filepath.Join(dir, "image.manifest.json")); err != nil {
+		t.Fatal(err)
+	}
+
+	check := func(file, manifest string) (faults []string) {
+		t.Helper()
+		image, err := contents.Find(file, manifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := image.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			faults = append(faults, f.Error())
+		}
+		return faults
+	}
+	expect := func(faults []string, want ...string) {
+		t.Helper()
+		if len(faults) != len(want) {
+			t.Fatalf("faults %q, want %q", faults, want)
+		}
+		for i, w := range want {
+			if !strings.HasPrefix(faults[i], w) {
+				t.Errorf("fault %q, want %s…", faults[i], w)
+			}
+		}
+	}
+
+	for _, file := range []string{"image.manifest.json", "image.qcow2", "image.vmlinuz", "image.tart", "image.contents.zst"} {
+		expect(check(filepath.Join(dir, file), ""))
+	}
+
+	// A Tart VM is known by its disk, whatever Tart calls it.
+	vm := filepath.Join(t.TempDir(), "vm")
+	copySparse(t, filepath.Join(dir, "image.tart"), vm)
+	manifest := filepath.Join(dir, "image.manifest.json")
+	flip(t, filepath.Join(vm, "disk.img"), list.Partitions[2].Start+1024+120)
+	expect(check(vm, manifest), "image.tart/disk.img: its SHA-256 is ", "image.tart/disk.img: partition root: superblock: s_volume_name is ")
+	if _, err := contents.Find(vm, ""); err == nil || !strings.Contains(err.Error(), "give it with --manifest FILE") {
+		t.Errorf("without a manifest: %v", err)
+	}
+
+	copied := filepath.Join(t.TempDir(), "copy")
+	copySparse(t, dir, copied)
+	flip(t, filepath.Join(copied, "image.vmlinuz"), 1234)
+	flip(t, filepath.Join(copied, "image.tart/config.json"), 1)
+	expect(check(filepath.Join(copied, "image.manifest.json"), ""),
+		"image.tart/config.json: its SHA-256 is ",
+		"image.vmlinuz: its SHA-256 is ", "image.vmlinuz: where: from its byte 1234 on it is not /usr/bin/block of the disk")
+
+	if err := os.Truncate(filepath.Join(copied, "image.vmlinuz"), 100); err != nil {
+		t.Fatal(err)
+	}
+	expect(check(filepath.Join(copied, "image.vmlinuz"), ""), "image.vmlinuz: is cut off: it has 100 bytes of 4096")
+	if err := os.Remove(filepath.Join(copied, "image.tart/config.json")); err != nil {
+		t.Fatal(err)
+	}
+	expect(check(filepath.Join(copied, "image.tart"), ""), "image.tart/config.json: is missing")
+
+	flip(t, filepath.Join(copied, "image.contents.zst"), 100)
+	flip(t, filepath.Join(copied, "image.qcow2"), 22)
+	expect(check(filepath.Join(copied, "image.qcow2"), ""), "image.contents.zst: its SHA-256 is ",
+		"image.qcow2: its SHA-256 is ", "image.qcow2: where: is not known without the list")
+}
+
+// copySparse copies a directory whose files have holes.
+func copySparse(t *testing.T, from, to string) {
+	t.Helper()
+	if out, err := exec.Command("cp", "-R", "--sparse=always", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// flip changes a byte of a file.
+func flip(t *testing.T, path string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 0x40
+	if _, err := f.WriteAt(b, at); err != nil {
+		t.Fatal(err)
 	}
 }
 

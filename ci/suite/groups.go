@@ -26,7 +26,7 @@ func Groups() []Group {
 		{"workspaces", "what the agent lives on is taken away; a power cut with four kinds of jobs under way", []string{"TestWorkspaces_Faults", "TestWorkspaces_PowerCutInJobs"}},
 		{"contract", "Podman and Caddy of the VM are held to what the agent expects; an image of the user's own; the dashboard in a browser", []string{"TestRuntime_Contract", "TestCaddy", "TestWorkspaces_OwnImage", "TestWorkspaceImage_Loads", "TestBrowser"}},
 		{"memory", "memory that is used up; many busy workspaces that stop at once", []string{"TestMemory", "TestDown_ManyBusy"}},
-		{"builds", "both images again and after kills, byte for byte; a registry", []string{"TestBuild_Killed", "TestBuild_SameBytes", "TestWorkspaceImage_Again", "TestWorkspaceImage_SameDigest", "TestWorkspaceImage_Registry"}},
+		{"builds", "both images again and after kills, byte for byte, and verified; a registry", []string{"TestBuild_Killed", "TestBuild_SameBytes", "TestBuild_Verify", "TestWorkspaceImage_Again", "TestWorkspaceImage_SameDigest", "TestWorkspaceImage_Registry"}},
 		{"bookworm", "Debian 12 with its older Podman", []string{"TestBookworm"}},
 		{"rounds-stub", "100 rounds: the agent alone is killed, on a stub in the place of Podman and without a VM, operations dense", []string{"TestRounds_Stub"}},
 		{"rounds-host", "30 rounds: QEMU, the supervisor or virtiofsd is killed at random moments, operations under way", []string{"TestRounds_Host"}},
