@@ -255,11 +255,14 @@ func (f *Fetcher) fetchFrom(ctx context.Context, part *os.File, mirrors []string
 	return gone
 }
 
+// securityPool begins the files of the archive of security updates.
+const securityPool = "pool/updates/"
+
 // candidates lists where file may be. Debian keeps security updates in an
 // archive of its own, whose base is that of the main one with "-security" on
 // most mirrors, and whose files are below pool/updates.
 func candidates(mirrors []string, file string) []string {
-	security := strings.HasPrefix(file, "pool/updates/")
+	security := strings.HasPrefix(file, securityPool)
 	var exact, derived []string
 	for _, mirror := range mirrors {
 		mirror = strings.TrimRight(mirror, "/")

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bytes"
 	"context"
+	"os"
 	"path/filepath"
 
 	"github.com/rockpool/rootvm/builders"
@@ -12,7 +13,8 @@ import (
 )
 
 // Locks resolves every package lock anew from the archive of today and writes
-// it into the checkout. Review the difference like any other change.
+// it into the checkout, and prints in which way each differs from what it
+// replaces.
 func (p *Pipeline) Locks(ctx context.Context) error {
 	mirrors := p.Mirrors
 	if len(mirrors) == 0 {
@@ -57,9 +59,25 @@ func (p *Pipeline) resolve(ctx context.Context, o bootstrap.ResolveOptions) erro
 	if _, err := l.WriteTo(&text); err != nil {
 		return err
 	}
-	if err := builders.WriteFile(filepath.Join(p.Source, "builders", "bootstrap", "locks", name), text.Bytes()); err != nil {
+	file := filepath.Join(p.Source, "builders", "bootstrap", "locks", name)
+	before := readLock(file)
+	if err := builders.WriteFile(file, text.Bytes()); err != nil {
 		return err
 	}
-	p.printLine("%s: %d packages", name, len(l.Packages()))
-	return nil
+	return l.WriteChanges(p.Out, before)
+}
+
+// readLock reads the lock of before; nil where there is none that can be read,
+// which the new one replaces.
+func readLock(file string) *bootstrap.PackageLock {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	l, err := bootstrap.ParsePackageLock(f)
+	if err != nil {
+		return nil
+	}
+	return l
 }
