@@ -40,9 +40,14 @@ type audit struct {
 	privileged []privileged
 	sums       map[string]string // MD5 of every regular file
 	links      map[string]string // hard links
-	packages   map[string]string // files' MD5 by their packages' word
+	packages   map[string]packageFile
 	diverted   map[string]string // by dpkg-divert(1)
+	sizes      map[string]int64  // of regular files, bytes
+	installed  map[string]installed
 }
+
+// packageFile is a file by its package's word.
+type packageFile struct{ pkg, md5 string }
 
 // privileged is a path with an owner, a mode or a capability of its own.
 type privileged struct {
@@ -72,7 +77,8 @@ func newAudit(epoch time.Time, rootfsTar string) (*audit, error) {
 	defer f.Close()
 	a := &audit{
 		epoch: epoch, users: map[int]string{}, groups: map[int]string{},
-		sums: map[string]string{}, links: map[string]string{}, packages: map[string]string{}, diverted: map[string]string{},
+		sums: map[string]string{}, links: map[string]string{}, packages: map[string]packageFile{}, diverted: map[string]string{},
+		sizes: map[string]int64{}, installed: map[string]installed{},
 	}
 	if err := eachEntry(f, a.visit); err != nil {
 		return nil, fmt.Errorf("read %s: %w", rootfsTar, err)
@@ -104,6 +110,7 @@ func (a *audit) visit(name string, h *tar.Header, r io.Reader) error {
 		return nil
 	}
 	a.size += h.Size
+	a.sizes[name] = h.Size
 	if cure := forbidden(name, h.Size); cure != "" {
 		a.fault("%s: %s", name, cure)
 	}
@@ -144,8 +151,11 @@ func (a *audit) reader(name string) func(content []byte) {
 		}
 	case name == "/var/lib/dpkg/diversions":
 		return a.readDiversions
+	case name == "/var/lib/dpkg/status":
+		return a.readStatus
 	case path.Dir(name) == "/var/lib/dpkg/info" && path.Ext(name) == ".md5sums":
-		return a.readSums
+		pkg, _, _ := strings.Cut(strings.TrimSuffix(path.Base(name), ".md5sums"), ":")
+		return func(b []byte) { a.readSums(pkg, b) }
 	}
 	return nil
 }
@@ -214,11 +224,11 @@ func (a *audit) readDiversions(content []byte) {
 }
 
 // readSums reads the checksums of one package.
-func (a *audit) readSums(content []byte) {
+func (a *audit) readSums(pkg string, content []byte) {
 	s := bufio.NewScanner(bytes.NewReader(content))
 	for s.Scan() {
 		if sum, name, ok := strings.Cut(s.Text(), "  "); ok {
-			a.packages["/"+name] = sum
+			a.packages["/"+name] = packageFile{pkg, sum}
 		}
 	}
 }
@@ -237,7 +247,7 @@ func (a *audit) checkPackages() error {
 	for name, want := range a.packages {
 		at, got := a.find(name)
 		switch {
-		case got == want:
+		case got == want.md5:
 		case got != "":
 			faults = append(faults, fmt.Errorf("%s: differs from its package's", at))
 		case !slices.ContainsFunc(slim, func(dir string) bool { return strings.HasPrefix(at, dir) }):

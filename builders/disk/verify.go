@@ -28,7 +28,9 @@ const MaxRootfs = 3 * builders.GiB
 //     more than [MaxRootfs] bytes;
 //   - files of packages are as their package's checksums say;
 //   - paths that are not plainly root's (set-id, capabilities, other owners) are
-//     those of ownership/<suite>.txt.
+//     those of ownership/<suite>.txt;
+//   - no group of packages is more than 5 % over its budget, that of
+//     budget/<suite>-<architecture>.txt.
 func Verify(ctx context.Context, tb Toolbox, spec builders.Spec, rootfsTar, raw string) error {
 	err := errors.Join(verifyDisk(ctx, tb, spec, raw), verifyRootfs(spec, rootfsTar))
 	if err = cancelled(ctx, err); err != nil {
@@ -125,5 +127,5 @@ func verifyRootfs(spec builders.Spec, rootfsTar string) error {
 	if err != nil {
 		return fmt.Errorf("root file system: %w", err)
 	}
-	return errors.Join(append(a.faults, a.checkPackages(), a.checkOwnership(spec.Suite), a.checkSize())...)
+	return errors.Join(append(a.faults, a.checkPackages(), a.checkOwnership(spec.Suite), a.checkSize(), a.checkBudget(spec))...)
 }
