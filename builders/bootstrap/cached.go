@@ -7,7 +7,7 @@ import (
 // CachedTools returns the tools tree for this machine's architecture when the
 // cache has it. It fetches nothing.
 func (c Cache) CachedTools() (*Tools, bool) {
-	l, err := LoadPackageLock(toolsSuite, runtime.GOARCH, "tools")
+	l, err := LoadPackageLock(ToolsSuite, runtime.GOARCH, "tools")
 	if err != nil {
 		return nil, false
 	}
@@ -22,7 +22,7 @@ func (c Cache) CachedTools() (*Tools, bool) {
 // ToolVersions tells the versions of the tools tree's packages that shape an
 // image, by package name.
 func ToolVersions() (map[string]string, error) {
-	l, err := LoadPackageLock(toolsSuite, runtime.GOARCH, "tools")
+	l, err := LoadPackageLock(ToolsSuite, runtime.GOARCH, "tools")
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func npmProgram() (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, npmScript)
 	for _, arch := range builders.Architectures {
-		l, err := LoadPackageLock(toolsSuite, arch, "tools")
+		l, err := LoadPackageLock(ToolsSuite, arch, "tools")
 		if err != nil {
 			return "", err
 		}

@@ -104,7 +104,7 @@ func TestPackageLock_Committed(t *testing.T) {
 		}
 	}
 	for _, arch := range []string{"amd64", "arm64"} {
-		t.Run("tools/"+arch, func(t *testing.T) { checkLock(t, toolsSuite, arch, "tools", ToolPackages(arch)) })
+		t.Run("tools/"+arch, func(t *testing.T) { checkLock(t, ToolsSuite, arch, "tools", ToolPackages(arch)) })
 	}
 }
 

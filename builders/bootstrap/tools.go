@@ -18,8 +18,8 @@ import (
 	"github.com/rockpool/rootvm/builders/store"
 )
 
-// toolsSuite is the suite the tools tree is of, whatever the image's.
-const toolsSuite = "trixie"
+// ToolsSuite is the suite the tools tree is of, whatever the image's.
+const ToolsSuite = "trixie"
 
 // Tools is a tree of packages, extracted and not installed: no maintainer
 // script ran, nothing in it is configured. Its programs run on any host
@@ -31,7 +31,7 @@ type Tools struct {
 // Tools returns the tools tree for this machine's architecture. The first call
 // fetches and extracts it; later ones find it in the cache.
 func (f *Fetcher) Tools(ctx context.Context) (*Tools, error) {
-	l, err := LoadPackageLock(toolsSuite, runtime.GOARCH, "tools")
+	l, err := LoadPackageLock(ToolsSuite, runtime.GOARCH, "tools")
 	if err != nil {
 		return nil, fmt.Errorf("tools tree: %w", err)
 	}

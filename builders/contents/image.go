@@ -111,6 +111,12 @@ func (i Image) Check(ctx context.Context) ([]Fault, error) {
 	return faults, nil
 }
 
+// Path is where an artifact of the manifest is, if it is to be checked.
+func (i Image) Path(a builders.Artifact) (path string, asked bool) {
+	path, asked = i.files[a.File]
+	return path, asked
+}
+
 // Files is how many files are checked.
 func (i Image) Files() int { return len(i.files) }
 

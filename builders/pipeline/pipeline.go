@@ -120,6 +120,9 @@ func (p *Pipeline) Build(ctx context.Context) (builders.Manifest, error) {
 	if err := p.addBill(ctx, out, parts.workspaceDigest); err != nil {
 		return none, fmt.Errorf("bill of materials: %w", err)
 	}
+	if err := p.addProvenance(ctx, out, parts, from); err != nil {
+		return none, err
+	}
 	m, err := p.promote(out, watch.Steps, from)
 	if err != nil {
 		return none, err

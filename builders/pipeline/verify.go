@@ -11,6 +11,7 @@ import (
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/contents"
+	"github.com/rockpool/rootvm/builders/provenance"
 	"github.com/rockpool/rootvm/builders/userns"
 	"github.com/rockpool/rootvm/host/settings"
 )
@@ -48,10 +49,25 @@ func (p *Pipeline) verifyFile(ctx context.Context, path, manifest string) error 
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
+	faults = append(faults, checkProvenance(image)...)
 	if err := p.printFaults(faults); err != nil {
 		return fmt.Errorf("%s is not what its manifest says: %w", path, err)
 	}
 	p.printLine("%s is what its manifest says: %d files", path, image.Files())
+	return nil
+}
+
+// checkProvenance compares the statement on an image, where it is among the files
+// that are checked, with the manifest.
+func checkProvenance(image contents.Image) []contents.Fault {
+	statement, ok := image.Manifest.Artifact(provenance.Format)
+	path, asked := image.Path(statement)
+	if !ok || !asked {
+		return nil
+	}
+	if err := provenance.Check(path, image.Manifest); err != nil {
+		return []contents.Fault{{Place: statement.File, Why: err.Error()}}
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/contents"
+	"github.com/rockpool/rootvm/builders/provenance"
 )
 
 func TestPipeline_VerifyFile(t *testing.T) {
@@ -77,5 +78,60 @@ func TestDifferences(t *testing.T) {
 				t.Errorf("fault %q, want %s…", f.Error(), c.want[i])
 			}
 		}
+	}
+}
+
+// TestPipeline_Provenance: the statement names what this checkout builds from, is
+// the same each time, and is part of what is verified.
+func TestPipeline_Provenance(t *testing.T) {
+	p, out := pipeline(t)
+	p.Source = "../.."
+	from := origin{sources: strings.Repeat("5", 64), compilers: strings.Repeat("6", 64)}
+	parts := made{workspaceDigest: "sha256:" + strings.Repeat("7", 64)}
+	var statements []string
+	for range 2 {
+		dir := finished(t, p, "x")
+		path := filepath.Join(dir, p.Spec.Name()+".manifest.json")
+		m, err := builders.ReadManifest(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.InputDigest, m.LockDigest = strings.Repeat("8", 64), strings.Repeat("9", 64)
+		if err := m.Write(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.addProvenance(t.Context(), dir, parts, from); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.promote(dir, nil, from); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(p.dist(provenance.Suffix))
+		if err != nil {
+			t.Fatal(err)
+		}
+		statements = append(statements, string(content))
+	}
+	if statements[0] != statements[1] {
+		t.Error("two statements on the same files differ")
+	}
+	for _, want := range []string{"workspace image", "package lock of tools", "npm lock of images/workspace/vscode", "go.sum", strings.Repeat("6", 64)} {
+		if !strings.Contains(statements[0], want) {
+			t.Errorf("the statement lacks %s", want)
+		}
+	}
+	if err := p.Verify(t.Context(), []string{p.dist(".manifest.json")}); err != nil {
+		t.Fatal(err)
+	}
+
+	// A manifest that was exchanged together with the statement's digest.
+	m, _ := p.Manifest()
+	m.LockDigest = strings.Repeat("1", 64)
+	if err := m.Write(p.dist(".manifest.json")); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	if err := p.Verify(t.Context(), []string{p.dist(".manifest.json")}); err == nil || !strings.Contains(out.String(), "provenance: its package lock is 999") {
+		t.Errorf("another lock: %v, said %q", err, out)
 	}
 }

@@ -135,15 +135,25 @@ func Revision(ctx context.Context, dir string, madeFrom ...string) string {
 // RevisionOf is [Revision] of what is at or below paths alone: the last commit
 // that changed something there.
 func RevisionOf(ctx context.Context, dir string, paths ...string) string {
-	commit, err := git(ctx, dir, append([]string{"log", "-1", "--format=%H", "--"}, paths...)...)
-	if err != nil || len(commit) < 12 {
-		return ""
-	}
-	differing, err := changed(ctx, dir, paths)
-	if err != nil {
+	commit, differing := LastCommit(ctx, dir, paths...)
+	if commit == "" {
 		return ""
 	}
 	return named(commit[:12], differing)
+}
+
+// LastCommit is the full name of the last commit that changed something at or
+// below paths, and what git lists as differing from it there. The name is empty
+// where there is none.
+func LastCommit(ctx context.Context, dir string, paths ...string) (commit, differing string) {
+	commit, err := git(ctx, dir, append([]string{"log", "-1", "--format=%H", "--"}, paths...)...)
+	if err != nil || len(commit) < 12 {
+		return "", ""
+	}
+	if differing, err = changed(ctx, dir, paths); err != nil {
+		return "", ""
+	}
+	return commit, differing
 }
 
 func named(commit, differing string) string {
