@@ -66,6 +66,11 @@ func E2e(ctx context.Context) error { return check(ctx, (*suite.Suite).E2E) }
 // Rockpool compiles the host program into dist/ for Linux and macOS.
 func Rockpool(ctx context.Context) error { return build(ctx, (*pipeline.Pipeline).MakeRockpool) }
 
+// Release makes all that a release has, from a clean tagged tree, into dist/release/: VERSION [--key FILE].
+func Release(ctx context.Context) error {
+	return buildWith(ctx, "release", func(p *pipeline.Pipeline, args []string) error { return p.Release(ctx, args) })
+}
+
 // Build makes the image of SUITE, ARCH, FORMATS and DISK_SIZE into dist/.
 func (Rootvm) Build(ctx context.Context) error { return build(ctx, (*pipeline.Pipeline).Make) }
 

@@ -39,6 +39,10 @@ type Program struct {
 	// Checks are what doctor looks at beside what running needs.
 	Checks func(context.Context) []preflight.Check
 
+	// ReleaseKey are public keys, as in authorized_keys(5), of which one has
+	// signed what verify checks when no other is given.
+	ReleaseKey string
+
 	// Needs are the host packages that up installs when they are missing.
 	Needs []preflight.Need
 }

@@ -63,15 +63,21 @@ func (p *Pipeline) Rockpool(ctx context.Context) (string, error) {
 
 // MakeRockpool compiles the host program into dist/ for each machine it runs on.
 func (p *Pipeline) MakeRockpool(ctx context.Context) error {
-	if err := os.MkdirAll(p.Dist, 0o755); err != nil {
+	return p.compilePrograms(ctx, p.Dist, toolchain.Plain)
+}
+
+// compilePrograms compiles the host program into a directory for each machine it
+// runs on.
+func (p *Pipeline) compilePrograms(ctx context.Context, dir string, options toolchain.Options) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	for _, target := range toolchain.HostTargets() {
 		name := fmt.Sprintf("rockpool-%s-%s", target.OS, target.Architecture)
-		if err := toolchain.Build(ctx, p.Source, "./cmd/rockpool", filepath.Join(p.Dist, name), toolchain.Plain.For(target), p.Out); err != nil {
+		if err := toolchain.Build(ctx, p.Source, "./cmd/rockpool", filepath.Join(dir, name), options.For(target), p.Out); err != nil {
 			return err
 		}
-		p.printLine("  %s", filepath.Join(filepath.Base(p.Dist), name))
+		p.printLine("  %s", filepath.Join(filepath.Base(dir), name))
 	}
 	return nil
 }

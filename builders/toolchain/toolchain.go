@@ -50,6 +50,15 @@ func (o Options) For(t Target) Options {
 	return o
 }
 
+// Stamped returns the options for a program whose variable name of package main
+// has a value. The value may have spaces and no quotes.
+func (o Options) Stamped(name, value string) Options {
+	o.arguments = slices.Clone(o.arguments)
+	i := slices.Index(o.arguments, "-ldflags") + 1
+	o.arguments[i] += fmt.Sprintf(" -X 'main.%s=%s'", name, value)
+	return o
+}
+
 var (
 	// Plain is for programs that must run anywhere: without C.
 	Plain = Options{plainArguments, []string{"CGO_ENABLED=0"}}
@@ -140,6 +149,30 @@ func RevisionOf(ctx context.Context, dir string, paths ...string) string {
 		return ""
 	}
 	return named(commit[:12], differing)
+}
+
+// CheckTagged fails unless the checkout in dir is exactly what a tag names.
+func CheckTagged(ctx context.Context, dir, tag string) error {
+	want, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", "refs/tags/"+tag+"^{commit}")
+	if err != nil {
+		return fmt.Errorf("there is no tag %s: make it with `git tag %s`", tag, tag)
+	}
+	head, err := git(ctx, dir, "rev-parse", "HEAD")
+	if err != nil {
+		return fmt.Errorf("git: %w", err)
+	}
+	if head != want {
+		return fmt.Errorf("the checkout is of %.12s, the tag %s of %.12s: `git checkout %s`", head, tag, want, tag)
+	}
+	differing, err := git(ctx, dir, "status", "--porcelain", "--untracked-files=normal")
+	if err != nil {
+		return fmt.Errorf("git: %w", err)
+	}
+	if differing != "" {
+		first, _, _ := strings.Cut(differing, "\n")
+		return fmt.Errorf("the checkout differs from the tag %s: %s", tag, strings.TrimSpace(first))
+	}
+	return nil
 }
 
 // LastCommit is the full name of the last commit that changed something at or

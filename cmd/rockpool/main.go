@@ -14,6 +14,10 @@ import (
 	"github.com/rockpool/rootvm/host/cli"
 )
 
+// releaseKey is the public key that releases are signed with. A release stamps it;
+// otherwise there is none.
+var releaseKey string
+
 func main() { os.Exit(run()) }
 
 func run() int {
@@ -33,5 +37,6 @@ func run() int {
 func program() host.Program {
 	p := host.Standalone()
 	p.Artifacts = artifacts{}
+	p.ReleaseKey = releaseKey
 	return p
 }

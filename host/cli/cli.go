@@ -122,7 +122,7 @@ func (c *command) root() *cobra.Command {
 	})
 
 	c.app.List(host.EveryVerb).Bind(root.PersistentFlags())
-	root.AddCommand(c.up(), c.down(), c.vm(), c.dev(), c.workspaces(), c.doctor(), c.setup(), c.supervise())
+	root.AddCommand(c.up(), c.down(), c.vm(), c.dev(), c.workspaces(), c.doctor(), c.setup(), c.verify(), c.supervise())
 	return root
 }
 
@@ -314,6 +314,24 @@ func (c *command) doctor() *cobra.Command {
 func (c *command) setup() *cobra.Command {
 	return c.verb(cobra.Command{Use: "setup", Short: "Install the host packages that are missing, and nothing else"},
 		func(ctx context.Context, _ []string) error { return c.app.Setup(ctx) })
+}
+
+func (c *command) verify() *cobra.Command {
+	var key string
+	cmd := c.verb(cobra.Command{
+		Use:   "verify FILE",
+		Short: "Check a file or directory of a release against its signature",
+		Long: "Checks a file of a release, or a directory such as a Tart VM or the whole release, offline: SHA256SUMS has to be signed by a key that is known, and to name the file's content.\n" +
+			"The key is the one that this program was released with, or that of --key.",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return c.misused(cmd, errors.New("wants one file or directory of a release"))
+			}
+			return nil
+		},
+	}, func(ctx context.Context, args []string) error { return c.app.Verify(ctx, args[0], key) })
+	cmd.Flags().StringVar(&key, "key", "", "file with the public keys that may have signed, such as release.pub")
+	return cmd
 }
 
 // supervise is what the program runs itself again as; people do not.

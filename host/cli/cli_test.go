@@ -49,7 +49,7 @@ func (u *terminal) runWith(ctx context.Context, args ...string) (code int, out, 
 
 // verbs are all command lines that a user can call.
 var verbs = []string{
-	"up", "down", "doctor", "setup",
+	"up", "down", "doctor", "setup", "verify",
 	"vm start", "vm stop", "vm ssh", "vm logs", "vm status", "vm password", "vm autostart", "vm destroy",
 	"ws list", "ws create", "ws start", "ws stop", "ws rm", "ws logs", "ws open",
 	"completion bash", "completion zsh", "completion fish",
