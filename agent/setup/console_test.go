@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rockpool/rootvm/guest"
 )
 
@@ -144,6 +146,7 @@ Rockpool Root VM
 	}
 
 	seconds = 0
+	screens["/dev/ttyS0"].broken = &os.PathError{Op: "write", Path: "/dev/ttyS0", Err: unix.EIO} // there is no such port
 	c.Serves = func(context.Context) bool { return false }
 	*screens["/dev/tty0"], *screens["/dev/hvc0"] = screen{}, screen{}
 	must(t, c.Show(t.Context()))
