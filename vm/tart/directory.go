@@ -149,14 +149,8 @@ func copyDirectory(ctx context.Context, image vm.Image, to string) (err error) {
 		}
 	}()
 
-	disk := filepath.Join(image.Disk, diskName)
-	if image.SHA256 != "" {
-		if err := verifyDisk(ctx, disk, image); err != nil {
-			return err
-		}
-	}
-	if err := copyDisk(ctx, filepath.Join(incoming, diskName), disk); err != nil {
-		return fmt.Errorf("copy %s: %w", disk, err)
+	if err := copyDisk(ctx, filepath.Join(incoming, diskName), image); err != nil {
+		return err
 	}
 	for name, mode := range map[string]os.FileMode{nvramName: 0o600, configName: 0o644} {
 		b, err := os.ReadFile(filepath.Join(image.Disk, name))
@@ -175,38 +169,38 @@ func copyDirectory(ctx context.Context, image vm.Image, to string) (err error) {
 	return os.Rename(incoming, to)
 }
 
-// verifyDisk compares a disk with the digest of its manifest.
-func verifyDisk(ctx context.Context, path string, image vm.Image) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, vm.ContextReader(ctx, f)); err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	if hex.EncodeToString(h.Sum(nil)) != image.SHA256 {
-		return fmt.Errorf("image %s is corrupt (it is not what its manifest describes): %s", path, image.Cure())
-	}
-	return nil
-}
-
-// copyDisk copies a disk, as a clone where the file system can, else without its
-// holes.
-func copyDisk(ctx context.Context, to, from string) error {
-	if cloneFile(to, from) == nil {
-		return os.Chmod(to, 0o644)
-	}
+// copyDisk copies an image's disk, as a clone where the file system can, else
+// without its holes, and compares it with the digest of its manifest.
+func copyDisk(ctx context.Context, to string, image vm.Image) error {
+	from := filepath.Join(image.Disk, diskName)
+	cloned := cloneFile(to, from) == nil
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
+
+	h := sha256.New()
+	source := io.TeeReader(vm.ContextReader(ctx, in), h)
+	switch {
+	case !cloned:
+		err = copyWithoutHoles(to, source)
+	case image.SHA256 != "":
+		_, err = io.Copy(io.Discard, source)
+	}
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	if image.SHA256 != "" && hex.EncodeToString(h.Sum(nil)) != image.SHA256 {
+		return fmt.Errorf("image %s is corrupt (it is not what its manifest describes): %s", from, image.Cure())
+	}
+	return os.Chmod(to, 0o644)
+}
+
+func copyWithoutHoles(to string, from io.Reader) error {
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	err = vm.CopySparse(out, vm.ContextReader(ctx, in))
-	return errors.Join(err, out.Close())
+	return errors.Join(vm.CopySparse(out, from), out.Close())
 }

@@ -22,6 +22,8 @@ const (
 	GuestVariable = "STANDIN_GUEST"
 	// QEMUVariable is a JSON list: the program and first arguments of QEMU.
 	QEMUVariable = "STANDIN_QEMU"
+	// VirtiofsdVariable is the same of virtiofsd; what is shared needs it.
+	VirtiofsdVariable = "STANDIN_VIRTIOFSD"
 	// FirmwareVariable is the UEFI firmware's code, and its variables, after a colon.
 	FirmwareVariable = "STANDIN_FIRMWARE"
 )
@@ -60,7 +62,7 @@ func Main(args []string, env func(string) string, out, errs io.Writer) int {
 
 	verbs := map[string]func([]string) error{
 		"run": p.run, "stop": p.stop, "ip": p.ip, "get": p.get, "list": p.list,
-		"set": p.set, "delete": p.remove, "exec": p.exec,
+		"set": p.set, "delete": p.remove,
 	}
 	verb := verbs[args[0]]
 	if verb == nil {
@@ -68,19 +70,11 @@ func Main(args []string, env func(string) string, out, errs io.Writer) int {
 		return 64
 	}
 	if err := verb(args[1:]); err != nil {
-		if code := exitCode(0); errors.As(err, &code) {
-			return int(code)
-		}
 		fmt.Fprintf(errs, "Error: %v\n", err)
 		return 1
 	}
 	return 0
 }
-
-// exitCode is the code that a command in the guest ended with.
-type exitCode int
-
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 func (p program) dir(name string) string { return filepath.Join(p.home, "vms", name) }
 
