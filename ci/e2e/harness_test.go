@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/rockpool/rootvm/vm"
+	"github.com/rockpool/rootvm/vm/tart/standin"
 )
 
 // readyLimit is how long a guest may take to serve, on a busy machine without
@@ -41,7 +42,13 @@ var (
 	stateDir string // all test instances
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+// TestMain lets the test binary play Tart, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == asTart {
+		os.Exit(standin.Main(os.Args[2:], os.Getenv, os.Stdout, os.Stderr))
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	var err error

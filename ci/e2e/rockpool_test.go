@@ -31,6 +31,7 @@ type standalone struct {
 	t       *testing.T
 	program string
 	home    string
+	env     []string // beside what every user has
 }
 
 func (s *standalone) try(args ...string) (stdout, stderr string, code int) {
@@ -38,7 +39,7 @@ func (s *standalone) try(args ...string) (stdout, stderr string, code int) {
 	cache := cmp.Or(os.Getenv("ROCKPOOL_CACHE"), filepath.Join(cmp.Or(os.Getenv("XDG_CACHE_HOME"), filepath.Join(os.Getenv("HOME"), ".cache")), "rockpool-root-vm"))
 	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), s.program, args...) // also for the clean-up
 	cmd.Dir = s.home
-	cmd.Env = []string{"HOME=" + s.home, "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "ROCKPOOL_CACHE=" + cache, "ROOT_VM_NAME=alone"}
+	cmd.Env = append([]string{"HOME=" + s.home, "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "ROCKPOOL_CACHE=" + cache, "ROOT_VM_NAME=alone"}, s.env...)
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	err := cmd.Run()
