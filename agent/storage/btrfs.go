@@ -175,16 +175,19 @@ func quotasOf(dir string) (quotas, error) {
 	return quotas{dir: dir, sysfs: filepath.Join("/sys/fs/btrfs", uuid, "qgroups")}, nil
 }
 
-// enable has the file system count, simply where the kernel can, and brings
-// counters that a power cut left wrong into order.
-func (q quotas) enable() error {
+// enable has the file system count, simply if that is wanted and the kernel can, and
+// brings counters that a power cut left wrong into order.
+func (q quotas) enable(simple bool) error {
 	if _, err := os.Stat(q.sysfs); err == nil {
 		if wrong, err := q.read("inconsistent"); err != nil || wrong == 0 {
 			return err
 		}
 		return q.rescan()
 	}
-	err := ask(q.dir, requestQuota, &quotaArgs{command: quotaEnableSimple})
+	err := error(unix.EINVAL)
+	if simple {
+		err = ask(q.dir, requestQuota, &quotaArgs{command: quotaEnableSimple})
+	}
 	if errors.Is(err, unix.EINVAL) { // before Linux 6.7
 		err = ask(q.dir, requestQuota, &quotaArgs{command: quotaEnable})
 		if err == nil {

@@ -108,7 +108,7 @@ func (p *Pool) layOut() error {
 	if err != nil {
 		return err
 	}
-	if err := q.enable(); err != nil {
+	if err := q.enable(!p.ordinary); err != nil {
 		return err
 	}
 	for _, name := range []string{filesDir, imagesDir, stagingDir} {

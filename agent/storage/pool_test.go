@@ -349,7 +349,13 @@ func fillFile(file string) (int64, error) {
 // TestPool_quota fills home and layer of a workspace, which hinders no other, and
 // can be closed, opened, emptied and given more.
 func TestPool_quota(t *testing.T) {
+	t.Run("simple", func(t *testing.T) { testQuota(t, func(*storage.Pool) {}) })
+	t.Run("ordinary", func(t *testing.T) { testQuota(t, (*storage.Pool).UseOrdinaryQuotas) })
+}
+
+func testQuota(t *testing.T, set func(*storage.Pool)) {
 	p, _ := newPool(t, 4*giga)
+	set(p)
 	small := files(1, 100*mega)
 	view, other := open(t, p, small), open(t, p, files(2, giga))
 
@@ -559,5 +565,36 @@ func TestPool_size(t *testing.T) {
 	run(t, "resize2fs", disk)
 	if after := size("after"); after < before+7*giga {
 		t.Errorf("the pool has %d MB on a disk of 12 GB and %d on one of 20", before/mega, after/mega)
+	}
+}
+
+// TestPool_Remove_quotas leaves no quota of what was deleted.
+func TestPool_Remove_quotas(t *testing.T) {
+	for name, set := range map[string]func(*storage.Pool){"simple": func(*storage.Pool) {}, "ordinary": (*storage.Pool).UseOrdinaryQuotas} {
+		t.Run(name, func(t *testing.T) {
+			p, _ := newPool(t, 4*giga)
+			set(p)
+			for n := range 3 {
+				f := files(n, giga)
+				open(t, p, f)
+				closeFiles(t, p, f.ID)
+				if err := p.Remove(t.Context(), f.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			source := strings.TrimSpace(run(t, "findmnt", "-no", "SOURCE", p.Dir+"/pool"))
+			groups, err := filepath.Glob("/sys/fs/btrfs/*/devices/" + filepath.Base(source))
+			if err != nil || len(groups) != 1 {
+				t.Fatalf("the pool in sysfs: %q, %v", groups, err)
+			}
+			dir := filepath.Dir(filepath.Dir(groups[0])) + "/qgroups"
+			awaitTrue(t, "the quotas to be gone", func() bool {
+				if err := p.Remove(t.Context(), testID(1)); err != nil { // looks for them again
+					t.Fatal(err)
+				}
+				left, err := filepath.Glob(dir + "/0_[0-9][0-9][0-9]*")
+				return err == nil && len(left) == 0
+			})
+		})
 	}
 }

@@ -37,6 +37,8 @@ type Pool struct {
 	User       string // whose containers use the files
 	Account    int    // user and group id of User
 
+	// ordinary has quotas be those of a kernel before 6.7, for tests.
+	ordinary bool
 	// step is called after each step that a power cut may follow; nil outside
 	// tests.
 	step func()
