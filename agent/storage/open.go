@@ -97,8 +97,7 @@ func (p *Pool) ensureShown(ctx context.Context, f agent.Files) (agent.FilesView,
 }
 
 // showPart mounts one overlay, unless another mount of it is left anywhere: two on
-// one upper directory damage it. Where the kernel cannot write, it shows the files
-// read-only.
+// one upper directory damage it.
 func (p *Pool) showPart(ctx context.Context, f agent.Files, o overlay, first int) error {
 	if err := os.MkdirAll(o.target, 0o711); err != nil {
 		return err
@@ -106,7 +105,25 @@ func (p *Pool) showPart(ctx context.Context, f agent.Files, o overlay, first int
 	if err := p.awaitHolders(ctx, o.upper); err != nil {
 		return err
 	}
-	return p.withRoom(f, func() error { return show(o, first, p.Account) })
+	return p.withRoom(f, func() error {
+		if err := show(o, first, p.Account); err != nil {
+			return err
+		}
+		return needWritable(o.target)
+	})
+}
+
+// needWritable ends a mount that is read-only: the kernel makes it so where it finds
+// no room for a directory of its own.
+func needWritable(target string) error {
+	var mount unix.Statfs_t
+	if err := unix.Statfs(target, &mount); err != nil {
+		return fmt.Errorf("look at %s: %w", target, err)
+	}
+	if mount.Flags&unix.MS_RDONLY == 0 { // as ST_RDONLY is
+		return nil
+	}
+	return errors.Join(fmt.Errorf("no room to show %s: %w", target, unix.ENOSPC), unix.Unmount(target, unix.UMOUNT_NOFOLLOW))
 }
 
 // openRoom is what opening may need of files that may have used their quota up, in

@@ -598,3 +598,56 @@ func TestPool_Remove_quotas(t *testing.T) {
 		})
 	}
 }
+
+// TestPool_full fills the whole pool from two workspaces whose quotas allow that.
+// They can be closed, opened, emptied and deleted all the same.
+func TestPool_full(t *testing.T) {
+	p, data := newPool(t, 2*giga)
+	one, two := files(1, 4*giga), files(2, 4*giga)
+	open(t, p, two)
+	view := open(t, p, one)
+	if n, err := fill(1, view.Home+"/full"); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("it took %d MB: %v", n/mega, err)
+	}
+	asRoot(1, func() {
+		for n := range 100000 { // what is left for small files
+			if err := os.WriteFile(view.Home+"/small"+strconv.Itoa(n), make([]byte, 2000), 0o600); err != nil {
+				break
+			}
+		}
+	})
+	write(t, data+"/database", strings.Repeat("x", 100*mega)) // in the reserve
+	run(t, "sync", "-f", data)
+
+	closeFiles(t, p, one.ID)
+	closeFiles(t, p, two.ID)
+	unmountBelow(t, p.Dir)
+	open(t, p, one)
+	open(t, p, two)
+	if u, err := p.Usage(t.Context()); err != nil || u.Free > 16*mega {
+		t.Errorf("free %d MB, %v", u.Free/mega, err)
+	}
+	closeFiles(t, p, two.ID)
+	if err := p.Remove(t.Context(), two.ID); err != nil {
+		t.Errorf("delete a workspace: %v", err)
+	}
+	if err := p.SetQuota(t.Context(), one.ID, giga); err != nil {
+		t.Errorf("set a quota: %v", err)
+	}
+	for n := range 10 {
+		if err := os.Remove(view.Home + "/small" + strconv.Itoa(n)); err != nil {
+			t.Fatalf("delete a file: %v", err)
+		}
+	}
+	if err := os.Remove(view.Home + "/full"); err != nil {
+		t.Fatalf("delete a file: %v", err)
+	}
+	if err := p.SetQuota(t.Context(), one.ID, 4*giga); err != nil {
+		t.Errorf("set a quota: %v", err)
+	}
+	awaitTrue(t, "room", func() (is bool) {
+		asRoot(1, func() { is = os.WriteFile(view.Home+"/again", make([]byte, mega), 0o600) == nil })
+		return is
+	})
+	open(t, p, two)
+}
