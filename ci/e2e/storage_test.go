@@ -63,10 +63,11 @@ func cleanKernel(t *testing.T, i *instance) {
 // their directories.
 const filesLeft = `sudo sh -c 'cat /proc/[0-9]*/task/*/mountinfo 2>/dev/null | grep -oE "` + guest.StorageDir + `/open/[0-9a-z]+" | sort -u; ls ` + guest.StorageDir + `/pool/files'`
 
-// fillScript fills what a path is on until nothing more can be written. What it
-// prints is how many bytes could be.
+// fillScript fills what a path is on until nothing more can be written, with what
+// is not zero: zeros the host's file would not keep. What it prints is how many bytes
+// could be written.
 func fillScript(path, dd string) string {
-	return fmt.Sprintf(`dd if=/dev/zero of=%s bs=1M %s 2>/dev/null || true; stat -c %%s %s`, path, dd, path)
+	return fmt.Sprintf(`dd if=/dev/urandom of=%s bs=1M %s 2>/dev/null || true; stat -c %%s %s`, path, dd, path)
 }
 
 // TestStorage: a workspace fills what it may take, and nobody else notices; what
