@@ -21,11 +21,12 @@ type overlay struct {
 }
 
 // show mounts an overlay at its target with the ids 0 to 65535 of its layers
-// shown as those from first on, and the account's that runs the containers. The overlay as a whole cannot be mapped, so its
-// layers are. The kernel takes layers of the caller's mount namespace only; in
-// the VM's own, those mapped copies would appear to every program and in every
-// namespace that follows it. So a thread with a namespace of its own makes the
-// overlay, which then is moved out of it.
+// shown as those from first on, and one more for the account that runs the
+// containers. The overlay as a whole cannot be mapped, so its layers are. The kernel
+// takes layers of the caller's mount namespace only; in the VM's own, those mapped
+// copies would appear to every program and in every namespace that follows it. So a
+// thread with a namespace of its own makes the overlay, which then is moved out of
+// it.
 func show(o overlay, first, account int) error {
 	users, err := userNamespace(first, account)
 	if err != nil {

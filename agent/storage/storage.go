@@ -3,10 +3,10 @@
 // quota. It is the root side of [agent.Storage] ([Pool]) and the agent's ([Client]).
 //
 // Only root can make subvolumes, mount them and map their ids.
-// rockpool-storage.socket hands each connection to a short-lived
-// "rockpool-agent storage" that runs as root, does one thing and ends: [Answer].
-// Ids, digests, numbers and archives are all that it takes; the places are its
-// own.
+// rockpool-storage.socket starts "rockpool-agent storage", which runs as root,
+// answers a request on each connection and ends when nobody asks any more: [Serve],
+// [Answer]. Ids, digests, numbers and archives are all that it takes; the places are
+// its own.
 //
 // The package owns what lies below [Pool.Dir], and takes over what an older
 // release left in Podman's directories.

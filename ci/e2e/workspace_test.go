@@ -294,10 +294,10 @@ func TestWorkspaces(t *testing.T) {
 // tokenTest looks for the token everywhere it could have been left.
 func tokenTest(t *testing.T, i *instance, w remote) {
 	// What is shown of the files, and images, are left out: what the data disk
-	// holds is looked at once. Neither sudo nor the shell of the guest is told the word in an argument:
-	// what it logs would hold it.
+	// holds is looked at once. Neither sudo nor the shell of the guest is told the
+	// word in an argument: what it logs would hold it.
 	found := i.sh(t, `cd /; sudo sync; word=`+secretToken[:10]+`; word="${word}`+secretToken[10:]+`"
-		printf '%s\n' "$word" | sudo grep -rlF --exclude-dir=open --exclude-dir=images --exclude=pool.btrfs -f - /var/lib/rockpool /home/admin /run /var/log /etc /tmp 2>/dev/null || true
+		printf '%s\n' "$word" | sudo grep -rlF --exclude-dir=open --exclude-dir=images --exclude-dir=staging --exclude=pool.btrfs -f - /var/lib/rockpool /home/admin /run /var/log /etc /tmp 2>/dev/null || true
 		printf '%s\n' "$word" | sudo -u rockpool podman exec -i rockpool-`+w.ID+` sudo grep -rlF -f - /home /tmp /var/log 2>/dev/null || true
 		sudo -u rockpool podman inspect rockpool-`+w.ID+` | grep -cF -e "$word" || true
 		sudo journalctl --no-pager -q | grep -F -e "$word" || true`)
