@@ -2,8 +2,6 @@ package host
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -63,7 +61,7 @@ func (a *App) givenReference(ctx context.Context) (givenImage, error) {
 		return givenImage{}, err
 	}
 	key, isSHA256 := strings.CutPrefix(digest, "sha256:")
-	if !isSHA256 || len(key) != hex.EncodedLen(sha256.Size) {
+	if !isSHA256 || !isKey(key) {
 		return givenImage{}, fmt.Errorf("%s has the digest %q, which is none of SHA-256", reference, digest)
 	}
 	return givenImage{key, func(ctx context.Context, s imageStore, to string) error { return s.fetch(ctx, from, digest, to) }}, nil

@@ -183,6 +183,12 @@ type givenImage struct {
 	fill func(ctx context.Context, s imageStore, to string) error
 }
 
+// isKey reports whether s is a SHA-256 in hexadecimal, so that it may be a name in
+// the store.
+func isKey(s string) bool {
+	return len(s) == hex.EncodedLen(sha256.Size) && strings.Trim(s, "0123456789abcdef") == ""
+}
+
 // given finds the image that the user gave: a directory, or a reference to a
 // registry.
 func (a *App) given(ctx context.Context) (givenImage, error) {
@@ -202,7 +208,7 @@ func (a *App) given(ctx context.Context) (givenImage, error) {
 	if err != nil {
 		return givenImage{}, err
 	}
-	if len(image.SHA256) != hex.EncodedLen(sha256.Size) || strings.Trim(image.SHA256, "0123456789abcdef") != "" {
+	if !isKey(image.SHA256) {
 		return givenImage{}, fmt.Errorf("the manifest %s has %q where the disk's SHA-256 should be", files.name, image.SHA256)
 	}
 	return givenImage{image.SHA256, func(ctx context.Context, s imageStore, to string) error { return s.copy(ctx, files, to) }}, nil

@@ -125,6 +125,7 @@ func (a *App) unapplied(ctx context.Context, now vm.Config) (refused, ignored []
 	} else if asked.Share != vm.ShareNone && asked.ShareDir != "" && asked.ShareDir != now.ShareDir {
 		refused = append(refused, "the directory that it shares")
 	}
+
 	if a.Settings.Image != "" {
 		given, err := a.given(ctx)
 		if err != nil {
@@ -134,6 +135,7 @@ func (a *App) unapplied(ctx context.Context, now vm.Config) (refused, ignored []
 			refused = append(refused, "its image")
 		}
 	}
+
 	for _, setting := range []struct {
 		name    string
 		differs bool

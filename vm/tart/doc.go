@@ -4,9 +4,8 @@
 //
 // The instance's root disk is a VM of Tart's own, below its home directory: the
 // driver makes it from an image's directory, and makes it again when the image
-// changed. The data disk lies in the
-// instance's directory. A VM of the same name that the driver did not make is
-// never touched.
+// changed. The data disk lies in the instance's directory. A VM of the same name
+// that the driver did not make is never touched.
 //
 // Tart forwards no ports to its own Mac and has no virtio-serial port of a name.
 // Both go over the VM's control.sock, which leads to a vsock port of the guest

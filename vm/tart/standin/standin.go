@@ -60,7 +60,7 @@ func Main(args []string, env func(string) string, out, errs io.Writer) int {
 
 	verbs := map[string]func([]string) error{
 		"run": p.run, "stop": p.stop, "ip": p.ip, "get": p.get, "list": p.list,
-		"set": p.set, "delete": p.remove, "exec": p.exec,
+		"set": p.set, "delete": p.remove,
 	}
 	verb := verbs[args[0]]
 	if verb == nil {
@@ -188,6 +188,7 @@ func (p program) set(args []string) error {
 	if err != nil {
 		return err
 	}
+
 	for i := 1; i+1 < len(args); i += 2 {
 		n, err := strconv.ParseInt(args[i+1], 10, 64)
 		switch {
@@ -201,6 +202,7 @@ func (p program) set(args []string) error {
 			return fmt.Errorf("Unknown option '%s'", args[i])
 		}
 	}
+
 	if s.number("cpuCount") < s.number("cpuCountMin") {
 		return fmt.Errorf("VM's CPU count is less than %d", s.number("cpuCountMin"))
 	}
@@ -276,6 +278,7 @@ func (p program) parse(args []string) (o options, err error) {
 		return o, err
 	}
 	o.shares = map[string]string{}
+
 	for _, arg := range args[1:] {
 		key, value, _ := strings.Cut(arg, "=")
 		switch key {
