@@ -82,7 +82,7 @@ func pull(ctx context.Context, dir string, remote Remote, manifest digest.Digest
 		wanted[layer.Digest] = layer.Size
 	}
 	f.progress = NewProgress(wanted, remote.Tell)
-	return remote.Retry(ctx, f.progress, "what is here", func() error { return f.all(ctx, m) })
+	return remote.Retry(ctx, f.progress, "what is here", func() error { return f.all(ctx, wanted) })
 }
 
 // at is the reference of a manifest in the remote's repository.
@@ -143,35 +143,30 @@ func (f fetch) manifest(ctx context.Context, dir string, want digest.Digest) (m 
 	return m, nil
 }
 
-// all fetches the blobs of a manifest that are not here, several at a time.
-func (f fetch) all(ctx context.Context, m v1.Manifest) error {
+// all fetches those blobs that are not here, several at a time.
+func (f fetch) all(ctx context.Context, sizes map[digest.Digest]int64) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxFetches)
-	seen := map[digest.Digest]bool{}
-	for _, blob := range append([]v1.Descriptor{m.Config}, m.Layers...) {
-		if seen[blob.Digest] {
-			continue
-		}
-		seen[blob.Digest] = true
-		group.Go(func() error { return f.blob(ctx, blob) })
+	for name, size := range sizes {
+		group.Go(func() error { return f.blob(ctx, types.BlobInfo{Digest: name, Size: size}) })
 	}
 	return group.Wait()
 }
 
 // blob fetches one, unless it is here. It gets its name once it is right.
-func (f fetch) blob(ctx context.Context, blob v1.Descriptor) error {
+func (f fetch) blob(ctx context.Context, blob types.BlobInfo) error {
 	if err := blob.Digest.Validate(); err != nil || blob.Digest.Algorithm() != digest.SHA256 {
 		return fmt.Errorf("the manifest names the blob %q, whose digest is none of SHA-256", blob.Digest)
 	}
 	path := filepath.Join(f.blobs, blob.Digest.Encoded())
-	event := types.ProgressProperties{Artifact: types.BlobInfo{Digest: blob.Digest, Size: blob.Size}}
+	event := types.ProgressProperties{Artifact: blob}
 	if info, err := os.Stat(path); err == nil && info.Size() == blob.Size {
 		event.Event = types.ProgressEventSkipped
 		f.progress.Add(event)
 		return nil
 	}
 
-	body, _, err := f.source.GetBlob(ctx, types.BlobInfo{Digest: blob.Digest, Size: blob.Size}, none.NoCache)
+	body, _, err := f.source.GetBlob(ctx, blob, none.NoCache)
 	if err != nil {
 		return err
 	}

@@ -17,10 +17,6 @@ import (
 
 	server "github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/random"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/rockpool/rootvm/images/oci/ocitest"
 	"github.com/rockpool/rootvm/images/registry"
@@ -64,19 +60,6 @@ func startSource(t *testing.T) *source {
 	}))
 	t.Cleanup(s.Close)
 
-	var layers []v1.Layer
-	for range 6 {
-		layer, err := random.Layer(100_000, types.OCILayer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		layers = append(layers, layer)
-	}
-	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	image, err := mutate.AppendLayers(base, layers...)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s.remote = registry.Remote{
 		Reference: strings.TrimPrefix(s.URL, "http://") + "/rootvm:trixie", PlainHTTP: true, AuthFile: filepath.Join(t.TempDir(), "auth.json"),
 		Delay: time.Millisecond,
@@ -86,10 +69,11 @@ func startSource(t *testing.T) *source {
 			s.lines = append(s.lines, line)
 		},
 	}
-	if err := push.Push(t.Context(), ocitest.Write(t, image), s.remote); err != nil {
+	if err := push.Push(t.Context(), ocitest.Write(t, ocitest.Random(t, 6, 100_000)), s.remote); err != nil {
 		t.Fatal(err)
 	}
 	s.lines = nil
+	var err error
 	if s.digest, err = registry.Digest(t.Context(), s.remote); err != nil {
 		t.Fatal(err)
 	}

@@ -7,16 +7,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/google/renameio/v2"
 )
 
 // Manifest checks the manifest of an OCI layout, whose other blobs may be
 // missing: that it is a Tart artifact's, with the layers in order.
 func Manifest(dir string) error {
-	m, err := layout{dir}.manifest()
-	if err == nil {
-		_, err = m.parts()
-	}
-	if err != nil {
+	if _, _, err := (layout{dir}).artifact(); err != nil {
 		return fmt.Errorf("no Tart artifact: %w", err)
 	}
 	return nil
@@ -24,8 +22,8 @@ func Manifest(dir string) error {
 
 // Extract makes the VM's directory to, which must not be there yet, of the Tart
 // artifact in the OCI layout dir. All is checked that [Layout] checks. The files
-// are durable; blocks of the disk that are zero are holes. What a fault leaves is the caller's
-// to remove.
+// are durable; blocks of the disk that are zero are holes. What a fault leaves is
+// the caller's to remove.
 func Extract(ctx context.Context, dir, to string) error {
 	if err := (layout{dir}).extract(ctx, to); err != nil {
 		return fmt.Errorf("the Tart artifact %s: %w", dir, err)
@@ -34,11 +32,7 @@ func Extract(ctx context.Context, dir, to string) error {
 }
 
 func (l layout) extract(ctx context.Context, to string) error {
-	m, err := l.manifest()
-	if err != nil {
-		return err
-	}
-	chunks, err := m.parts()
+	m, chunks, err := l.artifact()
 	if err != nil {
 		return err
 	}
@@ -60,21 +54,12 @@ func (l layout) extract(ctx context.Context, to string) error {
 		if err != nil {
 			return err
 		}
-		if err := writeFile(filepath.Join(to, file.name), b, file.mode); err != nil {
+		err = renameio.WriteFile(filepath.Join(to, file.name), b, file.mode, renameio.WithTempDir(to), renameio.WithStaticPermissions(file.mode))
+		if err != nil {
 			return err
 		}
 	}
 	return l.extractDisk(ctx, chunks, filepath.Join(to, "disk.img"))
-}
-
-// writeFile writes a new file with exactly this mode, durably.
-func writeFile(path string, b []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 }
 
 func (l layout) extractDisk(ctx context.Context, chunks []chunk, path string) error {

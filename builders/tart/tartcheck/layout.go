@@ -58,16 +58,20 @@ func Layout(ctx context.Context, dir, disk string) error {
 	return nil
 }
 
-func (l layout) check(ctx context.Context, disk string) error {
-	m, err := l.manifest()
-	if err != nil {
-		return err
+// artifact reads the manifest and the chunks of the disk that it names.
+func (l layout) artifact() (m manifest, chunks []chunk, err error) {
+	if m, err = l.manifest(); err != nil {
+		return m, nil, err
 	}
-	chunks, err := m.parts()
-	if err != nil {
-		return err
-	}
+	chunks, err = m.parts()
+	return m, chunks, err
+}
 
+func (l layout) check(ctx context.Context, disk string) error {
+	m, chunks, err := l.artifact()
+	if err != nil {
+		return err
+	}
 	return errors.Join(
 		l.checkSmall("the config", m.Config, checkImageConfig),
 		l.checkSmall("layer 0", m.Layers[0], checkConfig),

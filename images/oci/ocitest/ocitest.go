@@ -46,19 +46,29 @@ func Layout(t *testing.T, architectures ...string) string {
 	return dir
 }
 
-func image(t *testing.T, architecture string) v1.Image {
+// Random makes an image of so many layers, each of so many random bytes.
+func Random(t *testing.T, count int, size int64) v1.Image {
 	t.Helper()
-	layer, err := random.Layer(1024, types.OCILayer)
-	if err != nil {
-		t.Fatal(err)
+	var layers []v1.Layer
+	for range count {
+		layer, err := random.Layer(size, types.OCILayer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers = append(layers, layer)
 	}
 
 	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	img, err := mutate.AppendLayers(base, layer)
+	img, err := mutate.AppendLayers(base, layers...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return img
+}
 
+func image(t *testing.T, architecture string) v1.Image {
+	t.Helper()
+	img := Random(t, 1, 1024)
 	config, err := img.ConfigFile()
 	if err != nil {
 		t.Fatal(err)

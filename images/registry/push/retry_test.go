@@ -15,11 +15,6 @@ import (
 	"time"
 
 	server "github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/random"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/rockpool/rootvm/builders"
 	"github.com/rockpool/rootvm/builders/tart"
@@ -83,25 +78,6 @@ func (f *flaky) digest(t *testing.T, name string) string {
 	return res.Header.Get("Docker-Content-Digest")
 }
 
-// manyLayers is a layout of an image with six layers of 100 kB.
-func manyLayers(t *testing.T) string {
-	t.Helper()
-	var layers []v1.Layer
-	for range 6 {
-		layer, err := random.Layer(100_000, types.OCILayer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		layers = append(layers, layer)
-	}
-	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	image, err := mutate.AppendLayers(base, layers...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ocitest.Write(t, image)
-}
-
 // said collects lines.
 type said struct {
 	mu    sync.Mutex
@@ -124,7 +100,7 @@ func TestPush_DroppedConnections(t *testing.T) {
 	server := startFlaky(t, func(n int, w http.ResponseWriter, r *http.Request) bool {
 		return n%3 == 2 && n < 9 && drop(w, r)
 	})
-	dir := manyLayers(t)
+	dir := ocitest.Write(t, ocitest.Random(t, 6, 100_000))
 	var lines said
 	err := Push(t.Context(), dir, registry.Remote{
 		Reference: server.host + "/rootvm:trixie", PlainHTTP: true, AuthFile: noCredentials(t), Say: lines.say, Delay: time.Millisecond,
@@ -159,7 +135,7 @@ func TestPush_GoesOn(t *testing.T) {
 		_, isBroken := broken.Load("broken")
 		return isBroken && n > 3 && drop(w, r)
 	})
-	dir := manyLayers(t)
+	dir := ocitest.Write(t, ocitest.Random(t, 6, 100_000))
 	d := registry.Remote{Reference: server.host + "/rootvm:trixie", PlainHTTP: true, AuthFile: noCredentials(t), Delay: time.Millisecond}
 	if err := Push(t.Context(), dir, d); err == nil || !strings.Contains(err.Error(), "push to "+server.host) {
 		t.Fatalf("error %v", err)
